@@ -1,0 +1,26 @@
+"""One file per transport; file name = name in the configuration.
+
+Call order: `Plugin(config)` -> `start(accept)` once -> payloads flow -> `stop()` once.
+A transport tells its sender "taken" only after `await accept(payload)` has returned. `accept` raises TransientError
+when the journal cannot take more (the sender must try again later); nothing was taken then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from protocol.seams import RawPayload
+
+# Returns once the payload is on disk.
+Accept = Callable[[RawPayload], Awaitable[None]]
+
+
+class Transport(Protocol):
+    async def start(self, accept: Accept) -> None:
+        """Begin to listen, or to read. Raises ConfigurationError when that is impossible (a port in use, a missing file)."""
+        ...
+
+    async def stop(self) -> None:
+        """Take nothing new, finish what is under way, return."""
+        ...
