@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -47,10 +47,10 @@ def to_json(payload: RawPayload, sequence: int | None = None) -> bytes:
 
 def from_json(line: bytes) -> RawPayload:
     """The payload that `to_json` wrote. Raises ValueError, naming what is wrong, for anything else."""
-    fields = orjson.loads(line)
+    fields: object = orjson.loads(line)
     if not isinstance(fields, dict):
         raise ValueError("a payload is a JSON object")
-    return from_fields(fields)
+    return from_fields(cast(dict[str, Any], fields))
 
 
 def from_fields(fields: dict[str, Any]) -> RawPayload:
