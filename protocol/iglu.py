@@ -52,6 +52,7 @@ def parse(uri: str) -> SchemaKey:
     return SchemaKey(match[1], match[2], match[3], int(version[1]), int(version[2]), int(version[3]))
 
 
+@lru_cache(maxsize=4096)
 def meets(key: SchemaKey, criterion: str) -> bool:
     """Whether a key fits a criterion such as `iglu:vendor/name/jsonschema/1-0-*`."""
     head, _, version = criterion.rpartition("/")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Protocol
 
 from protocol.seams import Event, RawPayload, Reason
@@ -24,3 +25,13 @@ class RawEvent:
 
 class Enrichment(Protocol):
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason: ...
+
+
+DEFAULT = ("campaign", "event_fingerprint", "anon_ip")
+"""What runs, in this order, where the configuration names no enrichments."""
+
+
+def defaults() -> list[Enrichment]:
+    """The default enrichments with their default options."""
+    plugins = [import_module(f"{__name__}.{name}") for name in DEFAULT]
+    return [plugin.Plugin(plugin.Config()) for plugin in plugins]

@@ -1,0 +1,291 @@
+"""RawPayload -> raw events: flat sets of text parameters, chosen by the request's path.
+
+Pure. A payload that cannot be taken apart gives one Refusal, or one per bad object where the leniency `bad_object` is on.
+Source: tracker protocol, "From payload to raw events"; vectors enrich/adapter-*.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+from urllib.parse import parse_qsl
+
+import orjson
+
+from enrich.enrichments import RawEvent
+from enrich.reasons import reason
+from enrich.selfdescribing import NotJson, as_self_describing, code_reason, parse_json
+from enrich.urls import QUERY_STRING
+from enrich.validators import Validators
+from protocol.iglu import InvalidUri, meets, parse
+from protocol.seams import FailedKind, Json, RawPayload, Reason
+from protocol.tables import PARAMETERS
+from protocol.wire import decode_base64, encode_base64, parse_query
+
+PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-*"
+_UNSTRUCT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"
+_CONTEXTS = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-1"
+_REDIRECT = "iglu:com.snowplowanalytics.snowplow/uri_redirect/jsonschema/1-0-0"
+_JSON_TYPES = frozenset({"application/json", "application/json; charset=utf-8"})
+_FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "application/x-www-form-urlencoded; charset=utf-8"})
+# As lenient as the reference about a cookie's or nuid's form: five groups of hex digits, 36 characters at most.
+_NETWORK_USERID = re.compile(r"(?=.{9,36}\Z)[0-9a-fA-F]+(?:-[0-9a-fA-F]+){4}")
+_PATH = re.compile(r"/?([^/]+)/([^/]+)/?")
+_PIXELS = ("/i", "/ice.png")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """index: the object's place in the payload; None when the whole payload was refused."""
+
+    kind: FailedKind
+    reasons: tuple[Reason, ...]
+    index: int | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+Split = Iterator[RawEvent | Refusal]
+Adapter = Callable[[RawPayload, dict[str, str]], Split]
+
+
+def _post_tables() -> dict[str, frozenset[str]]:
+    """payload_data version -> the keys it allows."""
+    keys = {p.name: p.post_since for p in PARAMETERS.values() if p.post_since is not None}
+    versions = [f"1-0-{addition}" for addition in range(5)]
+    return {v: frozenset(name for name, since in keys.items() if since <= v) for v in versions}
+
+
+_POST_KEYS = _post_tables()
+_POST_REQUIRED = ("tv", "p", "e")
+
+
+class Adapters:
+    """Built once per configuration; `split` is called for each payload."""
+
+    def __init__(self, validators: Validators, lenient: frozenset[str]) -> None:
+        self._validators = validators
+        self._bad_object_alone = "bad_object" in lenient
+        self._by_path: dict[tuple[str, str], Adapter] = {
+            ("com.snowplowanalytics.snowplow", "tp1"): _tp1,
+            ("com.snowplowanalytics.snowplow", "tp2"): self._tp2,
+            ("r", "tp2"): _redirect,
+            ("com.snowplowanalytics.iglu", "v1"): _iglu,
+        }
+
+    def split(self, payload: RawPayload) -> Split:
+        reasons: list[Reason] = []
+        path = payload.path.partition("?")[0]
+        vendor, version = "com.snowplowanalytics.snowplow", "tp1"
+        if path not in _PIXELS:
+            match = _PATH.fullmatch(path)
+            if match is None:
+                reasons.append(reason("payload", "path", "expected /vendor/version, /i or /ice.png", payload.path))
+            else:
+                vendor, version = match[1], match[2]
+        query = payload.query.partition("#")[0]
+        if query and not QUERY_STRING.fullmatch(query):
+            reasons.append(reason("payload", "querystring", "holds characters that must be percent-encoded", query))
+        if payload.network_userid is not None and not _NETWORK_USERID.match(payload.network_userid):
+            reasons.append(reason("payload", "networkUserId", "expected a UUID", payload.network_userid))
+        for name, value in payload.headers:
+            if name.lower() == "content-encoding":
+                reasons.append(reason("payload", "body", "could not be decompressed", value, "NotDecompressed"))
+        if reasons:
+            yield Refusal("collector_payload_format_violation", tuple(reasons))
+            return
+        adapter = self._by_path.get((vendor, version))
+        if adapter is None:
+            known = ", ".join("/" + "/".join(pair) for pair in self._by_path)
+            yield _adapter_failure("path", f"no adapter takes this path; there are {known}", path)
+            return
+        parameters = {name: value for name, value in parse_query(query).items() if value is not None} if query else {}
+        yield from adapter(payload, parameters)
+
+    def _tp2(self, payload: RawPayload, parameters: dict[str, str]) -> Split:
+        body, kind = payload.body, _media_type(payload.content_type)
+        if kind is not None and kind not in _JSON_TYPES:
+            expected = f"expected {' or '.join(sorted(_JSON_TYPES))}"
+            yield _violation(reason("adapter", "contentType", expected, payload.content_type))
+        elif body is None and kind is None:
+            if parameters:
+                yield RawEvent(payload, 0, parameters)
+            else:
+                yield _violation(
+                    reason("adapter", "body", "expected a body or a query string, both are empty"),
+                    reason("adapter", "querystring", "expected a body or a query string, both are empty"),
+                )
+        elif body is None:
+            yield _violation(reason("adapter", "body", "expected a body for this content type"))
+        elif kind is None:
+            yield _violation(reason("adapter", "contentType", "expected application/json, there is none"))
+        else:
+            yield from self._payload_data(payload, body, parameters)
+
+    def _payload_data(self, payload: RawPayload, body: bytes, query: dict[str, str]) -> Split:
+        try:
+            value = parse_json(body)
+        except NotJson as error:
+            text = body[:1_000].decode("utf-8", "replace")
+            yield _violation(reason("adapter", "body", f"not JSON: {error}", text, "NotJson"))
+            return
+        envelope = as_self_describing(value)
+        if isinstance(envelope, str):
+            yield _violation(code_reason("adapter", "body", envelope, value))
+            return
+        uri = envelope["schema"]
+        key = parse(uri)
+        fits = meets(key, PAYLOAD_DATA)
+        allowed = _POST_KEYS.get(key.version) if fits else None
+        objects = envelope["data"]
+        if allowed is None or not isinstance(objects, list) or not objects:
+            found = list(self._validators.reasons(uri, objects, "adapter"))
+            if not found and not fits:
+                found = [reason("adapter", "body", f"expected a schema that fits {PAYLOAD_DATA}", uri, "CriterionMismatch", uri)]
+            yield Refusal("tracker_protocol_violations", tuple(found))
+            return
+        wrong = [] if self._bad_object_alone else [r for o in objects for r in _object_reasons(o, allowed, uri)]
+        if wrong:
+            yield Refusal("tracker_protocol_violations", tuple(wrong[:50]))
+            return
+        for index, sent in enumerate(objects):
+            if found := _object_reasons(sent, allowed, uri):
+                yield Refusal("tracker_protocol_violations", tuple(found), index, _texts(sent))
+            else:
+                parameters = cast(dict[str, str], sent)
+                yield RawEvent(payload, index, {**parameters, **query} if query else parameters)
+
+
+def _object_reasons(sent: Json, allowed: frozenset[str], uri: str) -> list[Reason]:
+    """What payload_data has against one object; the fast way to say what its schema says."""
+    if not isinstance(sent, dict):
+        return [reason("adapter", "body", "expected an object", orjson.dumps(sent).decode(), "ValidationError", uri)]
+    reasons: list[Reason] = []
+    if not sent.keys() <= allowed:
+        reasons += [
+            reason("adapter", name, "payload_data does not allow this key", None, "ValidationError", uri)
+            for name in sent.keys() - allowed
+        ]
+    reasons += [
+        reason("adapter", name, "required by payload_data", None, "ValidationError", uri)
+        for name in _POST_REQUIRED
+        if name not in sent
+    ]
+    reasons += [
+        reason("adapter", name, "expected a string", orjson.dumps(value).decode(), "ValidationError", uri)
+        for name, value in sent.items()
+        if type(value) is not str
+    ]
+    return reasons
+
+
+def _texts(sent: Json) -> dict[str, str]:
+    if not isinstance(sent, dict):
+        return {}
+    return {name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in sent.items()}
+
+
+def _tp1(payload: RawPayload, parameters: dict[str, str]) -> Split:
+    if parameters:
+        yield RawEvent(payload, 0, parameters)
+    else:
+        yield _adapter_failure("querystring", "expected parameters, the query string is empty", payload.query)
+
+
+def _redirect(payload: RawPayload, parameters: dict[str, str]) -> Split:
+    target = parameters.pop("u", "")
+    if not target:
+        yield _violation(reason("adapter", "querystring", "a redirect needs its target in the parameter u"))
+        return
+    entity: Json = {"schema": _REDIRECT, "data": {"uri": target}}
+    plain, encoded = parameters.get("co", ""), parameters.get("cx", "")
+    if "e" not in parameters:
+        parameters["e"] = "ue"
+        parameters["ue_pr"] = orjson.dumps({"schema": _UNSTRUCT, "data": entity}).decode()
+        parameters.pop("ue_px", None)
+    elif not plain and "cx" not in parameters:
+        parameters["co"] = orjson.dumps({"schema": _CONTEXTS, "data": [entity]}).decode()
+    else:
+        try:
+            wrapper = parse_json(plain or decode_base64(encoded))
+        except NotJson as error:
+            yield _violation(reason("adapter", "co" if plain else "cx", f"not JSON: {error}", plain or encoded, "NotJson"))
+            return
+        if isinstance(wrapper, dict) and isinstance(data := wrapper.get("data"), list):
+            wrapper["data"] = [entity, *data]
+        text = orjson.dumps(wrapper).decode()
+        parameters["co" if plain else "cx"] = text if plain else encode_base64(text)
+    parameters.setdefault("p", "web")
+    parameters["tv"] = "r-tp2"
+    yield RawEvent(payload, 0, parameters)
+
+
+_IGLU_COPIED = ("nuid", "aid", "cv", "eid", "ttm", "url")
+_IGLU_NOT_DATA = frozenset({"schema", "nuid", "aid", "cv", "p"})
+
+
+def _iglu(payload: RawPayload, parameters: dict[str, str]) -> Split:
+    """Events that no tracker made: a self-describing JSON, or plain data with its schema in the query string."""
+    kind = _media_type(payload.content_type)
+    uri = parameters.get("schema")
+    body = payload.body or None
+    if body is None and uri is None:
+        yield _adapter_failure("schema", "expected a schema in the query string or a self-describing JSON as the body")
+    elif body is None:
+        data: Json = {name: value or None for name, value in parameters.items() if name not in _IGLU_NOT_DATA}
+        yield from _iglu_events(payload, parameters, uri, [data], "app")
+    elif kind in _FORM_TYPES:
+        if uri is None:
+            yield _adapter_failure("schema", "a form needs its schema in the query string")
+            return
+        fields: Json = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+        yield from _iglu_events(payload, parameters, uri, [fields], "srv")
+    elif kind in _JSON_TYPES:
+        try:
+            value = parse_json(body)
+        except NotJson as error:
+            yield _adapter_failure("body", f"not JSON: {error}", body[:1_000].decode("utf-8", "replace"), "NotJson")
+            return
+        if uri is not None:
+            data_list: list[Json] = value if isinstance(value, list) else [value]
+            if not data_list or data_list == [{}]:
+                yield _adapter_failure("body", "expected data, it is empty")
+                return
+            yield from _iglu_events(payload, parameters, uri, data_list, "app")
+            return
+        inner = as_self_describing(value)
+        if isinstance(inner, str):
+            yield _adapter_failure("body", "expected a self-describing JSON", orjson.dumps(value).decode(), inner)
+            return
+        yield from _iglu_events(payload, parameters, inner["schema"], [inner["data"]], "app")
+    else:
+        yield _adapter_failure("contentType", "expected application/json or a form", payload.content_type)
+
+
+def _iglu_events(payload: RawPayload, query: dict[str, str], uri: str | None, data: list[Json], platform: str) -> Split:
+    try:
+        parse(uri or "")
+    except InvalidUri as error:
+        yield _adapter_failure("schema", "expected an Iglu URI such as iglu:com.acme/reading/jsonschema/1-0-0", uri, error.code)
+        return
+    for index, each in enumerate(data):
+        event = {"schema": _UNSTRUCT, "data": {"schema": uri, "data": each}}
+        parameters = {name: query[name] for name in _IGLU_COPIED if name in query}
+        parameters |= {"e": "ue", "ue_pr": orjson.dumps(event).decode(), "tv": "com.snowplowanalytics.iglu-v1"}
+        parameters["p"] = query.get("p") or platform
+        yield RawEvent(payload, index, parameters)
+
+
+def _media_type(content_type: str | None) -> str | None:
+    if content_type is None:
+        return None
+    return "; ".join(part.strip() for part in content_type.lower().split(";") if part.strip()).replace('"', "")
+
+
+def _violation(*reasons: Reason) -> Refusal:
+    return Refusal("tracker_protocol_violations", reasons)
+
+
+def _adapter_failure(field_name: str, message: str, value: str | None = None, keyword: str = "") -> Refusal:
+    return Refusal("adapter_failures", (reason("adapter", field_name, message, value, keyword),))

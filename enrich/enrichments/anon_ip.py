@@ -1,0 +1,43 @@
+"""Masks the end of `user_ipaddress`: on by default, so that no stored row holds a full address."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from enrich.enrichments import RawEvent
+from protocol.seams import ConfigurationError, Event, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """How many octets of an IPv4 address and 16-bit segments of an IPv6 address become "x"."""
+
+    octets: int = 1
+    segments: int = 5
+
+
+class Plugin:
+    def __init__(self, config: Config) -> None:
+        if not 1 <= config.octets <= 4:
+            raise ConfigurationError("anon_ip.octets: expected 1 to 4")
+        if not 1 <= config.segments <= 8:
+            raise ConfigurationError("anon_ip.segments: expected 1 to 8")
+        self._octets = config.octets
+        self._segments = config.segments
+
+    def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
+        text = event.get("user_ipaddress", "unknown")
+        octets = text.split(".")
+        if len(octets) == 4 and ":" not in text:
+            return {"user_ipaddress": _masked(octets, self._octets, ".")}
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:  # "unknown", or whatever a tracker sent as `ip`
+            return {}
+        segments = [segment.lstrip("0") or "0" for segment in address.exploded.split(":")]
+        return {"user_ipaddress": _masked(segments, self._segments, ":")}
+
+
+def _masked(parts: list[str], count: int, separator: str) -> str:
+    return separator.join(parts[: len(parts) - count] + ["x"] * count)

@@ -1,0 +1,37 @@
+"""A digest of what the tracker sent: tells the same event again from another event with the same id.
+
+Over the raw text parameters, not the columns. Source: tracker protocol, "event_fingerprint"; vectors enrich/fingerprint-*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+from enrich.enrichments import RawEvent
+from protocol.seams import Event, Reason
+
+_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """exclude: parameters that change from one sending to the next."""
+
+    algorithm: Literal["md5", "sha1", "sha256", "sha384", "sha512"] = "md5"
+    exclude: tuple[str, ...] = ("eid", "nuid", "stm", "cv")
+
+
+class Plugin:
+    def __init__(self, config: Config) -> None:
+        self._digest = getattr(hashlib, config.algorithm)
+        self._exclude = frozenset(config.exclude)
+
+    def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
+        parts: list[str] = []
+        for name in sorted(raw.parameters.keys() - self._exclude):
+            parts += (name, raw.parameters[name])
+        text = _SEPARATOR.join(parts) + _SEPARATOR if parts else ""
+        digest: str = self._digest(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
+        return {"event_fingerprint": digest}

@@ -1,0 +1,149 @@
+"""RawPayload -> Event | FailedEvent, one or many: the tour of this room.
+
+Pure: the time of enrichment and the schemas are handed in. Three phases as in the reference: what the tracker sent, what
+the steps and enrichments make of it, what the result must keep to. All run; a failed event names the reasons of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from enrich import pages
+from enrich.adapters import Adapters, Refusal
+from enrich.enrichments import Enrichment, RawEvent
+from enrich.lengths import LIMITS, too_long
+from enrich.leniency import LENIENCIES, mended
+from enrich.reasons import derived_id
+from enrich.selfdescribing import SelfDescribingStep, unstruct_columns
+from enrich.transform import Transform
+from enrich.validators import SchemaLookup, Validators
+from protocol.seams import ConfigurationError, Event, FailedEvent, FailedKind, Outcome, RawPayload, Reason
+from protocol.wire import decode_base64
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """version: ours, for v_collector and v_etl. lenient: names from LENIENCIES; empty = strict.
+
+    limits: column -> UTF-16 code units, replacing the canonical ones.
+    """
+
+    version: str = "0.0.0"
+    lenient: frozenset[str] = field(default_factory=lambda: frozenset(LENIENCIES))
+    limits: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def __post_init__(self) -> None:
+        if unknown := self.lenient - LENIENCIES.keys():
+            raise ConfigurationError(f"enrich.lenient: no {sorted(unknown)}; there are {', '.join(LENIENCIES)}")
+        if unknown := self.limits.keys() - LIMITS.keys():
+            raise ConfigurationError(f"enrich.limits: no text column {sorted(unknown)}")
+
+
+class Pipeline:
+    """Built once per configuration; not safe to share between threads."""
+
+    def __init__(self, options: Options, schemas: SchemaLookup, enrichments: Sequence[Enrichment]) -> None:
+        self._options = options
+        validators = Validators(schemas)
+        self._adapters = Adapters(validators, options.lenient)
+        self._transform = Transform(options.lenient)
+        self._self_describing = SelfDescribingStep(validators)
+        self._enrichments = tuple(enrichments)
+        self._limits = {**LIMITS, **options.limits}
+        self._v_etl = f"spoorway-{options.version}"
+
+    def outcomes(self, payload: RawPayload, now_ms: int) -> Iterator[Outcome]:
+        """What became of each event of the payload, in order. now_ms: the time of enrichment, for etl_tstamp."""
+        for found in self._adapters.split(payload):
+            if isinstance(found, Refusal):
+                yield _refused(payload, found, now_ms)
+            else:
+                yield self._outcome(found, now_ms)
+
+    def _outcome(self, raw: RawEvent, now_ms: int) -> Outcome:
+        payload, columns = raw.payload, dict[str, Any]()
+        event: Event = columns  # type: ignore[assignment]  # the columns as they come
+        event["etl_tstamp"] = now_ms
+        event["collector_tstamp"] = payload.received_ms
+        event["v_collector"] = f"{self._v_etl}-{payload.transport}"
+        event["v_etl"] = self._v_etl
+        event["user_ipaddress"] = payload.ip or "unknown"
+        if payload.network_userid is not None:
+            event["network_userid"] = payload.network_userid
+        referer = None
+        for name, value in payload.headers:
+            if name == "User-Agent":
+                if agent := value.replace("\t", "    ").replace("\r", "").replace("\n", ""):
+                    event["useragent"] = agent
+            elif name == "Referer":
+                referer = value
+
+        parameters = mended(raw.parameters, self._options.lenient)
+        sent = self._transform(parameters, event)
+        sent += self._self_describing_columns(parameters, event)
+        if "event_id" not in columns and "eid" not in parameters:
+            event["event_id"] = derived_id(payload.id, raw.index)
+
+        made = pages.page(event, referer)
+        made += pages.referrer(event)
+        made += pages.cross_navigation(event)
+        event["derived_tstamp"] = pages.derived_tstamp(event, payload.received_ms)
+        made += pages.schema_columns(event)
+        made += self._enrich(event, raw)
+
+        kept = too_long(event, self._limits)
+        if derived := event.get("derived_contexts"):
+            kept += self._self_describing.each(derived, "", "derived_contexts").reasons
+        if sent or made or kept:
+            kind: FailedKind = "enrichment_failures" if made and not sent else "schema_violations"
+            return _failed(payload, kind, (*sent, *made, *kept), now_ms, raw.index, raw.parameters, event)
+        return event
+
+    def _self_describing_columns(self, parameters: Mapping[str, str], event: Event) -> list[Reason]:
+        reasons: list[Reason] = []
+        name = "ue_px" if "ue_px" in parameters else "ue_pr"
+        if (text := parameters.get(name)) is not None:
+            checked = self._self_describing.unstruct(decode_base64(text) if name == "ue_px" else text, name)
+            reasons += checked.reasons
+            if checked.valid:
+                event["unstruct_event"] = checked.valid[0]
+                if event.get("event") == "unstruct":
+                    unstruct_columns(event, checked.valid[0]["schema"])
+        name = "cx" if "cx" in parameters else "co"
+        if (text := parameters.get(name)) is not None:
+            checked = self._self_describing.entities(decode_base64(text) if name == "cx" else text, name)
+            reasons += checked.reasons
+            if checked.valid:
+                event["contexts"] = checked.valid
+        return reasons
+
+    def _enrich(self, event: Event, raw: RawEvent) -> list[Reason]:
+        reasons: list[Reason] = []
+        for enrichment in self._enrichments:
+            added = enrichment(event, raw)
+            if isinstance(added, Reason):
+                reasons.append(added)
+            elif added:
+                if "derived_contexts" in added and "derived_contexts" in event:
+                    added["derived_contexts"] = [*added["derived_contexts"], *event["derived_contexts"]]
+                event.update(added)
+        return reasons
+
+
+def _refused(payload: RawPayload, refusal: Refusal, now_ms: int) -> FailedEvent:
+    return _failed(payload, refusal.kind, refusal.reasons, now_ms, refusal.index, refusal.parameters, Event())
+
+
+def _failed(
+    payload: RawPayload,
+    kind: FailedKind,
+    reasons: tuple[Reason, ...],
+    now_ms: int,
+    index: int | None,
+    parameters: Mapping[str, str],
+    event: Event,
+) -> FailedEvent:
+    place = "payload" if index is None else index
+    return FailedEvent(derived_id(payload.id, place, "failed"), kind, reasons, payload, now_ms, index, dict(parameters), event)

@@ -1,0 +1,160 @@
+"""`ue_*` and `co/cx` -> validated self-describing JSONs, or every reason why not.
+
+Pure. Order of checks: JSON, self-describing, criterion, wrapper, inner self-describing, inner valid; entities each for
+themselves. Source: tracker protocol, "Wrappers".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import orjson
+
+from enrich.reasons import reason
+from enrich.validators import Validators
+from protocol.iglu import InvalidUri, meets, parse
+from protocol.seams import Event, Json, Reason, SelfDescribing
+
+DEEPEST = 50
+UNSTRUCT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-*"
+CONTEXTS = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-*"
+
+
+class NotJson(ValueError):
+    """The message says why the text is no JSON we take."""
+
+
+class Checked(NamedTuple):
+    """What was valid, and why the rest was not."""
+
+    valid: list[SelfDescribing]
+    reasons: list[Reason]
+
+
+def parse_json(text: str | bytes) -> Json:
+    """Raises NotJson: not JSON, or more than 50 levels deep."""
+    try:
+        value: Json = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        value = _parse_slowly(text, error)
+    opening = (text.count(b"{") + text.count(b"[")) if isinstance(text, bytes) else (text.count("{") + text.count("["))
+    if opening >= DEEPEST and _deeper_than(value, DEEPEST):
+        raise NotJson(f"deeper than {DEEPEST} levels")
+    return value
+
+
+def _parse_slowly(text: str | bytes, error: ValueError) -> Json:
+    """What a strict parser refuses and other parsers do not: half a surrogate pair, broken UTF-8. They become U+FFFD."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    if "\\u" not in text and "\ufffd" not in text:
+        raise NotJson(str(error)) from None
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+        return cast(Json, orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")))
+    except (ValueError, RecursionError):
+        raise NotJson(str(error)) from None
+
+
+def _no_constant(name: str) -> None:
+    raise NotJson(f"{name} is not JSON")
+
+
+def _deeper_than(value: Json, limit: int) -> bool:
+    level: list[Json] = [value]
+    for _ in range(limit):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: Json) -> list[Json]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def as_self_describing(value: Json | SelfDescribing) -> SelfDescribing | str:
+    """The two keys of a self-describing JSON, its URI checked; or the error code. Other keys are ignored."""
+    if not isinstance(value, dict):
+        return "INVALID_DATA_PAYLOAD"
+    uri = value.get("schema")
+    if not isinstance(uri, str) or "data" not in value:
+        return "INVALID_DATA_PAYLOAD"
+    try:
+        parse(uri)
+    except InvalidUri as error:
+        return error.code
+    return {"schema": uri, "data": value["data"]}
+
+
+_MESSAGES = {
+    "INVALID_DATA_PAYLOAD": "not a self-describing JSON: expected an object with the keys schema and data",
+    "INVALID_IGLUURI": "the schema is not an Iglu URI such as iglu:com.acme/reading/jsonschema/1-0-0",
+    "INVALID_SCHEMAVER": "the schema's version is not model-revision-addition such as 1-0-0",
+}
+
+
+def code_reason(step: str, field: str, code: str, value: Json | SelfDescribing) -> Reason:
+    shown = orjson.dumps(value).decode() if value is not None else None
+    return reason(step, field, _MESSAGES[code], shown, code)
+
+
+class SelfDescribingStep:
+    """Built once with the validators, called for each event that carries such JSON."""
+
+    def __init__(self, validators: Validators) -> None:
+        self._validators = validators
+
+    def unstruct(self, text: str, field: str) -> Checked:
+        """At most one valid: the self-describing event."""
+        data, reasons = self._unwrapped(text, field, "unstruct_event", UNSTRUCT)
+        if reasons:
+            return Checked([], reasons)
+        return self._inner(data, field, "unstruct_event")
+
+    def entities(self, text: str, field: str) -> Checked:
+        """The valid entities in their order; the reasons of all others."""
+        data, reasons = self._unwrapped(text, field, "contexts", CONTEXTS)
+        if reasons:
+            return Checked([], reasons)
+        return self.each(cast(list[Json], data), field, "contexts")
+
+    def each(self, values: Sequence[Json | SelfDescribing], field: str, step: str) -> Checked:
+        valid: list[SelfDescribing] = []
+        reasons: list[Reason] = []
+        for value in values:
+            checked = self._inner(value, field, step)
+            valid += checked.valid
+            reasons += checked.reasons
+        return Checked(valid, reasons)
+
+    def _unwrapped(self, text: str, field: str, step: str, criterion: str) -> tuple[Json, list[Reason]]:
+        try:
+            value = parse_json(text)
+        except NotJson as error:
+            return None, [reason(step, field, f"not JSON: {error}", text, "NotJson")]
+        wrapper = as_self_describing(value)
+        if isinstance(wrapper, str):
+            return None, [code_reason(step, field, wrapper, value)]
+        uri = wrapper["schema"]
+        if not meets(parse(uri), criterion):
+            return None, [reason(step, field, f"expected a schema that fits {criterion}", uri, "CriterionMismatch", uri)]
+        return wrapper["data"], list(self._validators.reasons(uri, wrapper["data"], step))
+
+    def _inner(self, value: Json | SelfDescribing, field: str, step: str) -> Checked:
+        inner = as_self_describing(value)
+        if isinstance(inner, str):
+            return Checked([], [code_reason(step, field, inner, value)])
+        reasons = list(self._validators.reasons(inner["schema"], inner["data"], step))
+        return Checked([] if reasons else [inner], reasons)
+
+
+def unstruct_columns(event: Event, uri: str) -> None:
+    """Names a self-describing event after its schema."""
+    key = parse(uri)
+    event["event_vendor"], event["event_name"] = key.vendor, key.name
+    event["event_format"], event["event_version"] = key.format, key.version
