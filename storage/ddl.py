@@ -1,0 +1,58 @@
+"""The SQLite file's tables, by version: `PRAGMA user_version` counts the steps that were taken.
+
+A step once released is never changed; a new version is a new step at the end.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from protocol.seams import PermanentError
+from protocol.tables import COLUMNS
+from storage.failed import FailedRow
+
+APPLICATION_ID = 0x53504F52  # "SPOR": tells our files from anybody else's
+
+_FAILED_TYPES = {"event_index": "INTEGER", "failed_id": "TEXT PRIMARY KEY NOT NULL"}
+
+_VERSION_1 = (
+    "CREATE TABLE events ({})".format(
+        ", ".join(f'"{c.name}" {c.sqlite}' + (" NOT NULL" if c.name == "event_id" else "") for c in COLUMNS)
+    ),
+    # One event, one row. A plain index of its own, because the table has exactly the canonical columns.
+    "CREATE UNIQUE INDEX events_event_id ON events (event_id)",
+    "CREATE INDEX events_collector_tstamp ON events (collector_tstamp)",
+    # What the typed views read by: partial, so that page views and the like pay nothing for them.
+    "CREATE INDEX events_self_describing ON events (event_vendor, event_name, collector_tstamp) WHERE event = 'unstruct'",
+    "CREATE INDEX events_stray_unstruct ON events (collector_tstamp)"
+    " WHERE unstruct_event IS NOT NULL AND event IS NOT 'unstruct'",
+    "CREATE TABLE failed_events ({})".format(
+        ", ".join(f"{name} {_FAILED_TYPES.get(name, 'TEXT')}" for name in FailedRow._fields)
+    ),
+    "CREATE INDEX failed_events_failed_tstamp ON failed_events (failed_tstamp)",
+    "CREATE INDEX failed_events_payload_id ON failed_events (payload_id)",
+    "CREATE TABLE failed_payloads (payload_id TEXT PRIMARY KEY NOT NULL, payload TEXT NOT NULL)",
+    'CREATE TABLE cursors (lane TEXT PRIMARY KEY NOT NULL, segment INTEGER, "offset" INTEGER, sequence INTEGER)',
+    # mark: names the last batch, so that the same one offered again is known; the last_ columns are what it counted.
+    "CREATE TABLE totals (payloads INTEGER, stored INTEGER, failed INTEGER, duplicate INTEGER, mark TEXT,"
+    " last_payloads INTEGER, last_stored INTEGER, last_failed INTEGER, last_duplicate INTEGER)",
+    "INSERT INTO totals VALUES (0, 0, 0, 0, '', 0, 0, 0, 0)",
+    "CREATE TABLE schemas (uri TEXT PRIMARY KEY NOT NULL, view_name TEXT NOT NULL, document TEXT)",
+)
+
+STEPS = (_VERSION_1,)
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring the file to this version, inside the caller's transaction. Raises PermanentError for a file that is not ours."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (owner,) = db.execute("PRAGMA application_id").fetchone()
+    if version > len(STEPS):
+        raise PermanentError(f"written by a newer Spoorway: file version {version}, this one knows up to {len(STEPS)}")
+    if owner != APPLICATION_ID and db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+        raise PermanentError("a database of another program; name a new file")
+    for step in STEPS[version:]:
+        for statement in step:
+            db.execute(statement)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {len(STEPS)}")

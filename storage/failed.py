@@ -1,0 +1,58 @@
+"""FailedEvent -> what a table of failed events holds.
+
+Pure. The payload is stored beside it once, however many of its events failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import NamedTuple
+
+from protocol.seams import FailedEvent, Json
+from storage.rows import clean, json_text, timestamp, to_json
+
+
+class FailedRow(NamedTuple):
+    """The columns of `failed_events`, in order; replayed_tstamp is null until the failure was solved."""
+
+    failed_id: str
+    payload_id: str
+    event_index: int | None
+    kind: str
+    reasons: str
+    first_reason: str
+    app_id: str | None
+    event_name: str | None
+    v_tracker: str | None
+    collector_tstamp: str | None
+    failed_tstamp: str | None
+    parameters: str
+    event: str
+    replayed_tstamp: str | None = None
+
+
+def to_row(failed: FailedEvent) -> FailedRow:
+    def known(column: str, parameter: str) -> str | None:
+        value = failed.event.get(column) or failed.parameters.get(parameter)
+        return None if value is None else clean(str(value))
+
+    reasons: list[Json] = [
+        {name: value for name, value in asdict(reason).items() if value is not None and (value or name == "field")}
+        for reason in failed.reasons
+    ]
+    first = failed.reasons[0] if failed.reasons else None
+    return FailedRow(
+        clean(failed.id),
+        clean(failed.payload.id),
+        failed.index,
+        failed.kind,
+        json_text(reasons),
+        clean(f"{first.field}: {first.message}" if first.field else first.message) if first else "",
+        known("app_id", "aid"),
+        known("event_name", "e"),
+        known("v_tracker", "tv"),
+        timestamp(failed.payload.received_ms),
+        timestamp(failed.failed_ms),
+        json_text(dict(failed.parameters)),
+        json_text(to_json(failed.event)),
+    )

@@ -1,0 +1,357 @@
+"""Keeps events in one SQLite file: `events`, `failed_events` and a typed view per schema; docs/sql.md describes them.
+
+Rows, failed events, totals and cursor are one transaction (WAL, synchronous=FULL). Other processes may read at any time
+and write between two commits. Knows no clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass
+from itertools import islice
+from pathlib import Path
+
+from protocol import payloads
+from protocol.iglu import InvalidUri, SchemaKey, parse
+from protocol.seams import Cursor, Event, FailedEvent, Json, PermanentError, Position, RawPayload, SelfDescribing, TransientError
+from protocol.tables import COLUMN_NAMES
+from storage.ddl import migrate
+from storage.duplicates import sort_out
+from storage.failed import FailedRow, to_row
+from storage.rows import json_text, timestamp, to_rows
+from storage.targets import Batch, Counts, SchemaLookup
+from storage.views import view_name, view_sql
+
+_ASK = 500  # ids per look-up statement
+_RARE = 8  # rows: a set of columns with fewer in a batch is written together with the other rare ones
+_MOST_SHAPES = 4_096  # orders of columns remembered
+_MOST_SCHEMAS = 5_000  # schemas that get a view; more are stored all the same
+# Trouble that another attempt may not meet again. Everything else is permanent.
+_PASSING = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
+_PLACE = {name: place for place, name in enumerate(COLUMN_NAMES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """path: the file; "" = DATA/events.db. busy_ms: how long to wait for another writer. cache_mb: page cache."""
+
+    path: str = ""
+    busy_ms: int = 10_000
+    cache_mb: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A set of columns that occur together, in column order, and the statement that stores it."""
+
+    names: tuple[str, ...]
+
+    @property
+    def statement(self) -> str:
+        return f"INSERT INTO events ({', '.join(self.names)}) VALUES ({', '.join('?' * len(self.names))})"
+
+
+class Plugin:
+    def __init__(self, config: Config, schemas: SchemaLookup) -> None:
+        """Opens or creates the file. Raises PermanentError when it is not, or cannot become, ours."""
+        self._path = Path(config.path)
+        self._lookup = schemas
+        self._lock = threading.Lock()
+        self._known: set[str] = set()  # schemas that need no more thought in this run
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # One cached statement per shape; SQLite's own default would forget them within a batch.
+            self._db = sqlite3.connect(
+                self._path, config.busy_ms / 1000, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise PermanentError(f"{self._path}: {error}") from error
+        try:
+            with self._translated():
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.execute(f"PRAGMA cache_size = {-1024 * config.cache_mb}")
+                self._db.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: fewer, larger write-backs
+                self._db.execute("PRAGMA journal_size_limit = 67108864")
+            with self._transaction() as db:
+                migrate(db)
+            self._inode = os.stat(self._path).st_ino
+        except BaseException:
+            self._db.close()
+            raise
+
+    # Target ---------------------------------------------------------------------------------------------------------
+
+    def cursor(self) -> Cursor:
+        with self._lock, self._translated():
+            rows = self._db.execute('SELECT lane, segment, "offset", sequence FROM cursors').fetchall()
+        return {lane: Position(segment, offset, sequence) for lane, segment, offset, sequence in rows}
+
+    def totals(self) -> Counts:
+        with self._lock, self._translated():
+            return Counts(*self._db.execute("SELECT payloads, stored, failed, duplicate FROM totals").fetchone())
+
+    def commit(self, batch: Batch) -> Counts:
+        mark = _mark(batch)
+        with self._lock:
+            self._still_there()
+            with self._transaction() as db:
+                before, *counted = db.execute(
+                    "SELECT mark, last_payloads, last_stored, last_failed, last_duplicate FROM totals"
+                ).fetchone()
+                if before == mark:  # this very batch: its commit had succeeded, only the caller did not hear of it
+                    return Counts(*counted)
+                counts = self._take(db, batch.events, batch.failed, batch.payloads)
+                db.executemany('INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?)', [(k, *p) for k, p in batch.cursor.items()])
+                db.execute(
+                    "UPDATE totals SET mark = ?, last_payloads = ?, last_stored = ?, last_failed = ?, last_duplicate = ?",
+                    (mark, *astuple(counts)),
+                )
+        return counts
+
+    def close(self) -> None:
+        with self._lock, suppress(sqlite3.Error):
+            self._db.close()
+
+    # Failed events --------------------------------------------------------------------------------------------------
+
+    def list_failed(
+        self, kind: str | None = None, since_ms: int | None = None, limit: int = 100, replayed: bool = False
+    ) -> list[dict[str, Json]]:
+        """Newest first, without their payloads. replayed: also those that were solved since."""
+        since = timestamp(since_ms) if since_ms is not None else None
+        with self._lock, self._translated():
+            rows = self._db.execute(
+                "SELECT * FROM failed_events WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR failed_tstamp >= ?2)"
+                " AND (?3 OR replayed_tstamp IS NULL) ORDER BY failed_tstamp DESC, failed_id LIMIT ?4",
+                (kind, since, replayed, limit),
+            ).fetchall()
+        return [_failed_json(FailedRow(*row)) for row in rows]
+
+    def show_failed(self, failed_id: str) -> tuple[dict[str, Json], RawPayload | None] | None:
+        """One failed event and the payload it came from, byte for byte; the payload is gone once all of its events are solved."""
+        with self._lock, self._translated():
+            row = self._db.execute(
+                "SELECT f.*, p.payload FROM failed_events AS f LEFT JOIN failed_payloads AS p USING (payload_id)"
+                " WHERE failed_id = ?",
+                (failed_id,),
+            ).fetchone()
+        if row is None:
+            return None
+        *columns, payload = row
+        return _failed_json(FailedRow(*columns)), payloads.from_json(payload.encode()) if payload else None
+
+    def resolve(self, failed_id: str, events: Sequence[Event], failed: Sequence[FailedEvent], replayed_ms: int) -> Counts | None:
+        """Store what a replay made of one failed event, in one transaction; None when it is unknown or solved already.
+
+        If it failed again under the same id it stays, with its new reasons; otherwise it is marked as replayed and counts
+        as failed no more.
+        """
+        with self._lock, self._transaction() as db:
+            found = db.execute(
+                "SELECT payload_id FROM failed_events WHERE failed_id = ? AND replayed_tstamp IS NULL", (failed_id,)
+            ).fetchone()
+            if found is None:
+                return None
+            again = [f for f in failed if f.id == failed_id]
+            counts = self._take(db, events, [f for f in failed if f.id != failed_id], 0)
+            if again:
+                db.execute(
+                    "UPDATE failed_events SET (kind, reasons, first_reason, failed_tstamp) = (?, ?, ?, ?) WHERE failed_id = ?",
+                    ((row := to_row(again[0])).kind, row.reasons, row.first_reason, row.failed_tstamp, failed_id),
+                )
+                return counts
+            db.execute("UPDATE failed_events SET replayed_tstamp = ? WHERE failed_id = ?", (timestamp(replayed_ms), failed_id))
+            db.execute("UPDATE totals SET failed = failed - 1")
+            db.execute(
+                "DELETE FROM failed_payloads WHERE payload_id = ?1 AND NOT EXISTS"
+                " (SELECT 1 FROM failed_events WHERE payload_id = ?1 AND replayed_tstamp IS NULL)",
+                found,
+            )
+            return counts
+
+    def wipe(self) -> None:
+        """Begin again: no events, no failed events, no views, no cursor, all totals 0. One transaction."""
+        with self._lock, self._transaction() as db:
+            for (view,) in db.execute("SELECT DISTINCT view_name FROM schemas").fetchall():
+                db.execute(f'DROP VIEW IF EXISTS "{view}"')
+            for table in ("events", "failed_events", "failed_payloads", "cursors", "schemas"):
+                db.execute(f"DELETE FROM {table}")
+            db.execute("UPDATE totals SET payloads = 0, stored = 0, failed = 0, duplicate = 0, mark = ''")
+            self._known.clear()
+
+    # Inside one transaction -----------------------------------------------------------------------------------------
+
+    def _take(self, db: sqlite3.Connection, events: Sequence[Event], failed: Sequence[FailedEvent], payload_count: int) -> Counts:
+        new, duplicates = sort_out(events, self._stored)
+        self._insert(db, new)
+        self._see_schemas(db, new)
+        fresh = self._insert_failed(db, failed)
+        counts = Counts(payload_count, len(new), fresh, duplicates + len(failed) - fresh)
+        db.execute(
+            "UPDATE totals SET payloads = payloads + ?, stored = stored + ?, failed = failed + ?, duplicate = duplicate + ?",
+            astuple(counts),
+        )
+        return counts
+
+    def _stored(self, ids: Sequence[str]) -> Mapping[str, str | None]:
+        found: dict[str, str | None] = {}
+        question = f"SELECT event_id, event_fingerprint FROM events WHERE event_id IN ({', '.join('?' * _ASK)})"
+        rest = iter(ids)
+        while asked := list(islice(rest, _ASK)):
+            # Filled up to the one length, so that there is one statement to prepare.
+            found.update(self._db.execute(question, asked + asked[-1:] * (_ASK - len(asked))).fetchall())
+        return found
+
+    def _insert(self, db: sqlite3.Connection, events: Sequence[Event]) -> None:
+        groups: dict[_Shape, list[Event]] = {}
+        for event in events:
+            groups.setdefault(self._shape(event), []).append(event)
+        rare: list[Event] = []
+        for shape, members in groups.items():
+            if len(members) < _RARE:
+                rare += members
+            else:
+                db.executemany(shape.statement, to_rows(members, shape.names))
+        if rare:
+            names = {name for event in rare for name in event}
+            shape = _Shape(tuple(sorted(names & _PLACE.keys(), key=_PLACE.__getitem__)))
+            db.executemany(shape.statement, to_rows(rare, shape.names))
+
+    def _shape(self, event: Event) -> _Shape:
+        order = tuple(event)
+        shape = self._shapes.get(order)
+        if shape is None:
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            names = tuple(sorted(event.keys() & _PLACE.keys(), key=_PLACE.__getitem__))
+            shape = self._shapes[order] = _Shape(names)
+        return shape
+
+    def _insert_failed(self, db: sqlite3.Connection, failed: Sequence[FailedEvent]) -> int:
+        fresh = 0
+        for one in failed:
+            row = to_row(one)
+            marks = ", ".join("?" * len(row))
+            if db.execute(f"INSERT OR IGNORE INTO failed_events VALUES ({marks})", row).rowcount:
+                fresh += 1
+                payload = payloads.to_json(one.payload).decode()
+                db.execute("INSERT OR IGNORE INTO failed_payloads VALUES (?, ?)", (row.payload_id, payload))
+        return fresh
+
+    def _see_schemas(self, db: sqlite3.Connection, events: Sequence[Event]) -> None:
+        for uri in sorted(_schemas(events) - self._known):
+            self._known.add(uri)
+            with suppress(InvalidUri):
+                self._see_schema(db, uri, parse(uri))
+
+    def _see_schema(self, db: sqlite3.Connection, uri: str, key: SchemaKey) -> None:
+        """A schema seen for the first time, or whose document was not to be had before: its view is made anew."""
+        stored = db.execute("SELECT view_name, document FROM schemas WHERE uri = ?", (uri,)).fetchone()
+        if stored and stored[1] is not None:
+            return
+        document = self._lookup(uri)
+        if stored and document is None:
+            return
+        family = {row[0]: row[1:] for row in db.execute(
+            "SELECT uri, view_name, document FROM schemas WHERE uri GLOB ?", (_family_glob(key),)
+        )}
+        if family:
+            name = str(next(iter(family.values()))[0])
+        elif db.execute("SELECT count(*) >= ? FROM schemas", (_MOST_SCHEMAS,)).fetchone()[0]:
+            return
+        else:
+            name = view_name(key)
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = ? COLLATE NOCASE", (name,)).fetchone():
+                # Another schema's name reads the same (case, dots and dashes are lost): told apart by the exact URI.
+                name = f"{name}_{hashlib.sha1(_family_glob(key).encode()).hexdigest()[:8]}"
+        text = None if document is None else json_text(document)
+        db.execute("INSERT OR REPLACE INTO schemas VALUES (?, ?, ?)", (uri, name, text))
+        texts = {u: d for u, (_, d) in family.items()} | {uri: text}
+        documents = [json.loads(texts[u]) for u in sorted(texts, key=parse) if texts[u] is not None]
+        db.execute(f'DROP VIEW IF EXISTS "{name}"')
+        db.execute(view_sql(name, key, documents))
+
+    # The machine ----------------------------------------------------------------------------------------------------
+
+    def _still_there(self) -> None:
+        """A file deleted or replaced under us would swallow every further commit without a word."""
+        try:
+            there = os.stat(self._path).st_ino == self._inode
+        except OSError:
+            there = False
+        if not there:
+            raise PermanentError(f"{self._path}: was removed or replaced while in use; start again to begin a new file")
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
+        known = set(self._known)
+        with self._translated():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._known = known
+                if self._db.in_transaction:  # some errors have rolled it back already
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            passing = code is not None and code & 0xFF in _PASSING
+            raise (TransientError if passing else PermanentError)(f"{self._path}: {error}") from error
+        except PermanentError as error:
+            raise PermanentError(f"{self._path}: {error}") from error
+
+
+def _mark(batch: Batch) -> str:
+    """Names a batch by what is in it and where it ends, so that the same one is recognised when offered again."""
+    digest = hashlib.blake2b(repr(sorted(batch.cursor.items())).encode(), digest_size=16)
+    for event in batch.events:
+        digest.update(f"{event['event_id']} {event.get('event_fingerprint')}\n".encode(errors="replace"))
+    for failed in batch.failed:
+        digest.update(f"{failed.id}\n".encode(errors="replace"))
+    return digest.hexdigest()
+
+
+def _schemas(events: Iterable[Event]) -> set[str]:
+    uris: set[str] = set()
+    for event in events:
+        if (sent := event.get("unstruct_event")) is not None:
+            uris.add(sent["schema"])
+        for entities in (event.get("contexts"), event.get("derived_contexts")):
+            if entities:
+                uris.update([entity["schema"] for entity in entities])
+    return uris
+
+
+def _family_glob(key: SchemaKey) -> str:
+    return f"iglu:{key.vendor}/{key.name}/{key.format}/{key.model}-*"
+
+
+def _failed_json(row: FailedRow) -> dict[str, Json]:
+    out: dict[str, Json] = dict(row._asdict())
+    for name in ("reasons", "parameters", "event"):
+        out[name] = json.loads(str(out[name]))
+    return out
