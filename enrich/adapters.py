@@ -16,7 +16,7 @@ import orjson
 
 from enrich.enrichments import RawEvent
 from enrich.reasons import reason
-from enrich.selfdescribing import NotJson, as_self_describing, code_reason, parse_json
+from enrich.selfdescribing import DEEPEST, NotJson, as_self_describing, code_reason, deeper_than, parse_json
 from enrich.urls import QUERY_STRING
 from enrich.validators import Validators
 from protocol.iglu import InvalidUri, meets, parse
@@ -58,6 +58,7 @@ def _post_tables() -> dict[str, frozenset[str]]:
 
 
 _POST_KEYS = _post_tables()
+_STRINGS = {str}
 _POST_REQUIRED = ("tv", "p", "e")
 
 
@@ -125,7 +126,7 @@ class Adapters:
 
     def _payload_data(self, payload: RawPayload, body: bytes, query: dict[str, str]) -> Split:
         try:
-            value = parse_json(body)
+            value = parse_json(body, deepest=None)  # a good one is flat, a bad object is found below
         except NotJson as error:
             text = body[:1_000].decode("utf-8", "replace")
             yield _violation(reason("adapter", "body", f"not JSON: {error}", text, "NotJson"))
@@ -140,12 +141,14 @@ class Adapters:
         allowed = _POST_KEYS.get(key.version) if fits else None
         objects = envelope["data"]
         if allowed is None or not isinstance(objects, list) or not objects:
-            found = list(self._validators.reasons(uri, objects, "adapter"))
+            found = [*self._validators.reasons(uri, objects, "adapter")]
             if not found and not fits:
                 found = [reason("adapter", "body", f"expected a schema that fits {PAYLOAD_DATA}", uri, "CriterionMismatch", uri)]
             yield Refusal("tracker_protocol_violations", tuple(found))
             return
         wrong = [] if self._bad_object_alone else [r for o in objects for r in _object_reasons(o, allowed, uri)]
+        if wrong and deeper_than(value, DEEPEST):
+            wrong = [reason("adapter", "body", f"not JSON: deeper than {DEEPEST} levels", None, "NotJson")]
         if wrong:
             yield Refusal("tracker_protocol_violations", tuple(wrong[:50]))
             return
@@ -161,6 +164,8 @@ def _object_reasons(sent: Json, allowed: frozenset[str], uri: str) -> list[Reaso
     """What payload_data has against one object; the fast way to say what its schema says."""
     if not isinstance(sent, dict):
         return [reason("adapter", "body", "expected an object", orjson.dumps(sent).decode(), "ValidationError", uri)]
+    if "e" in sent and "p" in sent and "tv" in sent and sent.keys() <= allowed and set(map(type, sent.values())) == _STRINGS:
+        return []
     reasons: list[Reason] = []
     if not sent.keys() <= allowed:
         reasons += [

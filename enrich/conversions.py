@@ -44,6 +44,8 @@ def ip_first(value: str) -> str | None:
 
 
 def int32(value: str) -> int | None:
+    if len(value) < 10 and value.isdecimal():
+        return int(value)
     if value.lower() == "null":
         return None
     return _integer(value, _INT32, "an integer of 32 bits")
@@ -86,6 +88,8 @@ def uuid(value: str) -> str:
 
 
 def epoch_ms(value: str) -> int:
+    if len(value) == 13 and value.isdecimal():
+        return int(value)
     milliseconds = _integer(value, _INT64, "milliseconds since 1970 as an integer")
     if milliseconds not in _MILLISECONDS:
         raise Unconvertible("expected a time between the years 0000 and 9999")

@@ -21,6 +21,8 @@ LENIENCIES: dict[str, str] = {
 }
 """Name -> what it does and what happens without it."""
 
+EVERY_LENIENCY: frozenset[str] = frozenset(LENIENCIES)
+
 _UNSTRUCT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"
 _SCREEN_VIEW = "iglu:com.snowplowanalytics.snowplow/screen_view/jsonschema/1-0-0"
 _LEGACY = "iglu:io.spoorway/legacy_unstruct/jsonschema/1-0-0"
@@ -44,7 +46,7 @@ def mended(parameters: Mapping[str, str], lenient: frozenset[str]) -> Mapping[st
 
 
 def _legacy(parameters: Mapping[str, str]) -> Mapping[str, str]:
-    text = parameters.get("ue_pr") or decode_base64(parameters.get("ue_px", ""))
+    text: str | bytes = parameters.get("ue_pr") or decode_base64(parameters.get("ue_px", ""))
     try:
         properties = parse_json(text)
     except NotJson:

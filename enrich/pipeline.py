@@ -14,7 +14,7 @@ from enrich import pages
 from enrich.adapters import Adapters, Refusal
 from enrich.enrichments import Enrichment, RawEvent
 from enrich.lengths import LIMITS, too_long
-from enrich.leniency import LENIENCIES, mended
+from enrich.leniency import EVERY_LENIENCY, LENIENCIES, mended
 from enrich.reasons import derived_id
 from enrich.selfdescribing import SelfDescribingStep, unstruct_columns
 from enrich.transform import Transform
@@ -31,7 +31,7 @@ class Options:
     """
 
     version: str = "0.0.0"
-    lenient: frozenset[str] = field(default_factory=lambda: frozenset(LENIENCIES))
+    lenient: frozenset[str] = EVERY_LENIENCY
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
@@ -74,10 +74,11 @@ class Pipeline:
             event["network_userid"] = payload.network_userid
         referer = None
         for name, value in payload.headers:
-            if name == "User-Agent":
+            name = name.lower()
+            if name == "user-agent":
                 if agent := value.replace("\t", "    ").replace("\r", "").replace("\n", ""):
                     event["useragent"] = agent
-            elif name == "Referer":
+            elif name == "referer":
                 referer = value
 
         parameters = mended(raw.parameters, self._options.lenient)

@@ -5,7 +5,7 @@ Pure. A value that will not convert becomes a Reason; the others of the event ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from enrich import conversions
@@ -60,6 +60,24 @@ def _writer(parameter: Parameter, lenient: frozenset[str]) -> Write | None:
     return _one(parameter.columns[0], convert)
 
 
+class _Plan:
+    """What to do with one set of parameter names: trackers send the same sets again and again.
+
+    texts: (parameter, column) of the plain texts, most of an event; others: (parameter, writer).
+    """
+
+    __slots__ = ("others", "texts")
+
+    def __init__(self, names: Iterable[str], writers: Mapping[str, Write], yields: Mapping[str, str]) -> None:
+        known = set(names)
+        used = [n for n in names if n in writers and yields.get(n) not in known]
+        self.texts = [(n, PARAMETERS[n].columns[0]) for n in used if PARAMETERS[n].conversion == "text"]
+        self.others = [(n, writers[n]) for n in used if PARAMETERS[n].conversion != "text"]
+
+
+_MOST_PLANS = 2_000
+
+
 class Transform:
     """Built once per configuration, called once per event."""
 
@@ -67,19 +85,35 @@ class Transform:
         self._writers = {
             name: writer for name, parameter in PARAMETERS.items() if (writer := _writer(parameter, lenient)) is not None
         }
+        self._plans: dict[tuple[str, ...], _Plan] = {}
         self._yields = {name: p.yields_to for name, p in PARAMETERS.items() if p.yields_to is not None}
 
     def __call__(self, parameters: Mapping[str, str], event: Event) -> list[Reason]:
         """Writes columns into `event`; returns a reason for each parameter that did not convert. Unknown keys are skipped."""
         columns: dict[str, Any] = event  # type: ignore[assignment]  # columns by name, from the table
         reasons: list[Reason] = []
-        writers, yields = self._writers, self._yields
-        for name, value in parameters.items():
-            write = writers.get(name)
-            if write is None or (name in yields and yields[name] in parameters):
-                continue
+        names = tuple(parameters)
+        plan = self._plans.get(names)
+        if plan is None:
+            plan = self._planned(names)
+        for name, column in plan.texts:
+            text = parameters[name]
+            if text.isprintable() and text:
+                columns[column] = text
+            elif cleaned := conversions.text(text):
+                columns[column] = cleaned
+            else:
+                columns.pop(column, None)
+        for name, write in plan.others:
+            value = parameters[name]
             try:
                 write(value, columns)
             except Unconvertible as error:
                 reasons.append(reason("atomic", name, str(error), value, "atomic_field_parse_error", ATOMIC_SCHEMA))
         return reasons
+
+    def _planned(self, names: tuple[str, ...]) -> _Plan:
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        plan = self._plans[names] = _Plan(names, self._writers, self._yields)
+        return plan

@@ -5,7 +5,7 @@ Pure given the look-up it is handed: documents come from whoever calls, never fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jsonschema_rs
@@ -24,23 +24,24 @@ class Validators:
         self._lookup = lookup
         self._compiled: dict[str, jsonschema_rs.Draft4Validator | str] = {}
 
-    def reasons(self, uri: str, data: Json, step: str) -> Iterator[Reason]:
-        """Why `data` is not what the schema `uri` asks for; nothing when it is. Unknown schema: one ResolutionError."""
+    def reasons(self, uri: str, data: Json, step: str) -> Sequence[Reason]:
+        """Why `data` is not what the schema `uri` asks for; empty when it is. Unknown schema: one ResolutionError."""
         validator = self._compiled.get(uri)
         if validator is None:
             validator = self._compile(uri)
         if isinstance(validator, str):
-            yield reason(step, "", validator, None, "ResolutionError", uri)
-            return
+            return (reason(step, "", validator, None, "ResolutionError", uri),)
         if validator.is_valid(data):
-            return
-        for count, error in enumerate(validator.iter_errors(data)):
-            if count == _MOST_REASONS:
-                yield reason(step, "", f"and more than {_MOST_REASONS} other violations", None, "ValidationError", uri)
-                return
+            return ()
+        found: list[Reason] = []
+        for error in validator.iter_errors(data):
+            if len(found) == _MOST_REASONS:
+                found.append(reason(step, "", f"and more than {_MOST_REASONS} violations", None, "ValidationError", uri))
+                break
             path = "$" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.instance_path)
-            rule = next((str(p) for p in reversed(error.schema_path) if isinstance(p, str)), "")
-            yield reason(step, path, shortened(f"{rule}: {error.message}") or "", None, "ValidationError", uri)
+            message = shortened(f"{error.kind.name}: {error.message}") or ""
+            found.append(reason(step, path, message, None, "ValidationError", uri))
+        return found
 
     def _compile(self, uri: str) -> jsonschema_rs.Draft4Validator | str:
         document = self._lookup(uri)

@@ -28,9 +28,8 @@ class Plugin:
 
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
         text = event.get("user_ipaddress", "unknown")
-        octets = text.split(".")
-        if len(octets) == 4 and ":" not in text:
-            return {"user_ipaddress": _masked(octets, self._octets, ".")}
+        if text.count(".") == 3 and ":" not in text:
+            return {"user_ipaddress": _masked(text.split("."), self._octets, ".")}
         try:
             address = ipaddress.ip_address(text)
         except ValueError:  # "unknown", or whatever a tracker sent as `ip`
