@@ -1,0 +1,149 @@
+"""The listening sockets and all their connections: opens, counts, watches the deadlines, drains. Knows nothing of events."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import Protocol
+
+from gateway.http.answers import Answer, unavailable
+from gateway.http.config import Config
+from gateway.http.connection import Connection, Request
+from gateway.http.cors import cors_lines
+from gateway.http.counters import Counters
+from protocol.seams import ConfigurationError
+
+_MAX_REFUSED = 256  # connections beyond the limit that are told so; more are cut without a word
+
+
+class Service(Protocol):
+    async def answer(self, request: Request) -> Answer: ...
+    def late(self, request: Request | None, *, answering: bool) -> Answer: ...
+
+
+class Listener:
+    """One Site (see connection.Site) on one host and port. Call order: open -> close."""
+
+    def __init__(self, config: Config, service: Service, counters: Counters, clock_ns: Callable[[], int]) -> None:
+        self.config = config
+        self.counters = counters
+        self.now = 0.0
+        self.held_bytes = 0
+        self.tail = b""
+        busy = unavailable(config.retry_after_s, "too many connections")
+        self.busy = busy._replace(head=busy.head + cors_lines(None))
+        self.late = service.late
+        self._answer = service.answer
+        self._clock_ns = clock_ns
+        self._context = _tls(config)
+        self._server: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
+        self._refused: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        shortest = min(config.header_timeout_s, config.body_timeout_s, config.accept_timeout_s, config.idle_timeout_s)
+        self._tick_s = min(1.0, max(0.01, shortest / 8))
+
+    def answer(self, request: Request) -> Awaitable[Answer]:
+        return self._answer(request)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where it listens, the real port where 0 was asked for; empty when it does not."""
+        sockets = self._server.sockets if self._server is not None else ()
+        return [socket.getsockname()[:2] for socket in sockets]
+
+    async def open(self) -> None:
+        """Raises ConfigurationError."""
+        config = self.config
+        self._tick()
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: Connection(self),
+                config.host,
+                config.port,
+                ssl=self._context,
+                ssl_handshake_timeout=config.header_timeout_s if self._context else None,
+                backlog=config.backlog,
+                reuse_port=config.reuse_port or None,
+            )
+        except (OSError, OverflowError) as error:
+            self._stop_ticking()
+            raise ConfigurationError(_explain(error, config)) from error
+
+    async def close(self) -> None:
+        """Take no new connection, answer what is under way for at most stop_timeout_s, cut the rest."""
+        if self._server is not None:
+            self._server.close()
+        tasks = [task for connection in list(self._connections) if (task := connection.finish()) is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self.config.stop_timeout_s)
+            for connection in [*self._connections, *self._refused]:
+                connection.abort()
+            if late:
+                await asyncio.wait(late)
+        if self._server is not None:
+            await self._server.wait_closed()
+        self._stop_ticking()
+
+    def opened(self, connection: Connection) -> bool:
+        self.counters.connections += 1
+        if len(self._connections) < self.config.max_connections:
+            self._connections.add(connection)
+            self.counters.open_connections = len(self._connections)
+            return True
+        self.counters.refused_connections += 1
+        if len(self._refused) >= _MAX_REFUSED:
+            connection.abort()
+        self._refused.add(connection)
+        return False
+
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._refused.discard(connection)
+        self.counters.open_connections = len(self._connections)
+
+    def _tick(self) -> None:
+        """Deadlines are as exact as this; so is the Date header."""
+        loop = asyncio.get_running_loop()
+        self.now = loop.time()
+        tail = f"Date: {formatdate(self._clock_ns() / 1e9, usegmt=True)}\r\n"
+        if self._context is not None and self.config.hsts_max_age_s:
+            tail += f"Strict-Transport-Security: max-age={self.config.hsts_max_age_s}\r\n"
+        self.tail = tail.encode("ascii")
+        for connection in [c for group in (self._connections, self._refused) for c in group if c.deadline < self.now]:
+            connection.expire()
+        self._timer = loop.call_later(self._tick_s, self._tick)
+
+    def _stop_ticking(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    if not config.tls_certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(config.tls_certificate, config.tls_key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"tls_certificate: {config.tls_certificate!r} with tls_key {config.tls_key!r}: {error}; both must be PEM files"
+        ) from error
+    return context
+
+
+def _explain(error: Exception, config: Config) -> str:
+    where = f"{config.host}:{config.port}"
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
+        return f"http: {where} is in use by another program; stop it or choose another port"
+    if number == errno.EACCES:
+        return f"http: not allowed to listen on {where}; choose a port above 1023 or grant CAP_NET_BIND_SERVICE"
+    if number == errno.EADDRNOTAVAIL:
+        return f"http: this machine has no address {config.host}; use one of its own, or 0.0.0.0 for all"
+    return f"http: cannot listen on {where}: {error}; check host and port"

@@ -1,0 +1,30 @@
+"""Request target and Host header -> path, query and host as recorded: not decoded, but always text that JSON can hold."""
+
+from __future__ import annotations
+
+import re
+
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how the parser hands on bytes that are no UTF-8
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """(path, query without "?"). Bytes that are no UTF-8 become their percent-encoding, which means the same."""
+    if not target.isascii():
+        target = _NOT_UTF8.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", target)
+    path, _, query = target.partition("?")
+    if "://" in path and not path.startswith("/"):  # as sent to proxies
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    return path, query
+
+
+def host_of(target: str, host_header: str | None) -> str | None:
+    """The host name without port: the target's own, or else the Host header's."""
+    host = target.partition("://")[2] if target[:1] != "/" and "://" in target else host_header
+    if not host:
+        return None
+    host = re.split("[/?#]", host, maxsplit=1)[0].rpartition("@")[2] if host is not host_header else host
+    if not host.isascii():
+        host = host.encode("utf-8", "surrogateescape").decode("latin-1")
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0] or None

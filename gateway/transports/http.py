@@ -1,0 +1,186 @@
+"""HTTP requests -> payloads: the endpoint that trackers send to. Said "ok" only after `accept` has returned.
+
+The tour: `_answer` finds the route, `_event` makes the payload and hands it over. Content is never looked at and never refused;
+what is refused is a matter of sizes, times and the journal. The parts live in gateway/http; docs/http.md is the reference.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from uuid import uuid4
+
+from aiohttp.http import RawRequestMessage
+
+from gateway.http import answers
+from gateway.http.answers import Answer, Outcome
+from gateway.http.bodies import TooLarge, inflate, normal_content_type
+from gateway.http.client_address import ClientAddresses
+from gateway.http.config import Config, Cookie, CrossDomain, RootAnswer
+from gateway.http.connection import BadBody, OverBudget, Request
+from gateway.http.cors import cors_lines, preflight_lines
+from gateway.http.counters import Counters
+from gateway.http.headers import StoredHeaders
+from gateway.http.identity import Identities
+from gateway.http.listener import Listener
+from gateway.http.routes import Kind, Route, Routes
+from gateway.http.target import host_of, split_target
+from gateway.transports import Accept
+from protocol.seams import RawPayload, TransientError
+
+__all__ = ["Config", "Cookie", "Counters", "CrossDomain", "Plugin", "RootAnswer"]
+
+log = logging.getLogger(__name__)
+
+
+def _random_id() -> str:
+    return os.urandom(16).hex()
+
+
+class Plugin:
+    """Call order: see gateway.transports. counters: live; addresses: known after start."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock_ns: Callable[[], int] = time.time_ns,
+        new_id: Callable[[], str] = _random_id,
+        new_uuid: Callable[[], str] = lambda: str(uuid4()),
+    ) -> None:
+        """Raises ConfigurationError. clock_ns: nanoseconds since 1970. new_id: payload ids. new_uuid: network user ids."""
+        self.counters = Counters()
+        self._config = config
+        self._clock_ns = clock_ns
+        self._new_id = new_id
+        self._routes = Routes(config.paths)
+        self._addresses = ClientAddresses(config.trusted_proxies, config.forwarded_header, truncate=config.truncate_ip)
+        self._headers = StoredHeaders(config.stored_headers)
+        self._identities = Identities(config.cookie, config.do_not_track_cookie, config.do_not_track_pattern, new_uuid)
+        self._listener = Listener(config, self, self.counters, clock_ns)
+        self._accept: Accept | None = None
+        self._journal_takes = True
+        self._busy = answers.unavailable(config.retry_after_s, "try again later")
+        self._sink_unhealthy = answers.unavailable(config.retry_after_s, "the journal cannot take events")
+        self._preflight = answers.head(200) + preflight_lines(config.preflight_max_age_s)
+        self._fixed: dict[Kind, Answer] = {
+            Kind.HEALTH: answers.HEALTHY,
+            Kind.ROBOTS: answers.ROBOTS,
+            Kind.REDIRECT: answers.REDIRECTS_DISABLED,
+            Kind.UNKNOWN: answers.NOT_FOUND,
+            Kind.ROOT: answers.root_answer(config.root),
+            Kind.CROSSDOMAIN: answers.crossdomain_answer(config.crossdomain),
+        }
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """(host, port) of every socket it listens on."""
+        return self._listener.addresses
+
+    async def start(self, accept: Accept) -> None:
+        self._accept = accept
+        await self._listener.open()
+
+    async def stop(self) -> None:
+        await self._listener.close()
+
+    async def answer(self, request: Request) -> Answer:
+        """Called by connections, once per request."""
+        message = request.message
+        path, query = split_target(message.path)
+        route = self._routes.find(message.method, path)
+        match route.kind:
+            case Kind.POST | Kind.PIXEL:
+                return await self._event(request, route, path, query)
+            case Kind.PREFLIGHT:
+                return Answer("preflight", self._preflight + cors_lines(message.headers.get("Origin")))
+            case Kind.SINK_HEALTH:
+                return answers.HEALTHY if self._journal_takes else self._sink_unhealthy
+            case kind:
+                return self._fixed[kind]
+
+    def late(self, request: Request | None, *, answering: bool) -> Answer:
+        """Called by connections when a request took too long to arrive, or `accept` to return."""
+        if request is None:
+            return answers.REQUEST_TIMEOUT
+        if answering:
+            self._journal_takes = False
+            return self._to_browser(self._busy, request.message)
+        return self._to_browser(answers.REQUEST_TIMEOUT, request.message)
+
+    async def _event(self, request: Request, route: Route, path: str, query: str) -> Answer:
+        message = request.message
+        headers = message.headers
+        origin = headers.get("Origin")
+        post = route.kind is Kind.POST
+        try:
+            body = await request.body()
+            encoding = headers.get("Content-Encoding") if post else None
+            if encoding is not None and (decoded := self._decode(body, encoding)) is not None:
+                request.hold(len(decoded))
+                body, encoding = decoded, None
+        except TooLarge:
+            return self._to_browser(answers.TOO_LARGE, message)
+        except OverBudget:
+            return self._to_browser(self._busy, message)
+        except BadBody:
+            return answers.BAD_REQUEST
+
+        now_ns = self._clock_ns()
+        who = self._identities.of(
+            query,
+            "; ".join(headers.getall("Cookie", ())),
+            origin,
+            anonymous="SP-Anonymous" in headers,
+            pixel=not post,
+            now_s=now_ns / 1e9,
+        )
+        lines = cors_lines(origin) + who.set_cookie_lines
+        if who.bounce:
+            again = f"{path}?{query}{'&' if query else ''}{self._config.cookie.bounce_parameter}=true"
+            return Answer("not_recorded", answers.head(302, [("Location", again)]) + lines)
+        if who.tracked:
+            content_type = headers.get("Content-Type") if post else None
+            payload = RawPayload(
+                self._new_id(),
+                now_ns // 1_000_000,
+                "http",
+                route.path,
+                query,
+                body if post else None,
+                normal_content_type(content_type) if content_type is not None else None,
+                self._headers.of(message.raw_headers, anonymous=who.anonymous, encoded=encoding is not None),
+                None if who.anonymous else self._addresses.of(request.peer, headers),
+                host_of(message.path, headers.get("Host")),
+                who.network_userid,
+            )
+            if not await self._accepted(payload):
+                return self._to_browser(self._busy, message)
+        outcome: Outcome = "accepted" if who.tracked else "not_recorded"
+        if post:
+            return Answer(outcome, answers.OK_HEAD + lines, answers.OK_BODY)
+        return Answer(outcome, answers.PIXEL_HEAD + lines, answers.PIXEL_BODY)
+
+    async def _accepted(self, payload: RawPayload) -> bool:
+        assert self._accept is not None
+        try:
+            await self._accept(payload)
+        except TransientError:
+            self._journal_takes = False
+            return False
+        except Exception:  # whatever is wrong with us, the sender should keep its events
+            log.exception("accepting a payload failed")
+            self._journal_takes = False
+            return False
+        self._journal_takes = True
+        return True
+
+    def _decode(self, body: bytes, encoding: str) -> bytes | None:
+        limits = self._config
+        return inflate(body, encoding, max_bytes=limits.max_body_bytes, max_ratio=limits.max_inflate_ratio)
+
+    def _to_browser(self, answer: Answer, message: RawRequestMessage) -> Answer:
+        """With the headers without which a browser hides the status from the tracker."""
+        return answer._replace(head=answer.head + cors_lines(message.headers.get("Origin")))
