@@ -18,13 +18,13 @@ CONTEXTS_ENVELOPE = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0
 NIL_UUID = "00000000-0000-0000-0000-000000000000"
 
 TIMES = ("etl_tstamp", "collector_tstamp", "dvce_created_tstamp", "dvce_sent_tstamp", "derived_tstamp", "true_tstamp")
-ENRICHED = frozenset(
-    name
-    for name in (column.name for column in COLUMNS)
-    if name.startswith(("geo_", "ip_", "mkt_", "refr_medium", "refr_source", "refr_term", "br_name", "br_family"))
-    or name.startswith(("br_version", "br_type", "br_renderengine", "os_name", "os_family", "os_manufacturer", "dvce_type"))
-    or name in ("dvce_ismobile", "derived_contexts", "etl_tags", "event_fingerprint")
+_ENRICHED_STARTS = (
+    *("geo_", "ip_", "mkt_", "refr_medium", "refr_source", "refr_term"),
+    *("br_name", "br_family", "br_version", "br_type", "br_renderengine"),
+    *("os_name", "os_family", "os_manufacturer", "dvce_type", "dvce_ismobile"),
+    *("derived_contexts", "etl_tags", "event_fingerprint"),
 )
+ENRICHED = frozenset(column.name for column in COLUMNS if column.name.startswith(_ENRICHED_STARTS))
 """Columns that no tracker sends and an enrichment may fill: which ones run is configuration, so they are not judged here."""
 PIPELINE = ENRICHED | set(TIMES) | {"v_collector", "v_etl", "network_userid", "user_ipaddress"}
 
@@ -55,8 +55,8 @@ def judge(
     quirks: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     created_with_true: bool = True,
-) -> list[str]:
-    """Everything that is wrong with what a peer left in the store, as "call: column: …" lines; empty when all is well.
+) -> str:
+    """Everything that is wrong with what a peer left in the store, one "call: column: …" a line; empty when all is well.
 
     table: calls.json. unsupported: the calls this tracker is known not to have; any other must have been made.
     quirks: by call, columns that this tracker cannot send as they were tracked (tests/peers/README.md says why).
@@ -85,7 +85,7 @@ def judge(
             found += time_differences(row, run, true_ms, created=true_ms is None or created_with_true)
             found += identity_differences(row, run, subject["network_userid"], subject["ip"])
             wrong += [f"{name}: {line}" for line in found]
-    return wrong
+    return "\n".join(wrong)
 
 
 def of_call(row: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,7 +199,12 @@ def _value(name: str, kind: str, stored: Any) -> Any:
     if kind == "boolean":
         return bool(stored)
     if kind == "json":
-        document = json.loads(stored)
-        envelope = UNSTRUCT_ENVELOPE if name == "unstruct_event" else CONTEXTS_ENVELOPE
-        return document["data"] if document["schema"] == envelope else document
+        return unwrapped(name, stored)
     return stored
+
+
+def unwrapped(name: str, stored: str) -> Any:
+    """What a document column holds inside its envelope; the whole document when the envelope is not the right one."""
+    document = json.loads(stored)
+    envelope = UNSTRUCT_ENVELOPE if name == "unstruct_event" else CONTEXTS_ENVELOPE
+    return document["data"] if document["schema"] == envelope else document

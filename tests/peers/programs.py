@@ -74,6 +74,14 @@ def run_node(url: str, method: str, base64: str, anonymous: bool = False) -> Run
     return _run(["node", str(FOLDER / "node_peer.mjs")], url, method, base64, anonymous)
 
 
+def run_browser(
+    url: str, script: Path, generation: str, method: str = "post", base64: str = "off", anonymous: bool = False
+) -> Run:
+    """generation: v3, v4 or newest; script: its bundle."""
+    program = [sys.executable, str(FOLDER / "browser_peer.py"), "--bundle", str(script), "--generation", generation]
+    return _run([*program, "--chromium", CHROMIUM], url, method, base64, anonymous)
+
+
 def _run(program: list[str], url: str, method: str, base64: str, anonymous: bool) -> Run:
     started = now_ms()
     command = [*program, url, "--method", method, "--base64", base64, *(["--anonymous"] if anonymous else [])]
