@@ -26,24 +26,30 @@ def synthetic_id(event_id: str, fingerprint: str | None) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{event_id} {fingerprint or ''}"))
 
 
+def identity(event: Event) -> tuple[str, str | None]:
+    """(event_id, event_fingerprint) as they are stored. Every event that left enrichment has an event_id."""
+    fingerprint = event.get("event_fingerprint")
+    return clean(event["event_id"]), fingerprint and clean(fingerprint)  # pyright: ignore[reportTypedDictNotRequiredAccess]
+
+
 def sort_out(events: Sequence[Event], stored: Stored) -> tuple[list[Event], int]:
     """The events to store, ids made unique, and how many natural duplicates were dropped."""
-    ids = [clean(event["event_id"]) for event in events]
+    identities = list(map(identity, events))
+    ids = [event_id for event_id, _ in identities]
     seen = dict(stored(ids))
+    if not seen and len(set(ids)) == len(ids):
+        return list(events), 0
     kept: list[Event] = []
-    for event_id, event in zip(ids, events, strict=True):
-        fingerprint = event.get("event_fingerprint")
-        fingerprint = fingerprint and clean(fingerprint)
-        original = event_id
-        # Nearly always one turn. Two for a synthetic duplicate; more only if someone took the derived id as well.
+    for event, (original, fingerprint) in zip(events, identities, strict=True):
+        event_id = original
+        # Nearly always no turn. One for a synthetic duplicate; more only if someone took the derived id as well.
         while event_id in seen and seen[event_id] != fingerprint:
             event_id = synthetic_id(event_id, fingerprint)
             if event_id not in seen:
                 seen.update(stored([event_id]))
-        if event_id in seen:
-            continue
-        seen[event_id] = fingerprint
-        kept.append(event if event_id == original else _renamed(event, event_id, original))
+        if event_id not in seen:
+            seen[event_id] = fingerprint
+            kept.append(event if event_id == original else _renamed(event, event_id, original))
     return kept, len(events) - len(kept)
 
 

@@ -5,11 +5,13 @@ Pure. The payload is stored beside it once, however many of its events failed.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import NamedTuple
 
 from protocol.seams import FailedEvent, Json
-from storage.rows import clean, json_text, timestamp, to_json
+from storage import rows
+from storage.rows import clean, json_text, timestamp
 
 
 class FailedRow(NamedTuple):
@@ -54,5 +56,13 @@ def to_row(failed: FailedEvent) -> FailedRow:
         timestamp(failed.payload.received_ms),
         timestamp(failed.failed_ms),
         json_text(dict(failed.parameters)),
-        json_text(to_json(failed.event)),
+        json_text(rows.to_json(failed.event)),
     )
+
+
+def to_json(row: FailedRow) -> dict[str, Json]:
+    """For people and for JSON: the columns by name, the JSON ones taken apart."""
+    out: dict[str, Json] = dict(row._asdict())
+    for name in ("reasons", "parameters", "event"):
+        out[name] = json.loads(str(out[name]))
+    return out

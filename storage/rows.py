@@ -10,10 +10,11 @@ import json
 import math
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, cast
 
 import orjson
@@ -29,6 +30,7 @@ UNSTRUCT_EVENT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/
 
 _INT64 = 2**63
 _YEAR_0_MS, _YEAR_10000_MS = -62_167_219_200_000, 253_402_300_800_000
+_MILLIS = tuple(f".{ms:03d}" for ms in range(1000))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIRTY = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -58,8 +60,7 @@ def timestamp(ms: int) -> str | None:
     """`yyyy-MM-dd HH:mm:ss.SSS`, UTC, from milliseconds since 1970; None outside the years 0 to 9999."""
     if not _YEAR_0_MS <= ms < _YEAR_10000_MS:
         return None
-    seconds, rest = divmod(ms, 1000)
-    return f"{_second(seconds)}.{rest:03d}"
+    return _second(ms // 1000) + _MILLIS[ms % 1000]
 
 
 def decimal_text(number: Decimal) -> str | None:
@@ -149,28 +150,35 @@ _TSV: dict[ColumnType, Callable[[Any], str | None]] = {
     "boolean": lambda flag: "1" if flag else "0",
     "json": _entities,
 }
-_TO_SQL = {c.name: _SQL[c.type] for c in COLUMNS} | {"unstruct_event": _unstruct_event}
+_TO_SQL: dict[str, Callable[[Any], Value]] = {c.name: _SQL[c.type] for c in COLUMNS} | {"unstruct_event": _unstruct_event}
 _TO_TSV = {c.name: (place, _TSV[c.type]) for place, c in enumerate(COLUMNS)}
 _TO_TSV["unstruct_event"] = (_TO_TSV["unstruct_event"][0], _unstruct_event)
-_TEXTS = frozenset(c.name for c in COLUMNS if c.type in ("string", "uuid"))
 
 
-def _column(name: str, values: list[Any]) -> list[Value]:
-    """A whole column at once: clean text, by far the commonest case, costs one look at all of it."""
+def _column(name: str, values: Sequence[Any]) -> Sequence[Value]:
+    """A whole column at once: where nothing is null, dirty or out of range, one look at all of it is enough."""
     convert = _TO_SQL[name]
-    if name in _TEXTS:
-        try:
-            if "".join(values).isprintable():
-                return values
-        except TypeError:  # nulls among them
-            pass
+    try:
+        if convert is clean and "".join(values).isprintable():
+            return values
+        if convert is timestamp and min(values) >= _YEAR_0_MS and max(values) < _YEAR_10000_MS:
+            return [_second(ms // 1000) + _MILLIS[ms % 1000] for ms in cast(Sequence[int], values)]
+        if convert is _integer and min(values) >= -_INT64 and max(values) < _INT64:
+            return values
+    except TypeError:  # nulls among them
+        pass
     return [None if value is None else convert(value) for value in values]
 
 
 def to_rows(events: Sequence[Event], names: Sequence[str] = COLUMN_NAMES) -> list[Row]:
-    """The values of the named columns (at least one) for every event, in that order; None where an event has none."""
+    """The values of the named columns (two or more) for every event, in that order; None where an event has none."""
     plain = cast(Sequence[dict[str, Any]], events)
-    return list(zip(*[_column(name, [event.get(name) for event in plain]) for name in names], strict=True))
+    columns: Iterable[Sequence[Any]]
+    try:
+        columns = zip(*map(itemgetter(*names), plain), strict=True)
+    except KeyError:
+        columns = [[event.get(name) for event in plain] for name in names]
+    return list(zip(*map(_column, names, columns), strict=True))
 
 
 def to_row(event: Event) -> Row:

@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 from protocol.iglu import SchemaKey
 from protocol.seams import Json
 
-META = ("schema_vendor", "schema_name", "schema_format", "schema_version", "root_id", "root_tstamp")
+META: tuple[str, ...] = ("schema_vendor", "schema_name", "schema_format", "schema_version", "root_id", "root_tstamp")
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NO_PATH = re.compile(r'["\\\x00-\x1f\x7f]')
@@ -105,9 +105,8 @@ def _union(documents: Iterable[Mapping[str, Json]]) -> list[Leaf]:
     found: dict[tuple[str, ...], str | None] = {}
     for document in documents:
         flat = _leaves(document, (), True)
-        for path, (kind, required) in sorted(flat.items(), key=lambda item: (not item[1][1], [snake_case(n) for n in item[0]])):
+        for path, (kind, _) in sorted(flat.items(), key=lambda item: (not item[1][1], [snake_case(n) for n in item[0]])):
             found[path] = kind if found.get(path, kind) == kind else None
-            del required
     # A property that is an object with properties in one version and a leaf in another keeps both columns.
     return [Leaf(path, kind) for path, kind in found.items()][:_MOST_COLUMNS]
 
@@ -136,7 +135,7 @@ def _type(schema: Json) -> str | None:
 
 
 def _column_names(leaves: Sequence[Leaf]) -> list[str]:
-    taken = set(META)
+    taken: set[str] = set(META)
     names: list[str] = []
     for leaf in leaves:
         wanted = name = "_".join(map(snake_case, leaf.path)) or "_"

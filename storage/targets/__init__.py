@@ -4,6 +4,10 @@ Call order: `Plugin(config)` -> `cursor()` -> `commit(batch)` repeatedly -> `clo
 `commit` makes the rows, the counts and the cursor durable in one transaction, or raises and has taken nothing:
 TransientError = the same batch again later, PermanentError = stop this target. A batch may be offered again after a crash:
 every event is kept once (event_id + fingerprint), every failed event once (its id).
+
+An error after the commit itself looks like one before it. So the very batch that was committed last (same cursor, same ids)
+is recognised: `commit` changes nothing and answers what it counted the first time. After any error, either offer the same
+batch again or ask `cursor()` anew.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from protocol.seams import Cursor, Event, FailedEvent, Json
+from protocol.seams import Cursor, Event, FailedEvent, Json, RawPayload
 
 # The schema document of an Iglu URI, or None when nobody knows it. Handed in by the wiring, for typed views and tables.
 SchemaLookup = Callable[[str], dict[str, Json] | None]
@@ -33,8 +37,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of a batch or of everything so far: events stored, failed, and dropped as natural duplicates; payloads covered.
+    """Of a batch or of everything so far: events stored, failed, and dropped because they came before; payloads covered.
 
+    duplicate: natural duplicates, and failed events the target had already.
     `stored + failed + duplicate` is the number of events (and of payloads that failed whole) that were accepted.
     """
 
@@ -56,3 +61,29 @@ class Target(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class FailedStore(Protocol):
+    """What a target offers beside `Target` when failed events can be looked at and replayed in it."""
+
+    def list_failed(
+        self, kind: str | None = None, since_ms: int | None = None, limit: int = 100, replayed: bool = False
+    ) -> list[dict[str, Json]]:
+        """Newest first: the columns of `failed_events`. replayed: also those that were solved since."""
+        ...
+
+    def show_failed(self, failed_id: str) -> tuple[dict[str, Json], RawPayload | None] | None:
+        """One failed event and the payload it came from; the payload is gone once all of its events are solved."""
+        ...
+
+    def resolve(self, failed_id: str, events: Sequence[Event], failed: Sequence[FailedEvent], replayed_ms: int) -> Counts | None:
+        """Store what a replay made of one failed event, in one transaction; None when it is unknown or solved already.
+
+        If it failed again under the same id it stays, with its new reasons; otherwise it is marked as replayed and counts
+        as failed no more. replayed_ms: when, milliseconds since 1970.
+        """
+        ...
+
+    def wipe(self) -> None:
+        """Begin again: nothing stored, no cursor, all totals 0."""
+        ...

@@ -1,0 +1,151 @@
+"""Keeps events in RAM with a real target's semantics, and fails on request: to test with, ours and yours.
+
+Nothing survives the process. Not for production.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field, replace
+from typing import Literal
+
+from protocol.seams import Cursor, Event, FailedEvent, Json, Position, RawPayload, TransientError
+from storage.duplicates import identity, sort_out
+from storage.failed import FailedRow, to_json, to_row
+from storage.rows import clean, timestamp
+from storage.targets import Batch, Counts, SchemaLookup
+
+Moment = Literal["", "before", "inside", "after", "any"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """fail: when a commit raises TransientError. "before" and "inside": nothing is kept; "after": everything is kept, but
+    the caller cannot know; "any": one of the three, at random; "" = never.
+    every: each n-th commit fails; 0 = leave it to `probability` (0.0 to 1.0).
+    """
+
+    fail: Moment = ""
+    every: int = 0
+    probability: float = 1.0
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class _Kept:
+    events: dict[str, Event] = field(default_factory=dict[str, Event])
+    failed: dict[str, tuple[FailedRow, RawPayload]] = field(default_factory=dict[str, tuple[FailedRow, RawPayload]])
+    cursor: dict[str, Position] = field(default_factory=dict[str, Position])
+    totals: Counts = field(default_factory=Counts)
+    last: tuple[Batch, Counts] | None = None
+
+
+class Plugin:
+    def __init__(self, config: Config, schemas: SchemaLookup) -> None:
+        self._config = config
+        self._random = random.Random(config.seed)
+        self._commits = 0
+        self._kept = _Kept()
+        self._lock = threading.Lock()
+
+    @property
+    def events(self) -> list[Event]:
+        """What is stored, in the order it came."""
+        return list(self._kept.events.values())
+
+    def cursor(self) -> Cursor:
+        return dict(self._kept.cursor)
+
+    def totals(self) -> Counts:
+        return self._kept.totals
+
+    def commit(self, batch: Batch) -> Counts:
+        with self._lock:
+            moment = self._moment()
+            if moment == "before":
+                raise TransientError("memory: told to fail before the commit")
+            kept = self._kept
+            if kept.last is not None and _same(kept.last[0], batch):
+                counts = kept.last[1]
+            else:
+                kept, counts = _take(kept, batch.events, batch.failed, batch.payloads)
+                kept = replace(kept, cursor={**kept.cursor, **batch.cursor}, last=(batch, counts))
+            if moment == "inside":
+                raise TransientError("memory: told to fail inside the commit")
+            self._kept = kept
+            if moment == "after":
+                raise TransientError("memory: told to fail after the commit")
+            return counts
+
+    def close(self) -> None:
+        """Nothing to close: a test may open its eyes again on the same target."""
+
+    def list_failed(
+        self, kind: str | None = None, since_ms: int | None = None, limit: int = 100, replayed: bool = False
+    ) -> list[dict[str, Json]]:
+        since = timestamp(since_ms) if since_ms is not None else None
+        rows = [
+            row
+            for row, _ in self._kept.failed.values()
+            if kind in (None, row.kind)
+            and (since is None or (row.failed_tstamp or "") >= since)
+            and (replayed or row.replayed_tstamp is None)
+        ]
+        rows.sort(key=lambda row: row.failed_id)
+        rows.sort(key=lambda row: row.failed_tstamp or "", reverse=True)
+        return [to_json(row) for row in rows[:limit]]
+
+    def show_failed(self, failed_id: str) -> tuple[dict[str, Json], RawPayload | None] | None:
+        found = self._kept.failed.get(failed_id)
+        if found is None:
+            return None
+        row, payload = found
+        open_ones = (r for r, _ in self._kept.failed.values() if r.payload_id == row.payload_id and not r.replayed_tstamp)
+        return to_json(row), payload if any(open_ones) else None
+
+    def resolve(self, failed_id: str, events: Sequence[Event], failed: Sequence[FailedEvent], replayed_ms: int) -> Counts | None:
+        with self._lock:
+            row, payload = self._kept.failed.get(failed_id, (None, None))
+            if row is None or payload is None or row.replayed_tstamp:
+                return None
+            kept, counts = _take(self._kept, events, [f for f in failed if f.id != failed_id], 0)
+            again = [to_row(f) for f in failed if f.id == failed_id]
+            if again:
+                row = row._replace(**{n: getattr(again[0], n) for n in ("kind", "reasons", "first_reason", "failed_tstamp")})
+            else:
+                row = row._replace(replayed_tstamp=timestamp(replayed_ms))
+                kept = replace(kept, totals=replace(kept.totals, failed=kept.totals.failed - 1))
+            kept.failed[failed_id] = (row, payload)
+            self._kept = kept
+            return counts
+
+    def wipe(self) -> None:
+        with self._lock:
+            self._kept = _Kept()
+
+    def _moment(self) -> Moment:
+        self._commits += 1
+        every, chance = self._config.every, self._config.probability
+        fails = self._commits % every == 0 if every else self._random.random() < chance
+        if not fails:
+            return ""
+        return self._random.choice(("before", "inside", "after")) if self._config.fail == "any" else self._config.fail
+
+
+def _take(kept: _Kept, events: Sequence[Event], failed: Sequence[FailedEvent], payloads: int) -> tuple[_Kept, Counts]:
+    """A new state; the old one is untouched, so that a failure in between keeps nothing."""
+    new, duplicates = sort_out(events, lambda ids: {i: identity(kept.events[i])[1] for i in ids if i in kept.events})
+    fresh = {clean(one.id): (to_row(one), one.payload) for one in reversed(failed) if clean(one.id) not in kept.failed}
+    counts = Counts(payloads, len(new), len(fresh), duplicates + len(failed) - len(fresh))
+    totals = Counts(*(had + came for had, came in zip(astuple(kept.totals), astuple(counts), strict=True)))
+    stored = kept.events | {identity(event)[0]: event for event in new}
+    return replace(kept, events=stored, failed=kept.failed | fresh, totals=totals), counts
+
+
+def _same(one: Batch, other: Batch) -> bool:
+    def ids(batch: Batch) -> list[object]:
+        return [dict(batch.cursor), list(map(identity, batch.events)), [failed.id for failed in batch.failed]]
+
+    return ids(one) == ids(other)
