@@ -37,8 +37,8 @@ class Options:
     def __post_init__(self) -> None:
         if unknown := self.lenient - LENIENCIES.keys():
             raise ConfigurationError(f"enrich.lenient: no {sorted(unknown)}; there are {', '.join(LENIENCIES)}")
-        if unknown := self.limits.keys() - LIMITS.keys():
-            raise ConfigurationError(f"enrich.limits: no text column {sorted(unknown)}")
+        if strange := self.limits.keys() - LIMITS.keys():
+            raise ConfigurationError(f"enrich.limits: no text column {sorted(strange)}")
 
 
 class Pipeline:

@@ -47,14 +47,13 @@ class Validators:
         document = self._lookup(uri)
         compiled: jsonschema_rs.Draft4Validator | str
         if document is None:
-            compiled = "no registry knows this schema"
-        else:
-            # The self-describing header is the registry's, not JSON Schema's: a validator would try to fetch "$schema".
-            rules: dict[str, Any] = {key: value for key, value in document.items() if key not in ("$schema", "self")}
-            try:
-                compiled = jsonschema_rs.Draft4Validator(rules, validate_formats=True, offline=True)
-            except ValueError as error:
-                compiled = f"the schema itself is not valid: {error}"
+            return "no registry knows this schema"  # not kept: it may be known the next time
+        # The self-describing header is the registry's, not JSON Schema's: a validator would try to fetch "$schema".
+        rules: dict[str, Any] = {key: value for key, value in document.items() if key not in ("$schema", "self")}
+        try:
+            compiled = jsonschema_rs.Draft4Validator(rules, validate_formats=True, offline=True)
+        except ValueError as error:
+            compiled = f"the schema itself is not valid: {error}"
         if len(self._compiled) >= _MOST_KEPT:
             self._compiled.pop(next(iter(self._compiled)))
         self._compiled[uri] = compiled

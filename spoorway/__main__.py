@@ -1,0 +1,7 @@
+"""`python -m spoorway` is `spoorway`."""
+
+import sys
+
+from spoorway.cli import main
+
+sys.exit(main())

@@ -1,0 +1,47 @@
+"""`spoorway`: the command line. Declares the commands, runs one, turns what went wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from protocol.seams import ConfigurationError, PermanentError, TransientError
+from spoorway import __version__
+from spoorway.commands import config, doctor, failed, init, replay, run, send, sql, tail
+from spoorway.console import complain
+
+ABOUT = "Events from browsers, games, emails and sensors: acknowledged when they are on disk, stored once, asked in SQL."
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="spoorway",
+        description=ABOUT,
+        epilog="examples:\n  spoorway run\n  spoorway send --app demo --category door --action open\n"
+        "  spoorway sql 'select event_name, count(*) from atomic.events group by 1'\n\n"
+        "exit codes: 0 done, 1 refused or failed, 2 wrong usage",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"spoorway {__version__}")
+    subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in (init, run, send, tail, sql, failed, replay, config, doctor):
+        module.add(subparsers)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    try:
+        code: int = args.do(args)
+        sys.stdout.flush()
+        return code
+    except (ConfigurationError, PermanentError, TransientError) as error:
+        complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `spoorway tail | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,213 @@
+"""`spoorway doctor`: is everything as it must be? One line per check, and the next step where it is not."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.journal import Damage
+from gateway.journal.reader import FileReader
+from protocol.seams import ConfigurationError, Cursor
+from spoorway import building
+from spoorway.commands import Subparsers, command, settings
+from spoorway.commands.config import effective
+from spoorway.config import Settings
+from spoorway.console import Progress
+from spoorway.database import open_read_only
+from spoorway.files import journal_folder, read_json, running
+
+ROOMS = ("protocol", "gateway", "enrich", "storage", "spoorway")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """state: ok, warning or wrong."""
+
+    check: str
+    state: str
+    message: str
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = command(
+        subparsers,
+        "doctor",
+        "check the installation, the configuration, the disk and that no event is missing",
+        "spoorway doctor\nspoorway doctor --quick      # without counting the journal again\nspoorway doctor --json",
+    )
+    parser.add_argument("--quick", action="store_true", help="do not read the whole journal")
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.set_defaults(do=_doctor)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    findings: list[Finding] = []
+    marks = {"ok": "✓", "warning": "!", "wrong": "✗"}
+    for finding in _checks(args):
+        findings.append(finding)
+        if args.json:
+            print(json.dumps(dataclasses.asdict(finding), ensure_ascii=False), flush=True)
+        else:
+            print(f"{marks[finding.state]} {finding.check}: {finding.message}", flush=True)
+    return 1 if any(finding.state == "wrong" for finding in findings) else 0
+
+
+def _checks(args: argparse.Namespace) -> Iterator[Finding]:
+    yield from _imports()
+    try:
+        found = settings(args)
+        options = list(effective(found))
+    except ConfigurationError as error:
+        yield Finding("configuration", "wrong", str(error))
+        return
+    yield Finding("configuration", "ok", f"{len(found.sources)} options set, {len(options)} in all")
+    yield from _folder(found)
+    yield from _exposure(found)
+    if found.data.is_dir():
+        yield from _identity(found, quick=args.quick)
+
+
+def _imports() -> Iterator[Finding]:
+    """Our packages have short names; another distribution may own one of them."""
+    owners = importlib.metadata.packages_distributions()
+    for room in ROOMS:
+        others = sorted(set(owners.get(room, [])) - {"spoorway"})
+        spec = importlib.util.find_spec(room)
+        ours = spec is not None and spec.origin is not None and Path(spec.origin).parent.parent == Path(__file__).parents[2]
+        if others or not ours:
+            who = ", ".join(others) or str(spec.origin if spec else None)
+            yield Finding(
+                "packages", "wrong", f"the import name {room} belongs to {who}; install spoorway in an environment of its own"
+            )
+            return
+    yield Finding("packages", "ok", f"{', '.join(ROOMS)} are ours")
+
+
+def _folder(found: Settings) -> Iterator[Finding]:
+    data = found.data
+    if not data.exists():
+        yield Finding("data", "warning", f"{data} does not exist yet; `spoorway run` makes it")
+        return
+    if not os.access(data, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding("data", "wrong", f"no permission to write in {data}")
+        return
+    if data.stat().st_mode & 0o002:
+        yield Finding("data", "warning", f"everybody on this machine may write in {data}; chmod o-w {data}")
+    usage = shutil.disk_usage(data)
+    floor = found.journal.min_free_bytes
+    state = "wrong" if usage.free < floor else "warning" if usage.free < 4 * floor else "ok"
+    hint = "" if state == "ok" else f"; below {floor >> 20:,} MiB nothing is taken"
+    yield Finding("disk", state, f"{usage.free >> 20:,} MiB free of {usage.total >> 20:,} MiB{hint}")
+    state_file = read_json(running(data))
+    if state_file is None:
+        yield Finding("process", "ok", "nothing runs on this data folder now")
+    elif Path(f"/proc/{state_file['pid']}").exists():
+        yield Finding("process", "ok", f"runs as process {state_file['pid']}")
+    else:
+        yield Finding("process", "warning", f"process {state_file['pid']} ended without saying so; the next start recovers")
+
+
+def _exposure(found: Settings) -> Iterator[Finding]:
+    for instance in found.transports():
+        host = getattr(instance.config, "host", "127.0.0.1")
+        plain = not getattr(instance.config, "tls_certificate", "")
+        if plain and host not in ("127.0.0.1", "::1", "localhost"):
+            yield Finding(
+                instance.name, "warning", f"listens on {host} without TLS; set tls_certificate, or put a proxy before it"
+            )
+    if found.admin.enabled and found.admin.host not in ("127.0.0.1", "::1", "localhost"):
+        yield Finding("admin", "warning", f"metrics are readable from {found.admin.host}; 127.0.0.1 keeps them here")
+
+
+def _identity(found: Settings, *, quick: bool) -> Iterator[Finding]:
+    """accepted = stored + failed + duplicate + pending: counted from the journal on one side, from the rows on the other."""
+    folder = journal_folder(found.data)
+    reader = FileReader(folder) if folder.is_dir() else None
+    for instance in found.targets():
+        if instance.use != "sqlite":
+            continue
+        name = f"target {instance.name}"
+        try:
+            db = open_read_only(Path(instance.config.path or found.data / "events.db"))
+        except ConfigurationError as error:
+            yield Finding(name, "warning", str(error))
+            continue
+        with db:
+            yield from _rows_and_totals(name, db)
+            if reader is None:
+                yield Finding(name, "warning", f"there is no journal in {folder}")
+            elif quick:
+                pending = reader.pending(_cursor(db))
+                yield Finding(name, "ok", f"{pending:,} payloads pending (the journal was not counted again)")
+            else:
+                yield from _journal_and_rows(name, db, reader, found)
+        db.close()
+
+
+def _cursor(db: sqlite3.Connection) -> Cursor:
+    from protocol.seams import Position
+
+    rows = db.execute('SELECT lane, segment, "offset", sequence FROM atomic.cursors')
+    return {lane: Position(*position) for lane, *position in rows}
+
+
+def _rows_and_totals(name: str, db: sqlite3.Connection) -> Iterator[Finding]:
+    (stored, failed) = db.execute("SELECT stored, failed FROM atomic.totals").fetchone()
+    (rows,) = db.execute("SELECT count(*) FROM atomic.events").fetchone()
+    (failed_rows,) = db.execute("SELECT count(*) FROM atomic.failed_events WHERE replayed_tstamp IS NULL").fetchone()
+    if (rows, failed_rows) == (stored, failed):
+        yield Finding(name, "ok", f"{rows:,} events and {failed_rows:,} failed events, as counted when they were stored")
+    else:
+        yield Finding(
+            name,
+            "wrong",
+            f"{rows:,} events and {failed_rows:,} failed events, but {stored:,} and {failed:,} were stored; "
+            f"`spoorway replay` builds it anew from the journal",
+        )
+
+
+def _journal_and_rows(name: str, db: sqlite3.Connection, reader: FileReader, found: Settings) -> Iterator[Finding]:
+    db.execute("BEGIN")  # one state of rows and cursor, while the loader goes on
+    (stored, failed, duplicate) = db.execute("SELECT stored, failed, duplicate FROM atomic.totals").fetchone()
+    (solved,) = db.execute("SELECT count(*) FROM atomic.failed_events WHERE replayed_tstamp IS NOT NULL").fetchone()
+    taken = _cursor(db)
+    db.execute("COMMIT")
+    pipeline = building.pipeline(found)
+    accepted = pending = damaged = 0
+    cursor: Cursor = {}
+    progress = Progress("counting", reader.pending({}))
+    while True:
+        chunk = reader.read(cursor)
+        if not chunk.items and chunk.cursor == cursor:
+            break
+        cursor = chunk.cursor
+        progress.advance(len(chunk.items))
+        for item in chunk.items:
+            damaged += isinstance(item, Damage)
+            accepted += 1 if isinstance(item, Damage) else sum(1 for _ in pipeline.outcomes(item, 0))
+    progress.close()
+    if damaged:
+        yield Finding("journal", "warning", f"{damaged} damaged places; what they held is in the failed events")
+    left: Cursor = taken
+    while True:
+        chunk = reader.read(left)
+        if not chunk.items and chunk.cursor == left:
+            break
+        left = chunk.cursor
+        pending += sum(1 if isinstance(i, Damage) else sum(1 for _ in pipeline.outcomes(i, 0)) for i in chunk.items)
+    # A payload that failed whole and was solved later became several events: those were not in the journal's count.
+    sentence = f"accepted {accepted:,} = stored {stored:,} + failed {failed:,} + duplicate {duplicate:,} + pending {pending:,}"
+    if accepted == stored + failed + duplicate + pending:
+        yield Finding("identity", "ok", sentence)
+    elif solved:
+        yield Finding("identity", "warning", f"{sentence} does not hold, and {solved} failed events were replayed since")
+    else:
+        yield Finding("identity", "wrong", sentence.replace(" = ", " is not ") + "; `spoorway replay` builds the target anew")

@@ -1,0 +1,112 @@
+"""`spoorway failed`: what could not be understood, why, and another try."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+from protocol.seams import ConfigurationError, FailedEvent
+from spoorway import building
+from spoorway.commands import Subparsers, command, settings
+from spoorway.console import printable, table, tracked
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = command(
+        subparsers,
+        "failed",
+        "list, show and replay failed events",
+        "spoorway failed list\nspoorway failed list --kind schema_violations --json\nspoorway failed show ID\n"
+        "spoorway failed replay          # after a schema was added, say",
+    )
+    parser.add_argument("action", choices=("list", "show", "replay"))
+    parser.add_argument("id", nargs="?", help="of one failed event; replay without it takes all")
+    parser.add_argument("--kind", help="only this kind")
+    parser.add_argument("--since", metavar="TIME", help="only later ones, such as 2026-01-31 or '2026-01-31 12:00'")
+    parser.add_argument("--limit", type=int, help="at most so many (list: 50; replay: all)")
+    parser.add_argument("--target", help="the target's name (default: the first)")
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.set_defaults(do=_failed)
+
+
+def _failed(args: argparse.Namespace) -> int:
+    found = settings(args)
+    instance = building.target_instance(found, args.target)
+    target = building.open_target(found, instance)
+    if not hasattr(target, "list_failed"):
+        raise ConfigurationError(f"target {instance.name}: {instance.use} does not list failed events")
+    try:
+        if args.action == "list":
+            return _list(target, args)
+        if args.action == "show":
+            return _show(target, args)
+        return _replay(target, building.pipeline(found), args)
+    finally:
+        target.close()
+
+
+def _list(target: Any, args: argparse.Namespace) -> int:
+    rows = target.list_failed(kind=args.kind, since=args.since, limit=args.limit or 50)
+    if args.json:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False))
+    elif rows:
+        names = ["failed_tstamp", "kind", "app_id", "first_reason", "failed_id"]
+        print(table(names, [[row[name] for name in names] for row in rows]))
+    else:
+        print("no failed events")
+    return 0
+
+
+def _show(target: Any, args: argparse.Namespace) -> int:
+    if args.id is None:
+        raise ConfigurationError("failed show: which? `spoorway failed list` has the ids")
+    shown = target.show_failed(args.id)
+    if shown is None:
+        raise ConfigurationError(f"there is no failed event {args.id}")
+    row, payload = shown
+    if args.json:
+        body = None if payload is None or payload.body is None else payload.body.decode("utf-8", "backslashreplace")
+        print(json.dumps({**row, "payload_body": body}, ensure_ascii=False))
+        return 0
+    print(f"{row['kind']}, {row['failed_tstamp']} UTC, from {row['v_tracker'] or 'an unknown tracker'}")
+    for reason in row["reasons"]:
+        value = f" (got {printable(reason['value'])})" if reason.get("value") is not None else ""
+        where = f"{reason['step']} {reason.get('field', '')}".strip()
+        print(f"  {where}: {printable(reason['message'])}{value}")
+    if row["parameters"]:
+        print("the event as it was sent:")
+        print("\n".join(f"  {name} = {printable(str(value))}" for name, value in row["parameters"].items()))
+    if payload is not None:
+        body = payload.body or b""
+        print(f"its payload: {payload.path}{'?' if payload.query else ''}{printable(payload.query)}, {len(body)} bytes of body")
+        print("  " + printable(body[:2_000].decode("utf-8", "backslashreplace")))
+    return 0
+
+
+def _replay(target: Any, pipeline: Any, args: argparse.Namespace) -> int:
+    rows = target.list_failed(kind=args.kind, since=args.since, limit=args.limit or 1_000_000_000)
+    ids = [args.id] if args.id else [row["failed_id"] for row in rows]
+    solved = 0
+    for failed_id in tracked("replaying", ids):
+        shown = target.show_failed(failed_id)
+        if shown is None:
+            raise ConfigurationError(f"there is no failed event {failed_id}")
+        row, payload = shown
+        if payload is None:
+            continue
+        now_ms = time.time_ns() // 1_000_000
+        outcomes = list(pipeline.outcomes(payload, now_ms))
+        index = row["event_index"]
+        if index is not None:
+            # One event of its payload. If the payload is now refused as a whole, the event stays as it is.
+            outcomes = outcomes[index : index + 1] if len(outcomes) > index else []
+        failed = [outcome for outcome in outcomes if isinstance(outcome, FailedEvent)]
+        events = [outcome for outcome in outcomes if not isinstance(outcome, FailedEvent)]
+        if events and target.resolve(failed_id, events, failed, now_ms) is not None:
+            solved += 1
+    summary = {"tried": len(ids), "solved": solved, "still_failed": len(ids) - solved}
+    print(json.dumps(summary) if args.json else f"{len(ids)} tried, {solved} solved, {len(ids) - solved} still failed")
+    return 0

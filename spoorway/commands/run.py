@@ -1,0 +1,145 @@
+"""`spoorway run`, `gateway`, `load`: everything, or one stage alone, until a signal."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from spoorway import __version__
+from spoorway.commands import Subparsers, address, command, settings
+from spoorway.files import prepare, running, write_json
+
+if TYPE_CHECKING:
+    from spoorway.config import Settings
+    from spoorway.supervisor import LoaderProcess
+
+_FINISH_S = 20.0
+
+
+def add(subparsers: Subparsers) -> None:
+    run = command(
+        subparsers,
+        "run",
+        "take events in and load them: gateway and loaders, supervised",
+        "spoorway run\nspoorway run --http 0.0.0.0:8080 --data /var/lib/spoorway\nspoorway run --config spoorway.toml",
+    )
+    gateway = command(subparsers, "gateway", "take events in, without loading them", "spoorway gateway --http 0.0.0.0:8080")
+    load = command(subparsers, "load", "load what the journal holds, without taking events in", "spoorway load --once")
+    for parser in (run, gateway):
+        parser.add_argument("--http", metavar="HOST:PORT", type=address, help="where trackers send (default: 127.0.0.1:8080)")
+        parser.add_argument("--admin", metavar="HOST:PORT", type=address, help="metrics and health (default: 127.0.0.1:8081)")
+    load.add_argument("--once", action="store_true", help="end when the end of the journal is reached")
+    load.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+    run.set_defaults(do=_run)
+    gateway.set_defaults(do=_gateway)
+    load.set_defaults(do=_load)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from spoorway.supervisor import LoaderProcess
+
+    _log()
+    found = settings(args)
+    prepare(found.data)
+    found.enrichments(), found.targets()  # a mistake there is told now, in one line, not by a child that dies
+    arguments = ["--data", str(found.data)]
+    if args.config is not None:
+        arguments += ["--config", str(args.config)]
+    loader = LoaderProcess(arguments)
+    loader.start()  # first, so that it starts while this process imports what listens
+    try:
+        return _serve(found, loader)
+    finally:
+        loader.finish(_FINISH_S)
+
+
+def _gateway(args: argparse.Namespace) -> int:
+    _log()
+    found = settings(args)
+    prepare(found.data)
+    return _serve(found, None)
+
+
+def _load(args: argparse.Namespace) -> int:
+    from spoorway.loading import Loading
+
+    _log()
+    found = settings(args)
+    prepare(found.data)
+    return Loading(found, supervised=args.supervised).run(once=args.once)
+
+
+def _serve(found: Settings, loader: LoaderProcess | None) -> int:
+    with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+        return runner.run(_main(found, loader))
+
+
+async def _main(found: Settings, loader: LoaderProcess | None) -> int:
+    from spoorway.admin import AdminServer, Answers
+    from spoorway.intake import Intake
+    from spoorway.metrics import render
+
+    intake = Intake(found)
+    ending = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ending.set)
+    admin = AdminServer(
+        found.admin,
+        Answers(
+            metrics=lambda: render([*intake.metrics(), *(loader.metrics() if loader else ())]),
+            unready=lambda: intake.unready() or (loader.unready() if loader else ""),
+        ),
+    )
+    await intake.start()
+    try:
+        served = admin.start() if found.admin.enabled else None
+        _announce(found, intake.addresses, served)
+        await ending.wait()
+        print("spoorway: finishing what is under way", file=sys.stderr)
+    finally:
+        await intake.stop()
+        admin.stop()
+        with suppress(FileNotFoundError):
+            running(found.data).unlink()
+    return 0
+
+
+def _announce(found: Settings, addresses: dict[str, list[tuple[str, int]]], admin: tuple[str, int] | None) -> None:
+    urls = {name: [f"http://{_host(host)}:{port}" for host, port in pairs] for name, pairs in addresses.items()}
+    admin_url = f"http://{_host(admin[0])}:{admin[1]}" if admin else None
+    state = {"pid": os.getpid(), "urls": urls, "admin": admin_url, "started_ms": time.time_ns() // 1_000_000}
+    write_json(running(found.data), state)
+    print(f"spoorway {__version__}")
+    for name, places in urls.items():
+        print(f"  {name:<6} {', '.join(places)}   POST /com.snowplowanalytics.snowplow/tp2, GET /i")
+    if admin_url:
+        print(f"  admin  {admin_url}   /metrics, /health/ready")
+    print(f"  data   {found.data}   journal/, events.db")
+    print("ready", flush=True)
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _fast_loop() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.Loop
+
+
+def _log() -> None:
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )

@@ -1,0 +1,230 @@
+"""Where the settings come from: flag > environment > file > default. One TOML file; every option has a default.
+
+Reads, merges and checks; builds nothing. Environment names are SPOORWAY__ and the option's place, parts joined by two
+underscores: SPOORWAY__GATEWAY__TRANSPORTS__HTTP__PORT; with _FILE at the end the value is that file's text.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from enrich.leniency import EVERY_LENIENCY
+from enrich.pipeline import Options as EnrichOptions
+from gateway.journal.writer import Options as JournalOptions
+from protocol.seams import ConfigurationError
+from spoorway import __version__
+from spoorway.options import build, convert, unknown
+from spoorway.plugins import configure
+
+PREFIX = "SPOORWAY__"
+FILE = "spoorway.toml"
+SECRET_WORDS = ("password", "secret", "token", "key")
+_TOP = ("data", "journal", "retention", "gateway", "enrich", "storage", "admin")
+# What runs where the file has no table of that kind.
+_DEFAULTS: dict[str, tuple[str, ...]] = {
+    "gateway.transports": ("http",),
+    "enrich.enrichments": ("campaign", "event_fingerprint", "anon_ip"),
+    "storage.targets": ("sqlite",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A named plugin of the configuration: module has `Plugin`, config is its filled Config."""
+
+    name: str
+    use: str
+    module: Any
+    config: Any
+
+    def plugin(self, *arguments: Any) -> Any:
+        return self.module.Plugin(self.config, *arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrichment:
+    lenient: frozenset[str] = EVERY_LENIENCY
+    limits: Mapping[str, int] = field(default_factory=dict[str, int])
+    schemas: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long the journal is kept once every target has stored it: days, then bytes; 0 = for ever, without bound."""
+
+    journal_days: float = 0
+    journal_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Where metrics and health are served; enabled = false serves neither."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 8081
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The configuration. values: what was given; sources: option's place -> flag, environment or file.
+
+    Plugins are looked up when they are asked for, so that the process that loads does not import the one that listens.
+    Each look-up raises ConfigurationError.
+    """
+
+    data: Path
+    journal: JournalOptions
+    retention: Retention
+    enrich: Enrichment
+    admin: Admin
+    values: Mapping[str, Any]
+    sources: Mapping[str, str]
+
+    def transports(self) -> tuple[Instance, ...]:
+        return _instances(self.values, "gateway", "transports")
+
+    def enrichments(self) -> tuple[Instance, ...]:
+        return _instances(self.values, "enrich", "enrichments")
+
+    def targets(self) -> tuple[Instance, ...]:
+        return _instances(self.values, "storage", "targets")
+
+    @property
+    def enrich_options(self) -> EnrichOptions:
+        return EnrichOptions(__version__, self.enrich.lenient, self.enrich.limits)
+
+
+def sample() -> str:
+    """The commented configuration file: every option with its default."""
+    return files("spoorway").joinpath("sample.toml").read_text("utf-8")
+
+
+def load(file: Path | None = None, flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """flags: option's place ("gateway.transports.http.port") -> value; None values are skipped.
+
+    file: None = ./spoorway.toml if there is one. Raises ConfigurationError with the one thing that is wrong.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    path = file if file is not None else Path(FILE)
+    if file is not None or path.is_file():
+        _merge(values, _read(path), sources, f"file {path}")
+    for place, value in _from_environment(os.environ if environ is None else environ).items():
+        _put(values, place, value)
+        sources[place] = "environment"
+    for place, value in (flags or {}).items():
+        if value is not None:
+            _put(values, place, value)
+            sources[place] = "flag"
+    for name in values:
+        if name not in _TOP:
+            raise unknown(name, _TOP, "")
+    return _settings(values, sources)
+
+
+def _settings(values: dict[str, Any], sources: dict[str, str]) -> Settings:
+    data = Path(convert(str, values.get("data", "spoorway-data"), "data")).expanduser()
+    gateway, enrich, storage = (_table(values, name) for name in ("gateway", "enrich", "storage"))
+    _only(gateway, ("transports",), "gateway")
+    _only(storage, ("targets",), "storage")
+    return Settings(
+        data,
+        build(JournalOptions, _table(values, "journal"), "journal"),
+        build(Retention, _table(values, "retention"), "retention"),
+        build(Enrichment, {name: value for name, value in enrich.items() if name != "enrichments"}, "enrich"),
+        build(Admin, _table(values, "admin"), "admin"),
+        values,
+        sources,
+    )
+
+
+def _instances(values: Mapping[str, Any], room: str, folder: str) -> tuple[Instance, ...]:
+    place = f"{room}.{folder}"
+    named = _table(values, room).get(folder)
+    if named is None:
+        named = {name: {} for name in _DEFAULTS[place]}
+    if not isinstance(named, Mapping):
+        raise ConfigurationError(f"{place}: expected tables such as [{place}.{_DEFAULTS[place][0]}]")
+    found: list[Instance] = []
+    for name, options in named.items():
+        path = f"{place}.{name}"
+        if not isinstance(options, Mapping):
+            raise ConfigurationError(f"{path}: expected a table")
+        rest = {key: value for key, value in options.items() if key not in ("use", "enabled")}
+        use = convert(str, options.get("use", name), f"{path}.use")
+        if not convert(bool, options.get("enabled", True), f"{path}.enabled"):
+            continue
+        module, config = configure(place, use, rest, path)
+        found.append(Instance(name, use, module, config))
+    return tuple(found)
+
+
+def _table(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = values.get(name, {})
+    if not isinstance(table, Mapping):
+        raise ConfigurationError(f"{name}: expected a table [{name}]")
+    return table
+
+
+def _only(table: Mapping[str, Any], known: tuple[str, ...], path: str) -> None:
+    for name in table:
+        if name not in known:
+            raise unknown(name, known, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: no such file; `spoorway init` writes one") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not TOML: {error}") from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in environ.items():
+        if not name.startswith(PREFIX):
+            continue
+        place = name.removeprefix(PREFIX).lower().replace("__", ".")
+        if place.endswith("_file"):
+            try:
+                value = Path(value).read_text("utf-8").strip()
+            except OSError as error:
+                raise ConfigurationError(f"{name}: {value}: {error.strerror}") from None
+            place = place.removesuffix("_file")
+        found[place] = value
+    return found
+
+
+def _put(values: dict[str, Any], place: str, value: Any) -> None:
+    *tables, name = place.split(".")
+    table = values
+    for depth, key in enumerate(tables):
+        missing = key not in table
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"{place}: {key} is no table")
+        here = ".".join(tables[: depth + 1])
+        if missing and here in _DEFAULTS:  # an override of one default instance must not switch off the others
+            table.update({default: {} for default in _DEFAULTS[here]})
+    table[name] = value
+
+
+def _merge(values: dict[str, Any], new: Mapping[str, Any], sources: dict[str, str], source: str, path: str = "") -> None:
+    for name, value in new.items():
+        place = f"{path}{name}"
+        if isinstance(value, dict):
+            _merge(values.setdefault(name, {}), value, sources, source, f"{place}.")
+        else:
+            values[name] = value
+            sources[place] = source

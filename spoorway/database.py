@@ -1,0 +1,42 @@
+"""Read-only access to the SQLite store: nothing a question says can write, attach another file or load code."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from protocol.seams import ConfigurationError
+
+_READS = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+    sqlite3.SQLITE_TRANSACTION,
+}
+_PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "database_list", "function_list"}
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """A connection with the store attached as `atomic`, so that `atomic.events` is the table of events.
+
+    Raises ConfigurationError.
+    """
+    db = sqlite3.connect("file::memory:", uri=True, isolation_level=None)
+    try:
+        db.execute("ATTACH ? AS atomic", (f"{path.resolve().as_uri()}?mode=ro",))
+        db.execute("SELECT 1 FROM atomic.events LIMIT 1")
+    except sqlite3.Error as error:
+        db.close()
+        raise ConfigurationError(f"{path}: {error}") from None
+    db.execute("PRAGMA query_only = ON")
+    db.set_authorizer(_authorize)
+    return db
+
+
+def _authorize(action: int, first: str | None, second: str | None, database: str | None, trigger: str | None) -> int:
+    if action in _READS:
+        return sqlite3.SQLITE_DENY if second == "load_extension" else sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS:
+        return sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY

@@ -1,0 +1,80 @@
+"""What lies where in the data folder, besides the journal and the store: small state files, each written as a whole."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from protocol.seams import ConfigurationError, Cursor, Position
+
+
+def journal_folder(data: Path) -> Path:
+    return data / "journal"
+
+
+def prepare(data: Path) -> None:
+    """Makes the data folder. Raises ConfigurationError."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"data: cannot make {data}: {error.strerror}") from None
+    if not os.access(data, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"data: no permission to write in {data}")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replaces the file in one step, so that no reader sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh.write_text(json.dumps(value), "utf-8")
+    fresh.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """None when there is no such file or it is no JSON object."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def running(data: Path) -> Path:
+    """Who runs on this data folder and where it listens."""
+    return data / "running.json"
+
+
+def cursor_file(data: Path, target: str) -> Path:
+    """A copy of a target's cursor, for the journal's retention. It may lag behind, never run ahead."""
+    return data / "cursors" / f"{target}.json"
+
+
+def write_cursor(path: Path, cursor: Cursor) -> None:
+    write_json(path, {lane: list(position) for lane, position in cursor.items()})
+
+
+def read_cursor(path: Path) -> Cursor | None:
+    value = read_json(path)
+    return None if value is None else {lane: Position(*position) for lane, position in value.items()}
+
+
+class Claim:
+    """A target is loaded by one process at a time: this one, until `release` or its end."""
+
+    def __init__(self, data: Path, target: str) -> None:
+        """Raises ConfigurationError when another process has it."""
+        path = data / "cursors" / f"{target}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[str] = path.open("a")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise ConfigurationError(f"target {target}: another process is loading it; stop that one first") from None
+
+    def release(self) -> None:
+        self._file.close()

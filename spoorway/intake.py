@@ -1,0 +1,129 @@
+"""The gateway process: transports -> journal, and the journal's housekeeping beside them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from pathlib import Path
+from threading import Event as Signal
+from threading import Thread
+from typing import Any
+
+from gateway.journal.keeping import Keeper
+from gateway.journal.writer import FileWriter
+from gateway.transports import Transport
+from protocol.seams import RawPayload, TransientError
+from spoorway.config import Settings
+from spoorway.files import cursor_file, journal_folder, read_cursor
+from spoorway.metrics import Metric
+
+log = logging.getLogger("spoorway.intake")
+
+_ROUND_S = 5.0
+_DAY_MS = 86_400_000
+
+
+class Intake:
+    """Call order: start -> (events flow) -> stop. Lives on one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigurationError."""
+        self._settings = settings
+        self._names = [instance.name for instance in settings.transports()]
+        self._transports: list[Transport] = [instance.plugin() for instance in settings.transports()]
+        self._targets = [instance.name for instance in settings.targets()]
+        self._writer: FileWriter | None = None
+        self._trouble = ""
+        self._ending = Signal()
+        self._keeping = Thread(target=self._keep, name="housekeeping", daemon=True)
+
+    async def start(self) -> None:
+        """Raises ConfigurationError, PermanentError."""
+        self._writer = FileWriter.open(journal_folder(self._settings.data), self._settings.journal)
+        for transport in self._transports:
+            await transport.start(self._accept)
+        self._keeping.start()
+
+    async def stop(self) -> None:
+        """Takes nothing new, makes durable what was taken."""
+        for transport in self._transports:
+            await transport.stop()
+        self._ending.set()
+        if self._writer is not None:
+            await self._writer.close()
+
+    @property
+    def addresses(self) -> dict[str, list[tuple[str, int]]]:
+        """Transport -> where it listens, for those that do."""
+        pairs = zip(self._names, self._transports, strict=True)
+        return {name: transport.addresses for name, transport in pairs if hasattr(transport, "addresses")}  # type: ignore[attr-defined]
+
+    def unready(self) -> str:
+        return self._trouble
+
+    def metrics(self) -> list[Metric]:
+        writer = self._writer
+        found = [
+            Metric("journal_payloads_accepted", "counter", "Payloads ever made durable in this process's lane.",
+                   [({}, writer.accepted() if writer else 0)]),
+            Metric("journal_free_bytes", "gauge", "Space left on the journal's file system.",
+                   [({}, shutil.disk_usage(self._settings.data).free)]),
+        ]  # fmt: skip
+        for name, transport in zip(self._names, self._transports, strict=True):
+            counters = getattr(transport, "counters", None)
+            if counters is not None:
+                found += _transport_metrics(name, counters)
+        return found
+
+    async def _accept(self, payload: RawPayload) -> None:
+        assert self._writer is not None
+        try:
+            await self._writer.append(payload)
+        except TransientError as error:
+            if self._trouble != str(error):
+                self._trouble = str(error)
+                log.error("the journal takes nothing: %s", error)
+            raise
+        if self._trouble:
+            self._trouble = ""
+            log.warning("the journal takes events again")
+
+    def _keep(self) -> None:
+        assert self._writer is not None
+        keeper, retention = Keeper(self._writer), self._settings.retention
+        while not self._ending.wait(_ROUND_S):
+            cursors = [read_cursor(cursor_file(self._settings.data, target)) for target in self._targets]
+            # A target whose place is not known has, as far as anybody can tell, stored nothing.
+            stored = [cursor or {} for cursor in cursors]
+            try:
+                kept = keeper.round(
+                    now_ms=time.time_ns() // 1_000_000,
+                    stored=stored,
+                    keep_ms=int(retention.journal_days * _DAY_MS) or None,
+                    keep_bytes=retention.journal_bytes or None,
+                    pause=self._ending.wait,
+                )
+            except OSError as error:
+                log.error("housekeeping of the journal: %s", error)
+                continue
+            if kept.sealed or kept.deleted:
+                log.info("journal: %d segments sealed, %d deleted", len(kept.sealed), len(kept.deleted))
+
+
+def _transport_metrics(name: str, counters: Any) -> list[Metric]:
+    label = {"transport": name}
+    return [
+        Metric("requests", "counter", "Finished requests by outcome.",
+               [({**label, "outcome": outcome}, count) for outcome, count in counters.requests.items()]),
+        Metric("received_bytes", "counter", "Bytes received.", [(label, counters.received_bytes)]),
+        Metric("sent_bytes", "counter", "Bytes sent.", [(label, counters.sent_bytes)]),
+        Metric("connections", "counter", "Connections ever opened.", [(label, counters.connections)]),
+        Metric("refused_connections", "counter", "Connections beyond the limit.", [(label, counters.refused_connections)]),
+        Metric("open_connections", "gauge", "Connections open now.", [(label, counters.open_connections)]),
+    ]  # fmt: skip
+
+
+def data_size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

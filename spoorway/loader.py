@@ -1,0 +1,127 @@
+"""Journal -> enrichment -> target, batch after batch: one loop per target, so that a target that is down delays nobody.
+
+The rows and the place in the journal are one commit of the target; a crash between two commits repeats nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from threading import Event as Signal
+from typing import Any
+
+from enrich.pipeline import Pipeline
+from enrich.reasons import derived_id, reason
+from gateway.journal import Damage, Reader
+from protocol.seams import Event, FailedEvent, PermanentError, RawPayload, TransientError
+from storage.targets import Batch, Counts, Target
+
+log = logging.getLogger("spoorway.loader")
+
+BATCH_PAYLOADS = 2_000
+BATCH_BYTES = 1 << 20
+_SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.1
+_IDLE_ROUNDS = 200  # about four seconds of short waits before the long ones
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 5.0
+
+
+@dataclass(slots=True)
+class Status:
+    """What is told of a target: state is starting, loading, waiting, retrying, stopped or finished."""
+
+    target: str
+    state: str = "starting"
+    message: str = ""
+    payloads: int = 0
+    stored: int = 0
+    failed: int = 0
+    duplicate: int = 0
+    pending: int = 0
+    committed_ms: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Loader:
+    """One target's loop. clock: milliseconds since 1970."""
+
+    def __init__(self, name: str, reader: Reader, pipeline: Pipeline, target: Target, clock: Callable[[], int]) -> None:
+        self._reader, self._pipeline, self._target, self._clock = reader, pipeline, target, clock
+        self.cursor = dict(target.cursor())
+        self.status = Status(name)
+        self._tell(target.totals())
+
+    def step(self) -> bool:
+        """Loads what there is, one batch at most; True when there was anything. Raises TransientError, PermanentError."""
+        chunk = self._reader.read(self.cursor, max_payloads=BATCH_PAYLOADS, max_bytes=BATCH_BYTES)
+        if not chunk.items and chunk.cursor == self.cursor:
+            return False
+        now_ms = self._clock()
+        events: list[Event] = []
+        failed: list[FailedEvent] = []
+        for item in chunk.items:
+            found = [damaged(item, now_ms)] if isinstance(item, Damage) else self._outcomes(item, now_ms)
+            for outcome in found:
+                if isinstance(outcome, FailedEvent):
+                    failed.append(outcome)
+                else:
+                    events.append(outcome)
+        self._target.commit(Batch(events, failed, chunk.cursor, len(chunk.items)))
+        self.cursor = dict(chunk.cursor)
+        self.status.committed_ms = now_ms
+        self._tell(self._target.totals())
+        return True
+
+    def run(self, stop: Signal, finish: Signal) -> None:
+        """Until `stop`; after `finish`, until the journal's end is reached. Machine trouble is waited out."""
+        idle, backoff_s = 0, _FIRST_BACKOFF_S
+        while not stop.is_set():
+            try:
+                finishing = finish.is_set()  # asked before the look: what came before the question is loaded
+                if self.step():
+                    idle, backoff_s = 0, _FIRST_BACKOFF_S
+                    self.status.state, self.status.message = "loading", ""
+                    continue
+                self.status.state = "waiting"
+                if finishing:
+                    self.status.state = "finished"
+                    return
+            except TransientError as error:
+                self._report("retrying", error)
+                stop.wait(backoff_s)
+                backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
+                continue
+            except PermanentError as error:
+                self._report("stopped", error)
+                return
+            idle += 1
+            stop.wait(_SHORTEST_WAIT_S if idle < _IDLE_ROUNDS else _LONGEST_WAIT_S)
+
+    def _outcomes(self, payload: RawPayload, now_ms: int) -> list[Event | FailedEvent]:
+        try:
+            return list(self._pipeline.outcomes(payload, now_ms))
+        except Exception as error:  # the loop's rim: a fault of ours must not stop the events behind it
+            log.exception("enrichment broke on payload %s", payload.id)
+            broken = reason("pipeline", "", f"a fault in the enrichment: {type(error).__name__}: {error}")
+            return [FailedEvent(derived_id(payload.id, "payload", "failed"), "enrichment_failures", (broken,), payload, now_ms)]
+
+    def _report(self, state: str, error: Exception) -> None:
+        if (self.status.state, self.status.message) != (state, str(error)):
+            log.error("target %s is %s: %s", self.status.target, state, error)
+        self.status.state, self.status.message = state, str(error)
+
+    def _tell(self, totals: Counts) -> None:
+        status = self.status
+        status.payloads, status.stored = totals.payloads, totals.stored
+        status.failed, status.duplicate = totals.failed, totals.duplicate
+        status.pending = self._reader.pending(self.cursor)
+
+
+def damaged(damage: Damage, now_ms: int) -> FailedEvent:
+    """What is left of bytes in the journal that are no payload any more."""
+    place = f"{damage.lane}/{damage.position.segment}/{damage.position.offset}"
+    payload = RawPayload(derived_id(place, "damage").replace("-", ""), now_ms, "journal", f"/{place}", body=damage.data)
+    why = reason("payload", "journal", f"{len(damage.data)} damaged bytes before {place}", None, "Damaged")
+    return FailedEvent(derived_id(payload.id, "payload", "failed"), "journal_damage", (why,), payload, now_ms)

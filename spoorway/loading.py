@@ -1,0 +1,108 @@
+"""The loading process: one thread per target, each with its own reader, pipeline and place in the journal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from gateway.journal.reader import FileReader
+from protocol.seams import ConfigurationError
+from spoorway import building
+from spoorway.config import Settings
+from spoorway.files import Claim, cursor_file, journal_folder, write_cursor
+from spoorway.loader import Loader
+
+log = logging.getLogger("spoorway.loading")
+
+_TELL_EVERY_S = 0.25
+_CURSOR_EVERY_S = 2.0
+
+
+class Loading:
+    """Call order: `Loading(settings)` opens everything -> `run` until a signal -> exit code."""
+
+    def __init__(self, settings: Settings, supervised: bool) -> None:
+        """supervised: a parent reads statuses from our standard output and closes our input at the end. Raises ConfigurationError."""
+        self._settings, self._supervised = settings, supervised
+        self._stop, self._finish = threading.Event(), threading.Event()
+        instances = settings.targets()
+        if not instances:
+            raise ConfigurationError("storage.targets: none is configured, nothing to load")
+        self._claims = [Claim(settings.data, instance.name) for instance in instances]
+        self._targets = [building.open_target(settings, instance) for instance in instances]
+        folder = journal_folder(settings.data)
+        self.loaders = [
+            Loader(instance.name, FileReader(folder), building.pipeline(settings), target, building.now_ms)
+            for instance, target in zip(instances, self._targets, strict=True)
+        ]
+
+    def run(self, once: bool = False) -> int:
+        """0 when every target reached the end of the journal, 1 when one gave up. once: do not wait for more."""
+        if once:
+            self._finish.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN if self._supervised else self._on_signal)
+        if self._supervised:
+            threading.Thread(target=self._await_parent, name="parent", daemon=True).start()
+        threads = [
+            threading.Thread(target=loader.run, args=(self._stop, self._finish), name=f"load-{loader.status.target}")
+            for loader in self.loaders
+        ]
+        for thread in threads:
+            thread.start()
+        tell = self._teller()
+        while any(thread.is_alive() for thread in threads):
+            self._finish.wait(_TELL_EVERY_S)
+            if self._finish.is_set():
+                time.sleep(0.01)
+            tell()
+        tell()
+        self._publish()
+        for target in self._targets:
+            target.close()
+        return 0 if all(loader.status.state == "finished" for loader in self.loaders) else 1
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        # The first signal asks to finish; one from a person who does not want to wait ends it at once.
+        if self._finish.is_set():
+            self._stop.set()
+        self._finish.set()
+
+    def _await_parent(self) -> None:
+        """Ends when the parent closes our standard input: because it finishes, or because it is gone."""
+        sys.stdin.read()
+        self._finish.set()
+
+    def _teller(self) -> Callable[[], None]:
+        told: dict[str, str] = {}
+        published = 0.0
+
+        def tell() -> None:
+            nonlocal published
+            if time.monotonic() - published > _CURSOR_EVERY_S:
+                published = time.monotonic()
+                self._publish()
+            if not self._supervised:
+                return
+            for loader in self.loaders:
+                line = json.dumps(loader.status.as_dict())
+                if told.get(loader.status.target) != line:
+                    told[loader.status.target] = line
+                    try:
+                        print(line, flush=True)
+                    except BrokenPipeError:
+                        # The parent is gone; what Python flushes at exit must not complain about it again.
+                        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  lives as long as the process
+                        self._finish.set()
+
+        return tell
+
+    def _publish(self) -> None:
+        for loader in self.loaders:
+            write_cursor(cursor_file(self._settings.data, loader.status.target), loader.cursor)

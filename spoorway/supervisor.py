@@ -1,0 +1,115 @@
+"""The loading process beside the gateway: started, watched, started again when it dies, let finish at the end.
+
+Two processes, because enrichment would otherwise take the interpreter from the event loop that answers trackers; see
+benchmarks/ for what that costs in memory and saves in latency.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Event as Signal
+from threading import Thread
+from typing import Any
+
+from spoorway.metrics import Metric
+
+log = logging.getLogger("spoorway.supervisor")
+
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 30.0
+_HEALTHY_AFTER_S = 30.0
+
+
+class LoaderProcess:
+    """`spoorway load` as a child. statuses: what its targets last said, by name."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        """arguments: of `spoorway load`, such as --data."""
+        self._command = [sys.executable, "-m", "spoorway", "load", "--supervised", *arguments]
+        self.statuses: dict[str, dict[str, Any]] = {}
+        self._child: subprocess.Popen[str] | None = None
+        self._ending = Signal()
+        self._watching = Thread(target=self._watch, name="loader", daemon=True)
+
+    def start(self) -> None:
+        self._spawn()
+        self._watching.start()
+
+    def finish(self, timeout_s: float) -> bool:
+        """Lets it load what the journal holds and end; False when it had to be killed."""
+        self._ending.set()
+        child = self._child
+        if child is None:
+            return True
+        assert child.stdin is not None
+        with suppress(BrokenPipeError):
+            child.stdin.close()  # the sign to finish; a signal to our whole process group must not be one
+        try:
+            child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            log.warning("the loader did not finish in %.0f s; it goes on at the next start", timeout_s)
+            child.kill()
+            child.wait()
+            return False
+        finally:
+            self._watching.join(5)
+        return True
+
+    def unready(self) -> str:
+        child = self._child
+        if child is None or child.poll() is not None:
+            return "the loader is not running"
+        bad = [f"{s['target']}: {s['message']}" for s in self.statuses.values() if s["state"] in ("retrying", "stopped")]
+        return "; ".join(bad)
+
+    def metrics(self) -> list[Metric]:
+        return target_metrics(list(self.statuses.values()))
+
+    def _spawn(self) -> None:
+        self._child = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _watch(self) -> None:
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            child = self._child
+            assert child is not None and child.stdout is not None
+            began = time.monotonic()
+            for line in child.stdout:
+                try:
+                    status = json.loads(line)
+                    self.statuses[status["target"]] = status
+                except (ValueError, KeyError, TypeError):
+                    log.warning("the loader said something strange")
+            code = child.wait()
+            child.stdout.close()
+            if child.stdin is not None and not child.stdin.closed:
+                child.stdin.close()
+            if self._ending.is_set():
+                return
+            if time.monotonic() - began > _HEALTHY_AFTER_S:
+                backoff_s = _FIRST_BACKOFF_S
+            log.error("the loader ended with code %d; starting it again in %.1f s", code, backoff_s)
+            if self._ending.wait(backoff_s):
+                return
+            backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
+            self._spawn()
+
+
+def target_metrics(statuses: Sequence[dict[str, Any]]) -> list[Metric]:
+    def each(field: str) -> list[tuple[dict[str, str], float]]:
+        return [({"target": s["target"]}, s[field]) for s in statuses]
+
+    outcomes = ("stored", "failed", "duplicate")
+    events = [({"target": s["target"], "outcome": o}, s[o]) for s in statuses for o in outcomes]
+    return [
+        Metric("target_payloads_taken", "counter", "Payloads a target has stored, failed or dropped.", each("payloads")),
+        Metric("target_payloads_pending", "gauge", "Durable payloads a target has not taken yet.", each("pending")),
+        Metric("target_events", "counter", "Events by what became of them.", events),
+        Metric("target_up", "gauge", "1 while the target takes batches.",
+               [({"target": s["target"]}, int(s["state"] not in ("retrying", "stopped"))) for s in statuses]),
+    ]  # fmt: skip
