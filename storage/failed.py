@@ -39,7 +39,11 @@ def to_row(failed: FailedEvent) -> FailedRow:
         return None if value is None else clean(str(value))
 
     reasons: list[Json] = [
-        {name: value for name, value in asdict(reason).items() if value is not None and (value or name == "field")}
+        {
+            name: value
+            for name, value in asdict(reason).items()
+            if value is not None and (value or name not in ("keyword", "schema"))
+        }
         for reason in failed.reasons
     ]
     first = failed.reasons[0] if failed.reasons else None

@@ -63,6 +63,7 @@ class Plugin:
         self._lookup = schemas
         self._lock = threading.Lock()
         self._known: set[str] = set()  # schemas that need no more thought in this run
+        self._cursor: dict[str, Position] = {}  # as this process last saw it
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # One cached statement per shape; SQLite's own default would forget them within a batch.
@@ -80,6 +81,7 @@ class Plugin:
                 self._db.execute("PRAGMA journal_size_limit = 67108864")
             with self._transaction() as db:
                 migrate(db)
+                self._cursor = _read_cursor(db)
             self._inode = os.stat(self._path).st_ino
         except BaseException:
             self._db.close()
@@ -89,8 +91,8 @@ class Plugin:
 
     def cursor(self) -> Cursor:
         with self._lock, self._translated():
-            rows = self._db.execute('SELECT lane, segment, "offset", sequence FROM cursors').fetchall()
-        return {lane: Position(segment, offset, sequence) for lane, segment, offset, sequence in rows}
+            self._cursor = _read_cursor(self._db)
+            return dict(self._cursor)
 
     def totals(self) -> Counts:
         with self._lock, self._translated():
@@ -105,13 +107,17 @@ class Plugin:
                     "SELECT mark, last_payloads, last_stored, last_failed, last_duplicate FROM totals"
                 ).fetchone()
                 if before == mark:  # this very batch: its commit had succeeded, only the caller did not hear of it
+                    self._cursor = _read_cursor(db)
                     return Counts(*counted)
+                if _read_cursor(db) != self._cursor:  # two loaders would skip each other's events
+                    raise PermanentError("another process moved the cursor; only one may load this target")
                 counts = self._take(db, batch.events, batch.failed, batch.payloads)
                 db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?)", [(k, *p) for k, p in batch.cursor.items()])
                 db.execute(
                     "UPDATE totals SET mark = ?, last_payloads = ?, last_stored = ?, last_failed = ?, last_duplicate = ?",
                     (mark, *astuple(counts)),
                 )
+            self._cursor.update(batch.cursor)
         return counts
 
     def close(self) -> None:
@@ -183,7 +189,7 @@ class Plugin:
             for table in ("events", "failed_events", "failed_payloads", "cursors", "schemas"):
                 db.execute(f"DELETE FROM {table}")
             db.execute("UPDATE totals SET payloads = 0, stored = 0, failed = 0, duplicate = 0, mark = ''")
-            self._known.clear()
+        self._known, self._cursor = set(), {}
 
     # Inside one transaction -----------------------------------------------------------------------------------------
 
@@ -255,10 +261,10 @@ class Plugin:
             row[0]: row[1:]
             for row in db.execute("SELECT uri, view_name, document FROM schemas WHERE uri GLOB ?", (_family_glob(key),))
         }
+        if not stored and db.execute("SELECT count(*) FROM schemas").fetchone()[0] >= _MOST_SCHEMAS:
+            return
         if family:
             name = str(next(iter(family.values()))[0])
-        elif db.execute("SELECT count(*) >= ? FROM schemas", (_MOST_SCHEMAS,)).fetchone()[0]:
-            return
         else:
             name = view_name(key)
             if db.execute("SELECT 1 FROM sqlite_master WHERE name = ? COLLATE NOCASE", (name,)).fetchone():
@@ -316,6 +322,11 @@ def _in_column_order(names: tuple[str, ...]) -> tuple[str, ...]:
 @lru_cache(maxsize=1024)
 def _insert_sql(names: tuple[str, ...]) -> str:
     return f"INSERT INTO events ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+
+
+def _read_cursor(db: sqlite3.Connection) -> dict[str, Position]:
+    rows = db.execute('SELECT lane, segment, "offset", sequence FROM cursors')
+    return {lane: Position(segment, offset, sequence) for lane, segment, offset, sequence in rows}
 
 
 def _mark(batch: Batch) -> str:
