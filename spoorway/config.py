@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from enrich.leniency import EVERY_LENIENCY
 from enrich.pipeline import Options as EnrichOptions
 from gateway.journal.writer import Options as JournalOptions
 from protocol.seams import ConfigurationError
 from spoorway import __version__
-from spoorway.options import build, convert, unknown
+from spoorway.options import build, convert, table, unknown
 from spoorway.plugins import configure
 
 PREFIX = "SPOORWAY__"
@@ -147,16 +147,13 @@ def _settings(values: dict[str, Any], sources: dict[str, str]) -> Settings:
 
 def _instances(values: Mapping[str, Any], room: str, folder: str) -> tuple[Instance, ...]:
     place = f"{room}.{folder}"
-    named = _table(values, room).get(folder)
+    named: object = _table(values, room).get(folder)
     if named is None:
         named = {name: {} for name in _DEFAULTS[place]}
-    if not isinstance(named, Mapping):
-        raise ConfigurationError(f"{place}: expected tables such as [{place}.{_DEFAULTS[place][0]}]")
     found: list[Instance] = []
-    for name, options in named.items():
+    for name, value in table(named, place).items():
         path = f"{place}.{name}"
-        if not isinstance(options, Mapping):
-            raise ConfigurationError(f"{path}: expected a table")
+        options = table(value, path)
         rest = {key: value for key, value in options.items() if key not in ("use", "enabled")}
         use = convert(str, options.get("use", name), f"{path}.use")
         if not convert(bool, options.get("enabled", True), f"{path}.enabled"):
@@ -167,10 +164,7 @@ def _instances(values: Mapping[str, Any], room: str, folder: str) -> tuple[Insta
 
 
 def _table(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    table = values.get(name, {})
-    if not isinstance(table, Mapping):
-        raise ConfigurationError(f"{name}: expected a table [{name}]")
-    return table
+    return table(values.get(name, {}), name)
 
 
 def _only(table: Mapping[str, Any], known: tuple[str, ...], path: str) -> None:
@@ -207,24 +201,21 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _put(values: dict[str, Any], place: str, value: Any) -> None:
-    *tables, name = place.split(".")
-    table = values
-    for depth, key in enumerate(tables):
-        missing = key not in table
-        table = table.setdefault(key, {})
-        if not isinstance(table, dict):
-            raise ConfigurationError(f"{place}: {key} is no table")
-        here = ".".join(tables[: depth + 1])
-        if missing and here in _DEFAULTS:  # an override of one default instance must not switch off the others
-            table.update({default: {} for default in _DEFAULTS[here]})
-    table[name] = value
+    *path, name = place.split(".")
+    inner = values
+    for depth, key in enumerate(path):
+        here = ".".join(path[: depth + 1])
+        if key not in inner:  # an override of one default instance must not switch off the others
+            inner[key] = {default: {} for default in _DEFAULTS.get(here, ())}
+        inner = cast(dict[str, Any], table(inner[key], here))
+    inner[name] = value
 
 
 def _merge(values: dict[str, Any], new: Mapping[str, Any], sources: dict[str, str], source: str, path: str = "") -> None:
     for name, value in new.items():
         place = f"{path}{name}"
         if isinstance(value, dict):
-            _merge(values.setdefault(name, {}), value, sources, source, f"{place}.")
+            _merge(values.setdefault(name, {}), cast(dict[str, Any], value), sources, source, f"{place}.")
         else:
             values[name] = value
             sources[place] = source

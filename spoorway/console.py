@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 Format = Literal["table", "json", "csv"]
 _WIDEST_CELL = 60
@@ -43,9 +43,9 @@ def table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join([line(list(names)), line(["─" * w for w in widths]), *map(line, cells)])
 
 
-def write_rows(names: Sequence[str], rows: Iterable[Sequence[object]], form: Format, out: IO[str] | None = None) -> None:
+def write_rows(names: Sequence[str], rows: Iterable[Sequence[object]], form: Format) -> None:
     """Every row to standard output. json: one object a line."""
-    out = out or sys.stdout
+    out = sys.stdout
     if form == "csv":
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(names)

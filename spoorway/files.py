@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from protocol.seams import ConfigurationError, Cursor, Position
 
@@ -37,10 +37,10 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """None when there is no such file or it is no JSON object."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value: object = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return value if isinstance(value, dict) else None
+    return cast(dict[str, Any], value) if isinstance(value, dict) else None
 
 
 def running(data: Path) -> Path:

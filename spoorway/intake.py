@@ -57,7 +57,7 @@ class Intake:
     def addresses(self) -> dict[str, list[tuple[str, int]]]:
         """Transport -> where it listens, for those that do."""
         pairs = zip(self._names, self._transports, strict=True)
-        return {name: transport.addresses for name, transport in pairs if hasattr(transport, "addresses")}  # type: ignore[attr-defined]
+        return {name: found for name, transport in pairs if (found := getattr(transport, "addresses", None))}
 
     def unready(self) -> str:
         return self._trouble
@@ -97,7 +97,7 @@ class Intake:
             # A target whose place is not known has, as far as anybody can tell, stored nothing.
             stored = [cursor or {} for cursor in cursors]
             try:
-                kept = keeper.round(
+                kept = keeper.housekeep(
                     now_ms=time.time_ns() // 1_000_000,
                     stored=stored,
                     keep_ms=int(retention.journal_days * _DAY_MS) or None,

@@ -28,7 +28,7 @@ class Loading:
     """Call order: `Loading(settings)` opens everything -> `run` until a signal -> exit code."""
 
     def __init__(self, settings: Settings, supervised: bool) -> None:
-        """supervised: a parent reads statuses from our standard output and closes our input at the end. Raises ConfigurationError."""
+        """supervised: a parent reads our standard output and closes our input at its end. Raises ConfigurationError."""
         self._settings, self._supervised = settings, supervised
         self._stop, self._finish = threading.Event(), threading.Event()
         instances = settings.targets()

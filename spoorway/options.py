@@ -55,21 +55,30 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         if value in arguments:
             return value
         raise ConfigurationError(f"{path}: expected one of {', '.join(map(str, arguments))}, not {value!r}")
-    if origin in (tuple, frozenset, list):
-        items = [v.strip() for v in value.split(",") if v.strip()] if isinstance(value, str) else value
-        if not isinstance(items, list | tuple):
-            raise ConfigurationError(f"{path}: expected a list, not {value!r}")
-        made = [convert(arguments[0], item, path) for item in items]
-        return origin(made)
+    if origin in (tuple, frozenset):
+        made = [convert(arguments[0], item, path) for item in _items(value, path)]
+        return tuple(made) if origin is tuple else frozenset(made)
     if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise ConfigurationError(f"{path}: expected a table, not {value!r}")
-        return {str(key): convert(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
+        return {key: convert(arguments[1], item, f"{path}.{key}") for key, item in table(value, path).items()}
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ConfigurationError(f"{path}: expected a table, not {value!r}")
-        return build(typing.cast(type[Any], hint), value, path)
+        return build(typing.cast(type[Any], hint), table(value, path), path)
     return _plain(hint, value, path)
+
+
+def table(value: object, path: str) -> Mapping[str, Any]:
+    """`value` as a table. Raises ConfigurationError."""
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{path}: expected a table, not {value!r}")
+    return typing.cast(Mapping[str, Any], value)
+
+
+def _items(value: object, path: str) -> list[Any]:
+    """A list, or text with commas as the environment gives it."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    if not isinstance(value, list | tuple):
+        raise ConfigurationError(f"{path}: expected a list, not {value!r}")
+    return list(typing.cast(list[Any], value))
 
 
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from spoorway.commands import Subparsers, command, settings
 from spoorway.config import SECRET_WORDS, Settings, sample
@@ -62,4 +62,4 @@ def _leaves(path: str, config: Any) -> Iterator[tuple[str, Any]]:
         if dataclasses.is_dataclass(value):
             yield from _leaves(place, value)
         else:
-            yield place, sorted(value) if isinstance(value, frozenset) else value
+            yield place, sorted(cast(frozenset[str], value)) if isinstance(value, frozenset) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from protocol.seams import ConfigurationError, FailedEvent
@@ -47,8 +48,20 @@ def _failed(args: argparse.Namespace) -> int:
         target.close()
 
 
+def _ms(since: str | None) -> int | None:
+    if since is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(since)
+    except ValueError:
+        raise ConfigurationError(f"--since: expected a time such as 2026-01-31 or '2026-01-31 12:00', not {since!r}") from None
+    if moment.tzinfo is None:  # times are UTC here, as in every column
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
 def _list(target: Any, args: argparse.Namespace) -> int:
-    rows = target.list_failed(kind=args.kind, since=args.since, limit=args.limit or 50)
+    rows = target.list_failed(kind=args.kind, since_ms=_ms(args.since), limit=args.limit or 50)
     if args.json:
         for row in rows:
             print(json.dumps(row, ensure_ascii=False))
@@ -87,7 +100,7 @@ def _show(target: Any, args: argparse.Namespace) -> int:
 
 
 def _replay(target: Any, pipeline: Any, args: argparse.Namespace) -> int:
-    rows = target.list_failed(kind=args.kind, since=args.since, limit=args.limit or 1_000_000_000)
+    rows = target.list_failed(kind=args.kind, since_ms=_ms(args.since), limit=args.limit or 1_000_000_000)
     ids = [args.id] if args.id else [row["failed_id"] for row in rows]
     solved = 0
     for failed_id in tracked("replaying", ids):

@@ -48,7 +48,8 @@ def _run(args: argparse.Namespace) -> int:
     _log()
     found = settings(args)
     prepare(found.data)
-    found.enrichments(), found.targets()  # a mistake there is told now, in one line, not by a child that dies
+    for look_up in (found.enrichments, found.targets):
+        look_up()  # a mistake there is told now, in one line, not by a child that dies
     arguments = ["--data", str(found.data)]
     if args.config is not None:
         arguments += ["--config", str(args.config)]

@@ -63,9 +63,9 @@ def _json(row: sqlite3.Row) -> str:
 
 def _line(row: sqlite3.Row, table: str) -> str:
     if table == "failed_events":
-        words = (row["failed_tstamp"], "FAILED", row["kind"], row["first_reason"], f"({row['failed_id']})")
+        words = [row["failed_tstamp"], "FAILED", row["kind"], row["first_reason"], f"({row['failed_id']})"]
     else:
         name = row["event_name"] if row["event"] == "unstruct" else row["event"]
         what = row["page_urlpath"] or row["se_action"] or ""
-        words = (row["collector_tstamp"], row["app_id"] or "-", row["platform"] or "-", name or "-", what, row["user_id"] or "")
+        words = [row["collector_tstamp"], row["app_id"] or "-", row["platform"] or "-", name or "-", what, row["user_id"] or ""]
     return printable("  ".join(str(word) for word in words if word))
