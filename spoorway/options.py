@@ -37,7 +37,7 @@ def build(kind: type[T], values: Mapping[str, Any], path: str) -> T:
 
 def unknown(name: str, known: typing.Iterable[str], path: str) -> ConfigurationError:
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     where = f"{path}: " if path else ""
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"
     return ConfigurationError(f"{where}unknown name {name!r}; {hint}")

@@ -1,0 +1,48 @@
+# The README's two commands are `make demo` and `make test`; both set up what they need.
+SHELL := /bin/bash
+PY := .venv/bin/python
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
+
+.venv/installed: pyproject.toml tools/venv
+	@tools/venv
+
+venv: .venv/installed
+
+runtimes: venv  ## the other programs that tests and the demo run: Chromium, nginx, wrk, npm packages
+	@tools/runtimes
+
+demo: venv  ## real events from a browser, sensors and an app, then three answers in SQL
+	@$(PY) examples/demo/run.py
+
+test: venv runtimes generate-check  ## linters, types and every test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/pyright
+	$(PY) -m pytest
+
+generate: venv  ## write the blocks other files hold of columns.json and parameters.json
+	@$(PY) tools/generate.py
+
+generate-check: venv
+	@$(PY) tools/generate.py --check
+
+check: venv generate-check  ## linters and types only
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/pyright
+
+bench: venv runtimes  ## what it costs, with the peers beside it; writes benchmarks/results
+	$(PY) -m benchmarks
+
+powercuts: venv  ## 10,000 power cuts of the journal in a model of the disk
+	$(PY) tests/faults/powercuts.py --states 10000
+
+kills: venv  ## kill -9 of the running product under load, 100 times
+	$(PY) tests/faults/kills.py --rounds 100
+
+.PHONY: help venv runtimes demo test generate generate-check check bench powercuts kills
