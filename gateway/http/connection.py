@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Awaitable
 from enum import Enum
@@ -28,6 +29,7 @@ _PIPELINE = 16  # requests parsed ahead of the one being answered
 _MAX_HEADERS = 256
 _LINGER_S = 2.0  # how long a refused client may take to read why, before the connection is cut
 _REQUEST_LINE_REST = len("OPTIONS  HTTP/1.1")
+_NOT_ASCII = re.compile(b"[\x80-\xff]")
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +100,7 @@ class Connection(BaseProtocol):
         "_deaf",
         "_head_bytes",
         "_held",
+        "_in_line",
         "_peer",
         "_queue",
         "_reader",
@@ -132,6 +135,7 @@ class Connection(BaseProtocol):
         self._task: asyncio.Task[None] | None = None
         self._peer: str | None = None
         self._head_bytes = 0  # of a request whose headers are not complete
+        self._in_line = True  # at, or within, a request line
         self._held = 0
         self._closing = False  # no request after those that are here
         self._deaf = False  # what comes cannot be understood any more
@@ -156,6 +160,8 @@ class Connection(BaseProtocol):
         site = self._site
         site.counters.received_bytes += len(data)
         is_head = self._stream.is_eof()  # or else it is, or begins with, the rest of a body
+        if is_head and self._in_line:
+            data = self._spell_out(data)
         try:
             messages, _, _ = self._reader.feed_data(data)
         except HttpProcessingError:
@@ -169,6 +175,7 @@ class Connection(BaseProtocol):
                 self._misunderstood()
                 return
             self._head_bytes = 0
+            self._in_line = True
             self._stream = messages[-1][1]
             self._queue.extend(messages)
             self._wake()
@@ -180,6 +187,11 @@ class Connection(BaseProtocol):
                 self.state, self.deadline = State.HEAD, site.now + site.config.header_timeout_s
             if self._head_bytes > site.config.max_header_bytes + site.config.max_request_line_bytes:
                 self._misunderstood()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        # Stream readers ask for it with every read, and it is not cheap.
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def eof_received(self) -> bool:
         """True keeps our side open: a client may half-close and still wait for the answers to what it sent."""
@@ -312,6 +324,8 @@ class Connection(BaseProtocol):
             site.held_bytes -= self._held
             self._held = 0
         unread = not stream.is_eof()
+        if self._is_lingering():  # the last words were said while `answer` was not to be stopped
+            return False
         if self.transport is None:
             site.counters.requests["aborted" if unread else answer.outcome] += 1
             return bool(self._queue)
@@ -355,11 +369,25 @@ class Connection(BaseProtocol):
         self._closing = self._deaf = True
         if self.transport is None or self.transport.is_closing():
             return
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self._resume_transport_reading()
-        else:  # TLS
+        if not self.transport.can_write_eof():  # TLS
             self.transport.close()
+            return
+        try:
+            self.transport.write_eof()
+        except OSError:  # the client has just left
+            self.transport.abort()
+        else:
+            self._resume_transport_reading()
+
+    def _spell_out(self, data: bytes) -> bytes:
+        """Raw non-ASCII bytes of a request line as percent codes, which mean the same; the parser refuses them raw."""
+        end = data.find(b"\n") + 1
+        self._in_line = not end
+        line = data[:end] if end else data
+        return data if line.isascii() else _NOT_ASCII.sub(lambda byte: b"%%%02X" % ord(byte[0]), line) + data[len(line) :]
+
+    def _is_lingering(self) -> bool:
+        return self.state is State.LINGERING
 
     def _misunderstood(self) -> None:
         self._deaf = True

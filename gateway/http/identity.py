@@ -17,6 +17,7 @@ from protocol.seams import ConfigurationError
 from protocol.wire import parse_query
 
 NIL_UUID = "00000000-0000-0000-0000-000000000000"
+_PARAMETER = re.compile(r"[A-Za-z0-9_.-]+")
 _ATTRIBUTE = re.compile(r"[ -:<-~]*")  # an attribute's value: printable ASCII without ";"
 
 
@@ -48,7 +49,7 @@ class Identities:
             raise ConfigurationError(f"cookie.same_site: {cookie.same_site!r}; possible are None, Lax, Strict and empty")
         if cookie.bounce and not cookie.enabled:
             raise ConfigurationError("cookie.bounce needs cookie.enabled = true")
-        if not is_cookie_name(cookie.bounce_parameter):
+        if not _PARAMETER.fullmatch(cookie.bounce_parameter):
             raise ConfigurationError(f"cookie.bounce_parameter: {cookie.bounce_parameter!r} is no parameter name")
         try:
             self._do_not_track = re.compile(do_not_track_pattern)

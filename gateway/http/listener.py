@@ -42,6 +42,7 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._refused: set[Connection] = set()
+        self._emptied: asyncio.Future[None] | None = None  # while closing: when the last connection is gone
         self._timer: asyncio.TimerHandle | None = None
         shortest = min(config.header_timeout_s, config.body_timeout_s, config.accept_timeout_s, config.idle_timeout_s)
         self._tick_s = min(1.0, max(0.01, shortest / 8))
@@ -80,11 +81,12 @@ class Listener:
             self._server.close()
         tasks = [task for connection in list(self._connections) if (task := connection.finish()) is not None]
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self.config.stop_timeout_s)
+            await asyncio.wait(tasks, timeout=self.config.stop_timeout_s)
+        if self._connections or self._refused:
+            self._emptied = asyncio.get_running_loop().create_future()
             for connection in [*self._connections, *self._refused]:
                 connection.abort()
-            if late:
-                await asyncio.wait(late)
+            await self._emptied
         if self._server is not None:
             await self._server.wait_closed()
         self._stop_ticking()
@@ -105,6 +107,8 @@ class Listener:
         self._connections.discard(connection)
         self._refused.discard(connection)
         self.counters.open_connections = len(self._connections)
+        if self._emptied is not None and not (self._connections or self._refused or self._emptied.done()):
+            self._emptied.set_result(None)
 
     def _tick(self) -> None:
         """Deadlines are as exact as this; so is the Date header."""
@@ -114,9 +118,9 @@ class Listener:
         if self._context is not None and self.config.hsts_max_age_s:
             tail += f"Strict-Transport-Security: max-age={self.config.hsts_max_age_s}\r\n"
         self.tail = tail.encode("ascii")
+        self._timer = loop.call_later(self._tick_s, self._tick)
         for connection in [c for group in (self._connections, self._refused) for c in group if c.deadline < self.now]:
             connection.expire()
-        self._timer = loop.call_later(self._tick_s, self._tick)
 
     def _stop_ticking(self) -> None:
         if self._timer is not None:

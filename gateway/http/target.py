@@ -1,16 +1,12 @@
-"""Request target and Host header -> path, query and host as recorded: not decoded, but always text that JSON can hold."""
+"""Request target and Host header -> path, query and host as recorded: not decoded."""
 
 from __future__ import annotations
 
 import re
 
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how the parser hands on bytes that are no UTF-8
-
 
 def split_target(target: str) -> tuple[str, str]:
-    """(path, query without "?"). Bytes that are no UTF-8 become their percent-encoding, which means the same."""
-    if not target.isascii():
-        target = _NOT_UTF8.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", target)
+    """(path, query without "?")."""
     path, _, query = target.partition("?")
     if "://" in path and not path.startswith("/"):  # as sent to proxies
         path = "/" + path.partition("://")[2].partition("/")[2]
