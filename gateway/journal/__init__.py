@@ -46,7 +46,8 @@ class Chunk:
 
 class Writer(Protocol):
     def append(self, payload: RawPayload) -> Future[None]:
-        """Done when the payload is on disk. Raises (through the future) JournalFull or JournalBroken: nothing was taken.
+        """Done when the payload is on disk. Raises (through the future) JournalFull or JournalBroken: nothing was taken;
+        PermanentError when the payload holds text that is no Unicode, which no journal can write down.
 
         Cancelling the future does not take the payload back.
         """

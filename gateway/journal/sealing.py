@@ -162,21 +162,20 @@ def sealed_size(path: Path, disk: Disk) -> int | None:
 
 
 def _members(fd: int, disk: Disk) -> Iterator[Member]:
+    """Every member and every gap between them. A gap's bytes of the segment are those from one sound header's end to the next
+    one's start; after the last sound one it has one byte, so that having reported it is a place of its own."""
     size, at, end = os.fstat(fd).st_size, 0, 0
     while at < size:
-        member = _header(read_around(disk, fd, _HEADER_BYTES, at), at)
-        if member is None:
-            found = _resume(fd, disk, at + 1, size)
-            # The last member has no successor to say where it ends; one byte more makes "reported" a place of its own.
-            yield Member(at, (found.at if found else size) - at, end, found.start if found else end + 1, False)
-            if found is None:
-                return
-            member = found
+        member = _header(read_around(disk, fd, _HEADER_BYTES, at), at) or _resume(fd, disk, at + 1, size)
+        if member is None or member.at + member.length > size:
+            break
+        if member.at > at:
+            yield Member(at, member.at - at, end, max(member.start, end + 1), False)
         if member.start == member.end:
             return
         yield member
         at, end = member.at + member.length, member.end
-    yield Member(at, 0, end, end + 1, False)
+    yield Member(at, size - at, end, end + 1, False)
 
 
 def _resume(fd: int, disk: Disk, at: int, size: int) -> Member | None:

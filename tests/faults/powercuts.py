@@ -1,7 +1,7 @@
 """Cuts the power of a journal at any moment, in a model of what a disk may lose, and looks whether an acknowledged payload went.
 
-A random workload (appends, rotation, sealing, retention, failing syncs, restarts, kills) runs against real files through a `Disk` that
-writes down every operation. Then, for cuts anywhere in that trace, the model decides what reached the medium: of a file's
+A random workload (appends, rotation, sealing, retention, failing syncs, restarts, kills) runs against real files through a
+`Disk` that writes down every operation. Then, for cuts anywhere in it, the model decides what reached the medium: of a file's
 writes since its last sync any subset of 4 KiB pieces, any of them torn, the length perhaps extended by zeros; of a folder's
 creations, renames and removals since its last sync any subset. Each such state is laid out as files, recovered and read by the
 real writer and reader, some of them cut a second time while recovering.
@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import errno
 import gzip
+import itertools
 import json
 import os
 import random
@@ -158,7 +159,8 @@ class RecordingDisk(Disk):
     def unlink(self, path: Path) -> None:
         self.step()
         # A sealed segment goes for good only by retention.
-        ids = [json.loads(line)["id"] for line in gzip.open(path)] if path.suffix == ".gz" else []
+        lines = gzip.decompress(path.read_bytes()).splitlines() if path.suffix == ".gz" else []
+        ids = [json.loads(line)["id"] for line in lines]
         super().unlink(path)
         self.trace.files.pop(path)
         if ids:
@@ -470,7 +472,7 @@ async def check(root: Path, promise: Promise, chance: random.Random, *, second: 
             await writer.close()
         disk.die()
         cuts = [0, *sorted(chance.randrange(1 + len(trace.operations)) for _ in range(second))]
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in itertools.pairwise(cuts):
             for operation in trace.operations[start:end]:
                 medium.take(operation)
             with tempfile.TemporaryDirectory(dir=root.parent) as again:

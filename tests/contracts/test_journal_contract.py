@@ -1,0 +1,246 @@
+"""What every journal promises, whatever it is made of. An implementation is one line in IMPLEMENTATIONS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.journal import Chunk, JournalBroken, Reader, Writer
+from gateway.journal.files import FileReader, FileWriter, Options
+from protocol.seams import Cursor, RawPayload
+
+
+class FilesJournal:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "journal"
+
+    def writer(self) -> Writer:
+        return FileWriter.open(self.folder, Options(min_free_bytes=0, segment_bytes=20_000))
+
+    def reader(self) -> Reader:
+        return FileReader(self.folder)
+
+
+IMPLEMENTATIONS = {"files": FilesJournal}
+
+
+@pytest.fixture(params=sorted(IMPLEMENTATIONS))
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> FilesJournal:
+    return IMPLEMENTATIONS[request.param](tmp_path)
+
+
+def payload(number: int, body: bytes | None = b"{}") -> RawPayload:
+    return RawPayload(f"{number:032x}", 1_700_000_000_000 + number, "http", "/com.snowplowanalytics.snowplow/tp2", body=body)
+
+
+def writing(journal: FilesJournal, work: Callable[[Writer], Awaitable[None]]) -> None:
+    async def run() -> None:
+        writer = journal.writer()
+        try:
+            await work(writer)
+        finally:
+            await writer.close()
+
+    asyncio.run(run())
+
+
+def write(journal: FilesJournal, payloads: list[RawPayload]) -> None:
+    async def work(writer: Writer) -> None:
+        await asyncio.gather(*map(writer.append, payloads))
+
+    writing(journal, work)
+
+
+def everything(reader: Reader, cursor: Cursor | None = None, **limits: int) -> list[object]:
+    chunk, found = Chunk((), cursor or {}, True), list[object]()
+    while True:
+        chunk = reader.read(chunk.cursor, **limits)
+        found.extend(chunk.items)
+        if not chunk.items:
+            return found
+
+
+def test_a_payload_can_be_read_as_soon_as_its_future_is_done(journal: FilesJournal) -> None:
+    async def work(writer: Writer) -> None:
+        reader, cursor = journal.reader(), dict[str, object]()
+        for number in range(5):
+            await writer.append(payload(number))
+            chunk = reader.read(cursor)
+            assert chunk.items == (payload(number),)
+            cursor = chunk.cursor
+
+    writing(journal, work)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        payload(1, None),
+        payload(1, b""),
+        payload(1, bytes(range(256))),
+        payload(1, b'{"crc":"00000000","n":1,"id":"x"}\n{"crc":"'),
+        payload(1, '\N{SNOWMAN}\u2028\x00\\"\n\r'.encode()),
+        payload(1, b"x" * 3_000_000),
+        RawPayload(
+            "f" * 32, 0, "mqtt", "/i", "e=pv&x=%00", b"b", "text/plain", (("A", "1"), ("A", "2")), "::1", "h:80", "u", "dev"
+        ),
+    ],
+    ids=["no body", "empty body", "every byte", "looks like a line", "odd text", "3 MB", "every field"],
+)
+def test_a_payload_comes_back_as_it_was(journal: FilesJournal, given: RawPayload) -> None:
+    write(journal, [given, payload(2)])
+    assert everything(journal.reader()) == [given, payload(2)]
+
+
+def test_one_writers_payloads_come_in_the_order_they_were_appended(journal: FilesJournal) -> None:
+    given = [payload(number, b"x" * (number % 700)) for number in range(500)]
+    write(journal, given)
+    assert everything(journal.reader()) == given
+
+
+def test_reading_goes_on_after_the_cursor(journal: FilesJournal) -> None:
+    write(journal, [payload(1), payload(2)])
+    chunk = journal.reader().read({})
+    write(journal, [payload(3)])
+    assert journal.reader().read(chunk.cursor).items == (payload(3),)
+
+
+def test_small_steps_read_the_same_as_one_big_one(journal: FilesJournal) -> None:
+    given = [payload(number, b"x" * (97 * number % 5_000)) for number in range(60)]
+    write(journal, given)
+    assert everything(journal.reader(), max_payloads=1) == given
+    assert everything(journal.reader(), max_bytes=1) == given
+    assert everything(journal.reader(), max_payloads=7, max_bytes=9_000) == given
+
+
+def test_more_says_whether_there_is_more_at_once(journal: FilesJournal) -> None:
+    write(journal, [payload(1), payload(2)])
+    reader = journal.reader()
+    first = reader.read({}, max_payloads=1)
+    second = reader.read(first.cursor, max_payloads=1)
+    assert (first.more, second.more) == (True, False)
+    assert second.items == (payload(2),)
+
+
+def test_a_read_stops_after_the_payload_that_crosses_max_bytes(journal: FilesJournal) -> None:
+    write(journal, [payload(number, b"x" * 1_000) for number in range(20)])
+    chunk = journal.reader().read({}, max_bytes=5_000)
+    assert 4 <= len(chunk.items) <= 5
+    assert chunk.more
+
+
+def test_a_journal_that_does_not_exist_yet_is_empty(journal: FilesJournal) -> None:
+    chunk = journal.reader().read({})
+    assert (chunk.items, dict(chunk.cursor), chunk.more) == ((), {}, False)
+    assert journal.reader().pending({}) == 0
+
+
+def test_nothing_new_leaves_the_cursor_as_it_is(journal: FilesJournal) -> None:
+    write(journal, [payload(1)])
+    reader = journal.reader()
+    cursor = reader.read({}).cursor
+    assert reader.read(cursor) == Chunk((), cursor, False)
+
+
+def test_pending_counts_what_follows_the_cursor(journal: FilesJournal) -> None:
+    write(journal, [payload(number) for number in range(10)])
+    reader = journal.reader()
+    assert reader.pending({}) == 10
+    cursor = reader.read({}, max_payloads=4).cursor
+    assert reader.pending(cursor) == 6
+    assert reader.pending(reader.read(cursor).cursor) == 0
+
+
+def test_accepted_goes_on_counting_after_a_restart(journal: FilesJournal) -> None:
+    write(journal, [payload(1), payload(2)])
+
+    async def work(writer: Writer) -> None:
+        assert writer.accepted() == 2
+        await writer.append(payload(3))
+        assert writer.accepted() == 3
+
+    writing(journal, work)
+
+
+def test_a_closed_writer_takes_nothing(journal: FilesJournal) -> None:
+    async def run() -> None:
+        writer = journal.writer()
+        await writer.close()
+        with pytest.raises(JournalBroken):
+            await writer.append(payload(1))
+        await writer.close()
+
+    asyncio.run(run())
+    assert everything(journal.reader()) == []
+
+
+def test_closing_finishes_what_is_under_way(journal: FilesJournal) -> None:
+    async def run() -> None:
+        writer = journal.writer()
+        futures = [writer.append(payload(number)) for number in range(100)]
+        await writer.close()
+        assert all(future.done() and future.exception() is None for future in futures)
+
+    asyncio.run(run())
+    assert len(everything(journal.reader())) == 100
+
+
+def test_cancelling_the_future_does_not_take_the_payload_back(journal: FilesJournal) -> None:
+    async def work(writer: Writer) -> None:
+        given_up = writer.append(payload(1))
+        given_up.cancel()
+        await writer.append(payload(2))
+
+    writing(journal, work)
+    assert everything(journal.reader()) == [payload(1), payload(2)]
+
+
+def test_several_writers_and_readers_share_one_journal(journal: FilesJournal) -> None:
+    async def run() -> None:
+        writers = [journal.writer() for _ in range(3)]
+        try:
+            for number in range(30):
+                await writers[number % 3].append(payload(number))
+        finally:
+            for writer in writers:
+                await writer.close()
+
+    asyncio.run(run())
+    given = {payload(number) for number in range(30)}
+    for limits in ({}, {"max_payloads": 1}, {"max_payloads": 4}):
+        found = everything(journal.reader(), **limits)
+        assert len(found) == 30
+        assert set(found) == given
+    assert journal.reader().pending({}) == 30
+
+
+def test_no_writer_waits_behind_anothers_backlog(journal: FilesJournal) -> None:
+    async def run() -> None:
+        busy, calm = journal.writer(), journal.writer()
+        await asyncio.gather(*(busy.append(payload(number)) for number in range(200)))
+        await calm.append(payload(1_000))
+        await busy.close()
+        await calm.close()
+
+    asyncio.run(run())
+    reader, cursor, found = journal.reader(), dict[str, object](), list[object]()
+    for _ in range(2):
+        chunk = reader.read(cursor, max_payloads=10)
+        cursor, found = chunk.cursor, found + list(chunk.items)
+    assert payload(1_000) in found
+
+
+def test_a_payload_that_cannot_be_written_down_harms_no_other(journal: FilesJournal) -> None:
+    async def work(writer: Writer) -> None:
+        bad = RawPayload("0" * 32, 1, "http", "/\udcff")
+        results = await asyncio.gather(
+            writer.append(payload(1)), writer.append(bad), writer.append(payload(2)), return_exceptions=True
+        )
+        assert [result is None for result in results] == [True, False, True]
+
+    writing(journal, work)
+    assert everything(journal.reader()) == [payload(1), payload(2)]
+    assert journal.reader().pending({}) == 2
