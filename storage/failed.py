@@ -6,10 +6,11 @@ Pure. The payload is stored beside it once, however many of its events failed.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from typing import NamedTuple
 
-from protocol.seams import FailedEvent, Json
+from protocol import payloads
+from protocol.seams import FailedEvent, Json, RawPayload
 from storage import rows
 from storage.rows import clean, json_text, timestamp
 
@@ -70,3 +71,13 @@ def to_json(row: FailedRow) -> dict[str, Json]:
     for name in ("reasons", "parameters", "event"):
         out[name] = json.loads(str(out[name]))
     return out
+
+
+def payload_text(payload: RawPayload) -> str:
+    """The payload byte for byte, as protocol.payloads writes it; only a lone surrogate, which no journal holds, is cleaned."""
+    try:
+        return payloads.to_json(payload).decode()
+    except TypeError:
+        texts = {f.name: clean(v) for f in fields(payload) if isinstance(v := getattr(payload, f.name), str)}
+        headers = tuple([(clean(name), clean(value)) for name, value in payload.headers])
+        return payloads.to_json(replace(payload, headers=headers, **texts)).decode()  # type: ignore[arg-type]

@@ -73,13 +73,11 @@ def decimal_text(number: Decimal) -> str | None:
 
 @lru_cache(maxsize=4096)
 def degrees_text(degrees: float) -> str | None:
-    """The shortest decimal that names the same 32-bit float; None for what a 32-bit float cannot hold."""
-    try:
-        single = struct.pack("<f", degrees)
-    except OverflowError:
+    """The shortest decimal that names the same 32-bit float; None for what are no degrees. Zero has no sign."""
+    if not -1000 < degrees < 1000:
         return None
-    if not math.isfinite(degrees):
-        return None
+    degrees += 0.0
+    single = struct.pack("<f", degrees)
     text = next(t for t in (f"{degrees:.{digits}g}" for digits in range(1, 10)) if struct.pack("<f", float(t)) == single)
     text = repr(float(text))
     return format(Decimal(text), "f") if "e" in text else text

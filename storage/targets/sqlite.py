@@ -25,7 +25,7 @@ from protocol.seams import Cursor, Event, FailedEvent, Json, PermanentError, Pos
 from protocol.tables import COLUMN_NAMES
 from storage.ddl import migrate
 from storage.duplicates import identity, sort_out
-from storage.failed import FailedRow, to_json, to_row
+from storage.failed import FailedRow, payload_text, to_json, to_row
 from storage.rows import json_text, timestamp, to_rows
 from storage.targets import Batch, Counts, SchemaLookup
 from storage.views import view_name, view_sql
@@ -239,8 +239,7 @@ class Plugin:
             marks = ", ".join("?" * len(row))
             if db.execute(f"INSERT OR IGNORE INTO failed_events VALUES ({marks})", row).rowcount:
                 fresh += 1
-                payload = payloads.to_json(one.payload).decode()
-                db.execute("INSERT OR IGNORE INTO failed_payloads VALUES (?, ?)", (row.payload_id, payload))
+                db.execute("INSERT OR IGNORE INTO failed_payloads VALUES (?, ?)", (row.payload_id, payload_text(one.payload)))
         return fresh
 
     def _see_schemas(self, db: sqlite3.Connection, events: Sequence[Event]) -> None:

@@ -573,5 +573,5 @@ def test_a_file_that_was_removed_while_in_use_stops_the_target(on_disk: SqliteBe
 
 def test_a_path_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PermanentError, match="Not a directory|File exists"):
+    with pytest.raises(PermanentError, match=r"Not a directory|File exists"):
         sqlite.Plugin(sqlite.Config(str(tmp_path / "file" / "events.db")), bundled)
