@@ -85,9 +85,9 @@ class Adapters:
                 reasons.append(reason("payload", "path", "expected /vendor/version, /i or /ice.png", payload.path))
             else:
                 vendor, version = match[1], match[2]
-        query = payload.query.partition("#")[0]
-        if query and not QUERY_STRING.fullmatch(query):
-            reasons.append(reason("payload", "querystring", "holds characters that must be percent-encoded", query))
+        query, _, after = payload.query.partition("#")
+        if not (QUERY_STRING.fullmatch(query) and QUERY_STRING.fullmatch(after)):
+            reasons.append(reason("payload", "querystring", "holds characters that must be percent-encoded", payload.query))
         if payload.network_userid is not None and not _NETWORK_USERID.match(payload.network_userid):
             reasons.append(reason("payload", "networkUserId", "expected a UUID", payload.network_userid))
         for name, value in payload.headers:
@@ -134,6 +134,9 @@ class Adapters:
         envelope = as_self_describing(value)
         if isinstance(envelope, str):
             yield _violation(code_reason("adapter", "body", envelope, value))
+            return
+        if isinstance(value, dict) and len(value) > 2 and deeper_than(value, DEEPEST):
+            yield _violation(reason("adapter", "body", f"not JSON: deeper than {DEEPEST} levels", None, "NotJson"))
             return
         uri = envelope["schema"]
         key = parse(uri)

@@ -64,6 +64,8 @@ def decimal(value: str) -> Decimal | None:
     if len(value) > _LONGEST_NUMBER or not _DECIMAL.fullmatch(value):
         raise Unconvertible("expected a decimal number")
     number = Decimal(value)
+    if not number:
+        number = number.copy_abs()  # there is no negative zero
     if number and not -_LONGEST_NUMBER < number.adjusted() < _LONGEST_NUMBER:
         raise Unconvertible(f"expected a decimal number of at most {_LONGEST_NUMBER} digits")
     exponent = number.as_tuple().exponent

@@ -39,7 +39,8 @@ def mended(parameters: Mapping[str, str], lenient: frozenset[str]) -> Mapping[st
             parameters = {**parameters, **{name: value + "000" for name, value in seconds.items()}}
     if event == "sv" and "screen_view_code" in lenient:
         data = {key: parameters[name] for key, name in (("name", "sv_na"), ("id", "sv_id")) if parameters.get(name)}
-        return {**parameters, "e": "ue", "ue_pr": _wrapped(_SCREEN_VIEW, data)}
+        if data:
+            return {**parameters, "e": "ue", "ue_pr": _wrapped(_SCREEN_VIEW, data)}
     if event == "ue" and "ue_na" in parameters and "legacy_unstruct" in lenient:
         return _legacy(parameters)
     return parameters

@@ -87,11 +87,13 @@ def derived_tstamp(event: Event, received_ms: int) -> int:
     return received_ms
 
 
-def schema_columns(event: Event) -> list[Reason]:
-    """Vendor, name, format and version of what the event is."""
+def schema_columns(event: Event, *, sent: bool) -> list[Reason]:
+    """Vendor, name, format and version of what the event is. sent: the tracker named an event type, good or bad."""
+    if "v_collector" not in event:
+        return [reason("event", "v_collector", "the collector's name may be changed by cv, not be taken away")]
     code = event.get("event")
     if code is None:
-        return [reason("event", "event", "the parameter e is missing")]
+        return [] if sent else [reason("event", "event", "the parameter e is missing")]
     if code == "unstruct":
         return []
     names = EVENT_SCHEMAS.get(code)

@@ -91,7 +91,7 @@ class Pipeline:
         made += pages.referrer(event)
         made += pages.cross_navigation(event)
         event["derived_tstamp"] = pages.derived_tstamp(event, payload.received_ms)
-        made += pages.schema_columns(event)
+        made += pages.schema_columns(event, sent="e" in parameters)
         made += self._enrich(event, raw)
 
         kept = too_long(event, self._limits)

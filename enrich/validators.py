@@ -5,7 +5,9 @@ Pure given the look-up it is handed: documents come from whoever calls, never fr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from datetime import date
 from typing import Any
 
 import jsonschema_rs
@@ -15,6 +17,18 @@ from protocol.seams import Json, Reason
 
 SchemaLookup = Callable[[str], dict[str, Json] | None]
 
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return len(text) == 10 and bool(date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+# Formats the registries' schemas use beyond those of draft 4, which the validator knows.
+_FORMATS = {"uuid": lambda text: _UUID.fullmatch(text) is not None, "date": _is_date}
 _MOST_KEPT = 2_000
 _MOST_REASONS = 50
 
@@ -51,7 +65,7 @@ class Validators:
         # The self-describing header is the registry's, not JSON Schema's: a validator would try to fetch "$schema".
         rules: dict[str, Any] = {key: value for key, value in document.items() if key not in ("$schema", "self")}
         try:
-            compiled = jsonschema_rs.Draft4Validator(rules, validate_formats=True, offline=True)
+            compiled = jsonschema_rs.Draft4Validator(rules, validate_formats=True, formats=_FORMATS, offline=True)
         except ValueError as error:
             compiled = f"the schema itself is not valid: {error}"
         if len(self._compiled) >= _MOST_KEPT:
