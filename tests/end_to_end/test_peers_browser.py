@@ -11,6 +11,7 @@ import pytest
 from tests.peers import expectation, programs
 
 pytestmark = pytest.mark.slow
+pytest_plugins = ["tests.peers.fixtures"]
 
 SNOWPLOW = "iglu:com.snowplowanalytics.snowplow"
 VERSIONS = {"v3": "js-3.24.6", "v4": "js-4.6.8", "newest": "js-4.10.1"}
@@ -153,8 +154,7 @@ def judge(gateway: Any, run: expectation.Run, generation: str) -> str:
     assert [step["name"] for step in steps] == MADE[generation] + (LAST if generation != "newest" else [])
     assert run.answer["console"] == []
     tracked = run.answer["tracked"]
-    gateway.wait(len(tracked))
-    rows = {row["event_id"]: row for row in gateway.query("select * from atomic.events")}
+    rows = expectation.stored(gateway, tracked)
     wrong = [f"stored but not tracked: {event_id}" for event_id in rows.keys() - set(tracked)]
     true_ms = {call["name"]: call.get("true_timestamp_ms") for call in programs.TABLE["calls"]}
     true_ms["transaction"] = None  # here it was not asked for

@@ -10,6 +10,7 @@ import pytest
 from tests.peers import expectation, programs
 
 pytestmark = pytest.mark.slow
+pytest_plugins = ["tests.peers.fixtures"]
 
 UNSUPPORTED = {"mobile_screen_view"}
 QUIRKS: dict[str, dict[str, Any]] = {"page_ping": {"pp_xoffset_min": None}}  # it leaves out numbers that are zero

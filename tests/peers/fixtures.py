@@ -1,4 +1,4 @@
-"""The fixtures that peer tests share; tests/end_to_end/conftest.py takes them in."""
+"""The fixtures that peer tests share: `pytest_plugins = ["tests.peers.fixtures"]`."""
 
 from __future__ import annotations
 
