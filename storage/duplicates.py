@@ -34,13 +34,15 @@ def identity(event: Event) -> tuple[str, str | None]:
 
 def sort_out(events: Sequence[Event], stored: Stored) -> tuple[list[Event], int]:
     """The events to store, ids made unique, and how many natural duplicates were dropped."""
-    identities = list(map(identity, events))
-    ids = [event_id for event_id, _ in identities]
+    ids = [event["event_id"] for event in events]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+    if not "".join(ids).isprintable():
+        ids = list(map(clean, ids))
     seen = dict(stored(ids))
     if not seen and len(set(ids)) == len(ids):
         return list(events), 0
     kept: list[Event] = []
-    for event, (original, fingerprint) in zip(events, identities, strict=True):
+    for event in events:
+        original, fingerprint = identity(event)
         event_id = original
         # Nearly always no turn. One for a synthetic duplicate; more only if someone took the derived id as well.
         while event_id in seen and seen[event_id] != fingerprint:

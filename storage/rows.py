@@ -160,7 +160,9 @@ def _column(name: str, values: Sequence[Any]) -> Sequence[Value]:
         if convert is clean and "".join(values).isprintable():
             return values
         if convert is timestamp and min(values) >= _YEAR_0_MS and max(values) < _YEAR_10000_MS:
-            return [_second(ms // 1000) + _MILLIS[ms % 1000] for ms in cast(Sequence[int], values)]
+            # Many events share a time: those of one request, and etl_tstamp all of them.
+            texts = {ms: _second(ms // 1000) + _MILLIS[ms % 1000] for ms in cast(set[int], set(values))}
+            return [texts[ms] for ms in values]
         if convert is _integer and min(values) >= -_INT64 and max(values) < _INT64:
             return values
     except TypeError:  # nulls among them

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from functools import lru_cache
@@ -24,7 +24,7 @@ from protocol.iglu import InvalidUri, SchemaKey, parse
 from protocol.seams import Cursor, Event, FailedEvent, Json, PermanentError, Position, RawPayload, TransientError
 from protocol.tables import COLUMN_NAMES
 from storage.ddl import migrate
-from storage.duplicates import identity, sort_out
+from storage.duplicates import sort_out
 from storage.failed import FailedRow, payload_text, to_json, to_row
 from storage.rows import json_text, timestamp, to_rows
 from storage.targets import Batch, Counts, SchemaLookup
@@ -330,21 +330,21 @@ def _read_cursor(db: sqlite3.Connection) -> dict[str, Position]:
 
 def _mark(batch: Batch) -> str:
     """Names a batch by what is in it and where it ends, so that the same one is recognised when offered again."""
-    digest = hashlib.blake2b(repr(sorted(batch.cursor.items())).encode(), digest_size=16)
-    names = [f"{event_id} {fingerprint}" for event_id, fingerprint in map(identity, batch.events)]
-    digest.update("\n".join([*names, *(failed.id for failed in batch.failed)]).encode(errors="replace"))
-    return digest.hexdigest()
+    names = [
+        repr(sorted(batch.cursor.items())),
+        *(event.get("event_id", "") for event in batch.events),
+        *(event.get("event_fingerprint", "") for event in batch.events),
+        *(failed.id for failed in batch.failed),
+    ]
+    return hashlib.blake2b("\n".join(names).encode(errors="replace"), digest_size=16).hexdigest()
 
 
-def _schemas(events: Iterable[Event]) -> set[str]:
-    uris: set[str] = set()
-    for event in events:
-        if (sent := event.get("unstruct_event")) is not None:
-            uris.add(sent["schema"])
-        for entities in (event.get("contexts"), event.get("derived_contexts")):
-            if entities:
-                uris.update([entity["schema"] for entity in entities])
-    return uris
+def _schemas(events: Sequence[Event]) -> set[str]:
+    return (
+        {event["unstruct_event"]["schema"] for event in events if "unstruct_event" in event}
+        | {entity["schema"] for event in events for entity in event.get("contexts", ())}
+        | {entity["schema"] for event in events for entity in event.get("derived_contexts", ())}
+    )
 
 
 def _family_glob(key: SchemaKey) -> str:
