@@ -21,6 +21,7 @@ from protocol.tables import COLUMNS
 _TYPES = {column.name: column.type for column in COLUMNS}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOUR_CENTURIES = timedelta(days=146_097)  # datetime has no year 0, and the calendar repeats
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
 _QUERY = re.compile(r"(?:[A-Za-z0-9._~!$'()*+,;:@/?&=-]|%[0-9A-Fa-f]{2})*")
 
 
@@ -54,12 +55,14 @@ def column_text(name: str, value: object) -> object:
 
 
 def time_text(milliseconds: int) -> str:
-    """`yyyy-MM-dd HH:mm:ss.SSS`, UTC, for the years 0 to 9999."""
-    if milliseconds < -62_135_596_800_000:  # before the year 1
-        late = _EPOCH + (timedelta(milliseconds=milliseconds) + _FOUR_CENTURIES)
-        return f"{late.year - 400:04d}{late:-%m-%d %H:%M:%S}.{late.microsecond // 1000:03d}"
-    moment = _EPOCH + timedelta(milliseconds=milliseconds)
-    return f"{moment.year:04d}{moment:-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}"
+    """`yyyy-MM-dd HH:mm:ss.SSS`, UTC, for the years 0 to 9999; a wrong value beyond them is named, not raised."""
+    before_year_1 = milliseconds < -62_135_596_800_000
+    try:
+        moment = _EPOCH + (timedelta(milliseconds=milliseconds) + (_FOUR_CENTURIES if before_year_1 else timedelta()))
+    except OverflowError:
+        return f"{milliseconds} ms, no time of the years 0 to 9999"
+    year = moment.year - (400 if before_year_1 else 0)
+    return f"{year:04d}{moment:-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}"
 
 
 def _column_differences(want: Mapping[str, Any], event: Mapping[str, Any]) -> Iterable[str]:
@@ -122,7 +125,7 @@ def _named(outcome: Outcome) -> str:
 def query_differences(expected: Mapping[str, Any], query: str) -> list[str]:
     """expected: parameter -> text, or JSON for parameters that carry JSON (base64 ones are compared decoded).
 
-    The set of keys must be the same and each may come once. `{"matches": pattern}` stands for a text.
+    The set of keys must be the same and each may come once. `{"number": text}` stands for that number in any notation.
     """
     if _QUERY.fullmatch(query) is None:
         return [f"not url-encoded: {query!r}"]
@@ -148,8 +151,8 @@ def query_differences(expected: Mapping[str, Any], query: str) -> list[str]:
 def _same_parameter(name: str, want: Any, have: str) -> bool:
     if isinstance(want, str):
         return want == have
-    if isinstance(want, dict) and want.keys() == {"matches"}:
-        return re.fullmatch(want["matches"], have) is not None
+    if isinstance(want, dict) and want.keys() == {"number"}:
+        return _NUMBER.fullmatch(have) is not None and Decimal(have) == Decimal(want["number"])
     try:
         text = _base64_text(have) if name in ("cx", "ue_px") else have
         return json.dumps(json.loads(text), sort_keys=True) == json.dumps(want, sort_keys=True)
@@ -176,7 +179,7 @@ def _decoded(text: str) -> str:
 
 
 def answer_differences(expected: Mapping[str, Any], status: int, headers: Sequence[tuple[str, str]], body: bytes) -> list[str]:
-    """expected: `status`; `headers`: name -> value, {"matches": …} or null (absent); `cookies`: all of them, null = none; `body…`.
+    """expected: `status`; `headers`: name -> value, pattern or null (absent); `cookies`: all of them, null = none; `body…`.
 
     A header that is given must be there exactly once; headers that are not given are free.
     """
