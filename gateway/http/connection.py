@@ -11,8 +11,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Awaitable
-from enum import Enum
-from typing import Protocol
+from typing import Literal, Protocol
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser, HttpVersion10, RawRequestMessage
@@ -64,14 +63,10 @@ class Site(Protocol):
     def closed(self, connection: Connection) -> None: ...
 
 
-class State(Enum):
-    IDLE = 1  # between requests
-    HEAD = 2  # part of a request line or of headers is here
-    BODY = 3
-    ANSWERING = 4
-    WRITING = 5  # the client does not read its answers
-    LINGERING = 6  # the last answer is written; what still comes is thrown away
-    CLOSED = 7
+# idle: between requests. head, body: a part of it is here. writing: the client does not read its answers.
+# lingering: the last answer is written; what still comes is thrown away.
+# (Literals, not an Enum: looking a member up costs as much as a call, several times per request.)
+State = Literal["idle", "head", "body", "answering", "writing", "lingering", "closed"]
 
 
 class Request:
@@ -87,7 +82,13 @@ class Request:
 
     async def body(self) -> bytes:
         """All of it; to be called once. Raises TooLarge, OverBudget, BadBody."""
-        return await self._connection.receive(self.message, self._stream)
+        if not self._stream.is_eof():
+            return await self._connection.receive(self.message, self._stream)
+        body = self._stream.read_nowait()  # as good as always: it came with the headers
+        if len(body) > self._connection.max_body_bytes:
+            raise TooLarge
+        self._connection.hold(len(body))
+        return body
 
     def hold(self, size: int) -> None:
         """Count bytes that live as long as the request. Raises OverBudget."""
@@ -110,6 +111,7 @@ class Connection(BaseProtocol):
         "_task",
         "_waiter",
         "deadline",
+        "max_body_bytes",
         "state",
     )
 
@@ -128,6 +130,7 @@ class Connection(BaseProtocol):
         )
         super().__init__(loop, self._reader)
         self._site = site
+        self.max_body_bytes = config.max_body_bytes
         self._queue: deque[tuple[RawRequestMessage | None, StreamReader]] = deque()
         self._stream: StreamReader = EMPTY_PAYLOAD  # of the last request that was parsed
         self._request: Request | None = None
@@ -139,7 +142,7 @@ class Connection(BaseProtocol):
         self._held = 0
         self._closing = False  # no request after those that are here
         self._deaf = False  # what comes cannot be understood any more
-        self.state = State.IDLE
+        self.state: State = "idle"
         self.deadline = 0.0
 
     # What the event loop calls.
@@ -183,8 +186,8 @@ class Connection(BaseProtocol):
                 self._pause_reading_for_buffer()
         elif is_head and data:
             self._head_bytes += len(data)
-            if self.state is State.IDLE:
-                self.state, self.deadline = State.HEAD, site.now + site.config.header_timeout_s
+            if self.state == "idle":
+                self.state, self.deadline = "head", site.now + site.config.header_timeout_s
             if self._head_bytes > site.config.max_header_bytes + site.config.max_request_line_bytes:
                 self._misunderstood()
 
@@ -196,7 +199,7 @@ class Connection(BaseProtocol):
     def eof_received(self) -> bool:
         """True keeps our side open: a client may half-close and still wait for the answers to what it sent."""
         self._closing = True
-        waits = (bool(self._queue) or self.state is State.ANSWERING) and self._stream.is_eof()
+        waits = (bool(self._queue) or self.state == "answering") and self._stream.is_eof()
         return waits and self.transport is not None and self.transport.can_write_eof()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -212,8 +215,8 @@ class Connection(BaseProtocol):
 
     def expire(self) -> None:
         """The deadline has passed."""
-        if self.state in (State.HEAD, State.BODY, State.ANSWERING):
-            self._last_words(self._site.late(self._request, answering=self.state is State.ANSWERING))
+        if self.state in ("head", "body", "answering"):
+            self._last_words(self._site.late(self._request, answering=self.state == "answering"))
             if self._task is not None:
                 self._task.cancel()
         elif self.transport is not None:
@@ -222,7 +225,7 @@ class Connection(BaseProtocol):
     def finish(self) -> asyncio.Task[None] | None:
         """Take nothing new. The task that still has answers to give, if any."""
         self._closing = True
-        if self.state in (State.IDLE, State.HEAD) and not self._queue and self.transport is not None:
+        if self.state in ("idle", "head") and not self._queue and self.transport is not None:
             self.transport.close()
         self._wake()
         return self._task
@@ -236,13 +239,8 @@ class Connection(BaseProtocol):
     # What requests call.
 
     async def receive(self, message: RawRequestMessage, stream: StreamReader) -> bytes:
-        limit = self._site.config.max_body_bytes
-        if stream.is_eof():  # as good as always: it came with the headers
-            body = stream.read_nowait()
-            if len(body) > limit:
-                raise TooLarge
-            self.hold(len(body))
-            return body
+        """A body that is still coming. Raises TooLarge, OverBudget, BadBody."""
+        limit = self.max_body_bytes
         headers = message.headers
         if int(headers.get("Content-Length", 0)) > limit:
             raise TooLarge
@@ -250,14 +248,14 @@ class Connection(BaseProtocol):
             raise BadBody
         if headers.get("Expect", "").lower() == "100-continue":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self.state, self.deadline = State.BODY, self._site.now + self._site.config.body_timeout_s
+        self.state, self.deadline = "body", self._site.now + self._site.config.body_timeout_s
         gathered = bytearray()  # not a list: a chunk may be a single byte
         while part := await stream.readany():
             if len(gathered) + len(part) > limit:
                 raise TooLarge
             self.hold(len(part))
             gathered += part
-        self.state, self.deadline = State.ANSWERING, self._site.now + self._site.config.accept_timeout_s
+        self.state, self.deadline = "answering", self._site.now + self._site.config.accept_timeout_s
         return bytes(gathered)
 
     def hold(self, size: int) -> None:
@@ -295,9 +293,9 @@ class Connection(BaseProtocol):
                 return False
             config = self._site.config
             if self._head_bytes:
-                self.state, self.deadline = State.HEAD, self._site.now + config.header_timeout_s
-            elif self.state is not State.IDLE:
-                self.state, self.deadline = State.IDLE, self._site.now + config.idle_timeout_s
+                self.state, self.deadline = "head", self._site.now + config.header_timeout_s
+            elif self.state != "idle":
+                self.state, self.deadline = "idle", self._site.now + config.idle_timeout_s
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -315,7 +313,7 @@ class Connection(BaseProtocol):
     async def _exchange(self, message: RawRequestMessage, stream: StreamReader) -> bool:
         """Answer one request; True when the next one may follow."""
         site = self._site
-        self.state, self.deadline = State.ANSWERING, site.now + site.config.accept_timeout_s
+        self.state, self.deadline = "answering", site.now + site.config.accept_timeout_s
         self._request = Request(message, stream, self, self._peer)
         try:
             answer = await site.answer(self._request)
@@ -340,7 +338,7 @@ class Connection(BaseProtocol):
         if self._reading_paused:  # by a body nobody wanted
             stream.read_nowait()
         if self.writing_paused:
-            self.state, self.deadline = State.WRITING, site.now + site.config.header_timeout_s
+            self.state, self.deadline = "writing", site.now + site.config.header_timeout_s
             await self._drain_helper()
         return True
 
@@ -365,7 +363,7 @@ class Connection(BaseProtocol):
 
     def _linger(self) -> None:
         """Close, but not before the client could read the answer: closing at once would reset what it still sends."""
-        self.state, self.deadline = State.LINGERING, self._site.now + _LINGER_S
+        self.state, self.deadline = "lingering", self._site.now + _LINGER_S
         self._closing = self._deaf = True
         if self.transport is None or self.transport.is_closing():
             return
@@ -387,7 +385,7 @@ class Connection(BaseProtocol):
         return data if line.isascii() else _NOT_ASCII.sub(lambda byte: b"%%%02X" % ord(byte[0]), line) + data[len(line) :]
 
     def _is_lingering(self) -> bool:
-        return self.state is State.LINGERING
+        return self.state == "lingering"
 
     def _misunderstood(self) -> None:
         self._deaf = True
@@ -403,5 +401,5 @@ class Connection(BaseProtocol):
 
     def _forget(self) -> None:
         if self.transport is None and self._task is None:
-            self.state = State.CLOSED
+            self.state = "closed"
             self._site.closed(self)

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from protocol.seams import ConfigurationError
 
 MAPPABLE = ("/com.snowplowanalytics.snowplow/tp2", "/r/tp2", "/com.snowplowanalytics.iglu/v1")
 
 
-class Kind(Enum):
-    POST = "an event by POST"
-    PIXEL = "an event by GET or HEAD"
-    PREFLIGHT = "CORS"
-    REDIRECT = "a redirect, which this version does not do"
-    HEALTH = "/health"
-    SINK_HEALTH = "/sink-health"
-    ROBOTS = "/robots.txt"
-    CROSSDOMAIN = "/crossdomain.xml"
-    ROOT = "/"
-    UNKNOWN = "everything else"
+# What a request is. post, pixel: an event. redirect: which this version does not do. The rest is what its name says.
+Kind = Literal["post", "pixel", "preflight", "redirect", "health", "sink_health", "robots", "crossdomain", "root", "unknown"]
+
+
+_MAX_KNOWN = 256  # characters of a path that may stay in memory
 
 
 class Route(NamedTuple):
@@ -31,14 +25,14 @@ class Route(NamedTuple):
     path: str
 
 
-_FIXED = {
-    "/i": Kind.PIXEL,
-    "/ice.png": Kind.PIXEL,
-    "/health": Kind.HEALTH,
-    "/sink-health": Kind.SINK_HEALTH,
-    "/robots.txt": Kind.ROBOTS,
-    "/crossdomain.xml": Kind.CROSSDOMAIN,
-    "/": Kind.ROOT,
+_FIXED: dict[str, Kind] = {
+    "/i": "pixel",
+    "/ice.png": "pixel",
+    "/health": "health",
+    "/sink-health": "sink_health",
+    "/robots.txt": "robots",
+    "/crossdomain.xml": "crossdomain",
+    "/": "root",
 }
 
 
@@ -51,25 +45,29 @@ class Routes:
             if target not in MAPPABLE:
                 raise ConfigurationError(f"paths: {own!r} cannot stand for {target!r}; possible are {', '.join(MAPPABLE)}")
         self._paths = dict(paths)
+        self._known = lru_cache(maxsize=1024)(self._judge)
 
     def find(self, method: str, path: str) -> Route:
+        return self._known(method, path) if len(path) <= _MAX_KNOWN else self._judge(method, path)
+
+    def _judge(self, method: str, path: str) -> Route:
         if _two_segments(path):
             if path.startswith("/r/"):
-                return Route(Kind.REDIRECT, path)
+                return Route("redirect", path)
             if method == "OPTIONS":
-                return Route(Kind.PREFLIGHT, path)
+                return Route("preflight", path)
             path = self._paths.get(path, path)
             if path.startswith("/r/"):
-                return Route(Kind.REDIRECT, path)
+                return Route("redirect", path)
             if method == "POST":
-                return Route(Kind.POST, path)
+                return Route("post", path)
             if method in ("GET", "HEAD"):
-                return Route(Kind.PIXEL, path)
+                return Route("pixel", path)
         elif method == "OPTIONS":
-            return Route(Kind.PREFLIGHT, path)
+            return Route("preflight", path)
         elif method in ("GET", "HEAD"):
-            return Route(_FIXED.get(path, Kind.UNKNOWN), path)
-        return Route(Kind.UNKNOWN, path)
+            return Route(_FIXED.get(path, "unknown"), path)
+        return Route("unknown", path)
 
 
 def _two_segments(path: str) -> bool:

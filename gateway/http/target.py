@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import re
+from functools import lru_cache
+
+_MAX_KNOWN = 256  # characters of a host that may stay in memory
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -15,12 +17,17 @@ def split_target(target: str) -> tuple[str, str]:
 
 def host_of(target: str, host_header: str | None) -> str | None:
     """The host name without port: the target's own, or else the Host header's."""
-    host = target.partition("://")[2] if target[:1] != "/" and "://" in target else host_header
-    if not host:
-        return None
-    host = re.split("[/?#]", host, maxsplit=1)[0].rpartition("@")[2] if host is not host_header else host
-    if not host.isascii():
-        host = host.encode("utf-8", "surrogateescape").decode("latin-1")
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0] or None
+    if not target.startswith("/") and "://" in target:
+        authority = target.partition("://")[2].partition("?")[0].partition("/")[0].rpartition("@")[2]
+    else:
+        authority = host_header or ""
+    return _host(authority) if len(authority) <= _MAX_KNOWN else None
+
+
+@lru_cache(maxsize=256)
+def _host(authority: str) -> str | None:
+    if not authority.isascii():  # the parser hands bytes that are no UTF-8 on in a form that JSON cannot hold
+        authority = authority.encode("utf-8", "surrogateescape").decode("latin-1")
+    if authority.startswith("["):
+        return authority.partition("]")[0] + "]"
+    return authority.partition(":")[0] or None

@@ -66,12 +66,12 @@ class Plugin:
         self._sink_unhealthy = answers.unavailable(config.retry_after_s, "the journal cannot take events")
         self._preflight = answers.head(200) + preflight_lines(config.preflight_max_age_s)
         self._fixed: dict[Kind, Answer] = {
-            Kind.HEALTH: answers.HEALTHY,
-            Kind.ROBOTS: answers.ROBOTS,
-            Kind.REDIRECT: answers.REDIRECTS_DISABLED,
-            Kind.UNKNOWN: answers.NOT_FOUND,
-            Kind.ROOT: answers.root_answer(config.root),
-            Kind.CROSSDOMAIN: answers.crossdomain_answer(config.crossdomain),
+            "health": answers.HEALTHY,
+            "robots": answers.ROBOTS,
+            "redirect": answers.REDIRECTS_DISABLED,
+            "unknown": answers.NOT_FOUND,
+            "root": answers.root_answer(config.root),
+            "crossdomain": answers.crossdomain_answer(config.crossdomain),
         }
 
     @property
@@ -92,11 +92,11 @@ class Plugin:
         path, query = split_target(message.path)
         route = self._routes.find(message.method, path)
         match route.kind:
-            case Kind.POST | Kind.PIXEL:
+            case "post" | "pixel":
                 return await self._event(request, route, path, query)
-            case Kind.PREFLIGHT:
+            case "preflight":
                 return Answer("preflight", self._preflight + cors_lines(message.headers.get("Origin")))
-            case Kind.SINK_HEALTH:
+            case "sink_health":
                 return answers.HEALTHY if self._journal_takes else self._sink_unhealthy
             case kind:
                 return self._fixed[kind]
@@ -114,7 +114,7 @@ class Plugin:
         message = request.message
         headers = message.headers
         origin = headers.get("Origin")
-        post = route.kind is Kind.POST
+        post = route.kind == "post"
         try:
             body = await request.body()
             encoding = headers.get("Content-Encoding") if post else None
