@@ -161,6 +161,11 @@ def sealed_size(path: Path, disk: Disk) -> int | None:
         disk.close(fd)
 
 
+def is_sealed(beginning: bytes) -> bool:
+    """True when a .gz file that begins so was written by `seal`."""
+    return beginning.startswith(_MAGIC)
+
+
 def _members(fd: int, disk: Disk) -> Iterator[Member]:
     """Every member and every gap between them. A gap's bytes of the segment are those from one sound header's end to the next
     one's start; after the last sound one it has one byte, so that having reported it is a place of its own."""
@@ -196,4 +201,4 @@ def _header(data: bytes, at: int) -> Member | None:
     return Member(at, length, start, start + inflated, True) if check == zlib.crc32(data[len(_MAGIC) : -4]) else None
 
 
-__all__ = ["Member", "Pause", "SealedSegment", "seal", "sealed_size"]
+__all__ = ["Member", "Pause", "SealedSegment", "is_sealed", "seal", "sealed_size"]

@@ -8,7 +8,6 @@ a failed event and is not lost. It is its own sender: what the journal cannot ta
 from __future__ import annotations
 
 import asyncio
-import gzip
 import os
 import select
 import sys
@@ -18,11 +17,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import orjson
 
+from gateway.journal.disk import DISK
 from gateway.journal.lines import MARK, is_good, pieces
+from gateway.journal.sealing import SealedSegment, is_sealed
 from gateway.transports import Accept
 from protocol.payloads import from_fields
 from protocol.seams import ConfigurationError, PermanentError, RawPayload, TransientError
@@ -140,14 +141,17 @@ class Plugin:
         for name, chunks in self._files():
             rest = b""
             try:
-                for chunk in chunks:
+                for chunk, whole in chunks:
+                    if not whole:
+                        yield [chunk]  # a damaged block of a sealed segment, as it lies in the file
+                        continue
                     *lines, rest = (rest + chunk).split(b"\n")
                     yield [part for line in lines for part in _parts(line)]
             except (OSError, EOFError, zlib.error) as error:
                 raise PermanentError(f"file: {name} cannot be read to its end: {error}") from error
             yield _parts(rest)
 
-    def _files(self) -> Iterator[tuple[str, Iterator[bytes]]]:
+    def _files(self) -> Iterator[tuple[str, Iterator[tuple[bytes, bool]]]]:
         if self._config.path == "-":
             yield "standard input", self._standard_input()
             return
@@ -158,14 +162,14 @@ class Plugin:
         for file in files:
             yield str(file), _chunks(file)
 
-    def _standard_input(self) -> Iterator[bytes]:
+    def _standard_input(self) -> Iterator[tuple[bytes, bool]]:
         fd = sys.stdin.fileno()
         while not self._stopping:
             # A thread that waits in read() cannot be stopped.
             if select.select([fd], [], [], 0.2)[0]:
                 if not (chunk := os.read(fd, _CHUNK)):
                     return
-                yield chunk
+                yield chunk, True
 
 
 def _parts(line: bytes) -> list[bytes]:
@@ -176,10 +180,33 @@ def _parts(line: bytes) -> list[bytes]:
     return [data[start : end - good] for start, end, good in pieces(data, final=True)]
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    with cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
+def _chunks(path: Path) -> Iterator[tuple[bytes, bool]]:
+    """(bytes, True) of a file, or (a damaged block, False). Raises OSError, EOFError and zlib.error."""
+    with path.open("rb") as file:
+        if path.suffix != ".gz":
+            while chunk := file.read(_CHUNK):
+                yield chunk, True
+        elif is_sealed(file.read(_CHUNK)):
+            segment, at = SealedSegment(path, DISK), 0
+            try:
+                while at < (size := segment.size()):
+                    chunk, at, whole = segment.read(at, size)
+                    if not chunk:
+                        raise EOFError("its end is missing")
+                    yield chunk, whole
+            finally:
+                segment.close()
+        else:
+            file.seek(0)
+            # gzip.open would, where a file is cut off, keep what it has inflated to itself.
+            inflate, begun = zlib.decompressobj(31), False
+            while packed := file.read(_CHUNK >> 4):
+                while packed:
+                    yield inflate.decompress(packed), True
+                    packed, begun = inflate.unused_data, not inflate.eof
+                    inflate = zlib.decompressobj(31) if inflate.eof else inflate
+            if begun:
+                raise EOFError("its end is missing")
 
 
 __all__ = ["Config", "Plugin"]

@@ -528,7 +528,12 @@ async def _explore_one(place: Path, chance: random.Random, lies: frozenset[str],
     root.mkdir()
     trace = await Workload(root / "journal", chance, lies).run()
     medium, promise, done = Medium(root), Promise(), 0
-    cuts = sorted(chance.randint(0, len(trace.operations)) for _ in range(states))
+    # Every second cut soon after an operation on names or lengths, which are few and where the danger is.
+    rare = [index for index, operation in enumerate(trace.operations) if operation[0] in ("link", "rename", "unlink", "truncate")]
+    cuts = sorted(
+        chance.choice(rare) + chance.randint(1, 3) if chance.random() < 0.5 else chance.randint(0, len(trace.operations))
+        for _ in range(states)
+    )
     at = 0
     for cut in cuts:
         for operation in trace.operations[at:cut]:
