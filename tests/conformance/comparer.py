@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 from protocol.seams import FailedEvent, Outcome, Reason
@@ -80,8 +80,8 @@ def _column_differences(want: Mapping[str, Any], event: Mapping[str, Any]) -> It
 def _same_column(name: str, want: Any, have: Any) -> bool:
     if _TYPES[name] == "json":  # keys in order: data leaves as it came
         return json.dumps(want) == json.dumps(have)
-    if isinstance(want, dict):
-        return isinstance(have, str) and re.fullmatch(want["matches"], have) is not None
+    if isinstance(want, Mapping):
+        return _matches(cast(Mapping[str, str], want), have)
     return type(want) is type(have) and want == have
 
 
@@ -151,7 +151,7 @@ def query_differences(expected: Mapping[str, Any], query: str) -> list[str]:
 def _same_parameter(name: str, want: Any, have: str) -> bool:
     if isinstance(want, str):
         return want == have
-    if isinstance(want, dict) and want.keys() == {"number"}:
+    if want.keys() == {"number"}:
         return _NUMBER.fullmatch(have) is not None and Decimal(have) == Decimal(want["number"])
     try:
         text = _base64_text(have) if name in ("cx", "ue_px") else have
@@ -242,6 +242,10 @@ def recorded_differences(expected: Sequence[Mapping[str, Any]], recorded: Sequen
 
 
 def _same_text(want: Any, have: Any) -> bool:
-    if isinstance(want, dict):
-        return isinstance(have, str) and re.fullmatch(want["matches"], have) is not None
+    if isinstance(want, Mapping):
+        return _matches(cast(Mapping[str, str], want), have)
     return bool(want == have)
+
+
+def _matches(want: Mapping[str, str], have: Any) -> bool:
+    return isinstance(have, str) and re.fullmatch(want["matches"], have) is not None

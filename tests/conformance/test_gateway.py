@@ -27,14 +27,19 @@ class Answer(NamedTuple):
     body: bytes
 
 
+def _option(value: Any) -> Any:
+    items: list[Any] = value
+    return tuple(items) if isinstance(value, list) else value
+
+
 def _config(options: Mapping[str, Any]) -> Config:
     """A case's `config`, which is written as in spoorway.toml."""
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    values: dict[str, Any] = {name: _option(value) for name, value in options.items()}
     for name, section in _SECTIONS.items():
         if name in values:
-            given = {key: tuple(value) if isinstance(value, list) else value for key, value in values[name].items()}
-            values[name] = section(**given)
-    return Config(**{**values, "host": "127.0.0.1", "port": 0})
+            values[name] = section(**{key: _option(value) for key, value in options[name].items()})
+    values |= {"host": "127.0.0.1", "port": 0}
+    return Config(**values)
 
 
 def _request(fields: Mapping[str, Any]) -> bytes:

@@ -49,12 +49,12 @@ class Adapter(NamedTuple):
 
 
 def _adapter(file: Path) -> Adapter:
-    facts = tomllib.loads(file.read_text("utf-8"))
-    filled = {
+    facts: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
+    facts |= {
         name: [part.format(python=sys.executable, here=file.parent, root=vectors.FOLDER.parents[1]) for part in facts[name]]
         for name in ("command", "probe")
     }
-    return Adapter(name=file.stem, **{**facts, **filled})
+    return Adapter(name=file.stem, **facts)
 
 
 ALL = [_adapter(file) for file in sorted(ADAPTERS.glob("*.toml"))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema_rs
 import pytest
@@ -47,7 +47,15 @@ def test_ids_name_their_file(file: Path) -> None:
 def test_schema_refuses_what_is_no_case() -> None:
     good = {"id": "enrich/a-b", "why": "because of something", "parameters": {"e": "pv"}, "expect": [{"columns": {"event": "x"}}]}
     assert VALIDATOR.is_valid({"about": "long enough", "cases": [good]})
-    for fault in ({"why": ""}, {"expect": []}, {"parameters": {"e": 1}}, {"expected": []}, {"id": "enrich/a"}, {"event": {}}):
+    faults: list[dict[str, Any]] = [
+        {"why": ""},
+        {"expect": []},
+        {"parameters": {"e": 1}},
+        {"expected": []},
+        {"id": "enrich/a"},
+        {"event": {}},
+    ]
+    for fault in faults:
         assert not VALIDATOR.is_valid({"about": "long enough", "cases": [good | fault]}), fault
 
 
@@ -109,4 +117,4 @@ def test_every_leniency_is_seen_on_and_off() -> None:
 
 def test_every_kind_of_failure_of_this_room_occurs() -> None:
     kinds = {o["failed"]["kind"] for case in ENRICH for o in case.fields["expect"] if "failed" in o}
-    assert kinds == set(FailedKind.__args__) - {"size_violation", "journal_damage"}  # those two are not enrichment's
+    assert kinds == set(get_args(FailedKind)) - {"size_violation", "journal_damage"}  # those two are not enrichment's

@@ -14,20 +14,17 @@ from urllib.parse import parse_qsl, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
-from snowplow_tracker import (
-    Emitter,
-    Event,
-    PagePing,
-    PageView,
-    ScreenView,
-    SelfDescribing,
-    SelfDescribingJson,
-    StructuredEvent,
-    Subject,
-    Tracker,
-    emitters,
-    tracker,
-)
+from snowplow_tracker import emitters, tracker
+from snowplow_tracker.emitters import Emitter
+from snowplow_tracker.events.event import Event
+from snowplow_tracker.events.page_ping import PagePing
+from snowplow_tracker.events.page_view import PageView
+from snowplow_tracker.events.screen_view import ScreenView
+from snowplow_tracker.events.self_describing import SelfDescribing
+from snowplow_tracker.events.structured_event import StructuredEvent
+from snowplow_tracker.self_describing_json import SelfDescribingJson
+from snowplow_tracker.subject import Subject
+from snowplow_tracker.tracker import Tracker
 
 
 class Wire(BaseAdapter):
@@ -78,7 +75,7 @@ def entity(value: dict[str, Any]) -> SelfDescribingJson:
 
 
 def event(call: dict[str, str]) -> Event:
-    page = {"page_url": call.get("url", ""), "page_title": call.get("title"), "referrer": call.get("referrer")}
+    page: dict[str, Any] = {"page_url": call.get("url", ""), "page_title": call.get("title"), "referrer": call.get("referrer")}
     more: dict[str, Any] = {"context": [entity(e) for e in json.loads(call.get("entities", "[]"))]}
     if "true_ms" in call:
         more["true_timestamp"] = int(call["true_ms"])
@@ -86,17 +83,18 @@ def event(call: dict[str, str]) -> Event:
         case "page_view":
             return PageView(**page, **more)
         case "page_ping":
-            offsets = {name: int(call[name]) for name in ("min_x", "max_x", "min_y", "max_y") if name in call}
+            offsets: dict[str, Any] = {name: int(call[name]) for name in ("min_x", "max_x", "min_y", "max_y") if name in call}
             return PagePing(**page, **offsets, **more)
         case "screen_view":
-            names = ("name", "type", "previous_name", "previous_id", "previous_type", "transition_type")
-            return ScreenView(call.get("id", ""), **{"name": "", **{n: call[n] for n in names if n in call}}, **more)
+            names = ("type", "previous_name", "previous_id", "previous_type", "transition_type")
+            more |= {name: call[name] for name in names if name in call}
+            return ScreenView(call.get("id", ""), call.get("name", ""), **more)
         case "structured":
             value = None
             if "value" in call:
                 value = int(call["value"]) if call["value"].lstrip("-").isdigit() else float(call["value"])
-            names = (call.get("category", ""), call.get("action", ""), call.get("label"), call.get("property"))
-            return StructuredEvent(*names, value, **more)
+            category, action = call.get("category", ""), call.get("action", "")
+            return StructuredEvent(category, action, call.get("label"), call.get("property"), value, **more)
         case "self_describing":
             return SelfDescribing(SelfDescribingJson(call.get("schema", ""), json.loads(call["data"])), **more)
         case verb:
@@ -107,8 +105,9 @@ def answer(line: str) -> str:
     fields = dict(parse_qsl(line, keep_blank_values=True, strict_parsing=True))
     given = {name.removeprefix("given."): value for name, value in fields.items() if name.startswith("given.")}
     call = {name.removeprefix("call."): value for name, value in fields.items() if name.startswith("call.")}
-    tracker.time, emitters.time = clock(given["now_ms"]), clock(given["sent_ms"])  # type: ignore[assignment]
-    Tracker.get_uuid = staticmethod(lambda: given["event_id"])  # type: ignore[method-assign]
+    setattr(tracker, "time", clock(given["now_ms"]))  # noqa: B010  # the modules' own `time`, replaced
+    setattr(emitters, "time", clock(given["sent_ms"]))  # noqa: B010
+    setattr(Tracker, "get_uuid", staticmethod(lambda: given["event_id"]))  # noqa: B010
     wire = Wire()
     session = requests.Session()
     session.mount("http://", wire)
