@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.journal.disk import DISK, Disk
-from gateway.journal.lanes import lanes, lock, plain, recover, sealed, segments
+from gateway.journal.lanes import lanes, lock, open_record, plain, published, recover, sealed, segments
 from gateway.journal.sealing import Pause, seal, sealed_size
 from gateway.journal.writer import FileWriter, Options
-from protocol.seams import START, Cursor
+from protocol.seams import START, Cursor, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Keeper:
             done += _seal_finished(writer.lane, writer.finished(), writer.options, writer.disk, wait)
         for lane in lanes(writer.folder):
             if lane != writer.lane:
-                done += _adopt(lane, writer.options, writer.disk, pause)
+                done += _adopt(lane, now_ms, writer.options, writer.disk, pause)
         kept = retire(writer.folder, older_than_ms=keep_ms, max_bytes=keep_bytes, stored=stored, now_ms=now_ms, disk=writer.disk)
         return Kept(tuple(done), kept)
 
@@ -87,17 +87,39 @@ def _seal_finished(lane: Path, last: int, options: Options, disk: Disk, pause: P
     return done
 
 
-def _adopt(lane: Path, options: Options, disk: Disk, pause: Pause) -> list[Path]:
-    """Recovers and seals a lane that no writer holds, so that its last payloads are read. Raises OSError."""
-    if not any(plain(lane, number).stat().st_size for number in segments(lane)[0]):
+def _adopt(lane: Path, now_ms: int, options: Options, disk: Disk, pause: Pause) -> list[Path]:
+    """Recovers a lane that no writer holds, so that its last payloads are read, and seals it when none has come back to it.
+
+    The lock is held briefly where it can be: a gateway process that starts meanwhile would have to make another lane.
+    Raises OSError.
+    """
+    sizes = {number: plain(lane, number).stat().st_size for number in segments(lane)[0]}
+    if not any(sizes.values()):
+        return []
+    record, modified_ms = _record(lane, disk)
+    idle = now_ms - modified_ms >= options.segment_age_ms
+    whole = record is not None and max(sizes) <= record.segment and sizes.get(record.segment, 0) <= record.offset
+    if whole and not idle:
         return []
     held = lock(lane, disk)
     if held is None:
         return []
     try:
-        return _seal_finished(lane, recover(lane, disk).segment, options, disk, pause)
+        end = recover(lane, disk)
+        return _seal_finished(lane, end.segment, options, disk, pause) if idle else []
     finally:
         disk.close(held)
+
+
+def _record(lane: Path, disk: Disk) -> tuple[Position | None, int]:
+    """(how far a lane is published, when that was in milliseconds). Raises OSError."""
+    fd = open_record(lane, disk)
+    if fd is None:
+        return None, 0
+    try:
+        return published(disk, fd), os.fstat(fd).st_mtime_ns // 1_000_000
+    finally:
+        disk.close(fd)
 
 
 def retire(

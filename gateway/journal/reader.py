@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -61,30 +61,31 @@ class FileReader:
         items: list[Item] = []
         after = dict(cursor)
         more = False
-        found = self._found()
-        self._turn += 1  # another lane is the first one every time, and none takes more than its share while others wait
-        for index in range(len(found)):
-            lane = found[(index + self._turn) % len(found)]
-            payloads = max(1, (max_payloads - len(items)) // (len(found) - index))
-            if items and (len(items) >= max_payloads or max_bytes <= 0):
-                more = more or lane.pending(cursor.get(lane.name, START)) > 0
-                continue
-            budget = max(1, max_bytes // (len(found) - index))
-            start = at = cursor.get(lane.name, START)
-            taken = 0
-            for item, position in self._guarded(lane, start):
-                if taken >= payloads or budget <= 0:
-                    more = True
-                    break
-                items.append(item)
-                size = position.offset - (at.offset if position.segment == at.segment else 0)
-                taken, budget, max_bytes, at = taken + 1, budget - size, max_bytes - size, position
-            if at != start:
-                after[lane.name] = at
+        with self._translating():
+            found = self._found()
+            self._turn += 1  # another lane is the first one every time, and none takes more than its share while others wait
+            for index in range(len(found)):
+                lane = found[(index + self._turn) % len(found)]
+                start = at = cursor.get(lane.name, START)
+                if items and (len(items) >= max_payloads or max_bytes <= 0):
+                    more = more or lane.pending(start) > 0
+                    continue
+                payloads = len(items) + max(1, (max_payloads - len(items)) // (len(found) - index))
+                budget = max(1, max_bytes // (len(found) - index))
+                for item, position in lane.items(start):
+                    if len(items) >= payloads or budget <= 0:
+                        more = True
+                        break
+                    size = position.offset - (at.offset if position.segment == at.segment else 0)
+                    items.append(item)
+                    budget, max_bytes, at = budget - size, max_bytes - size, position
+                if at != start:
+                    after[lane.name] = at
         return Chunk(tuple(items), after, more)
 
     def pending(self, cursor: Cursor) -> int:
-        return sum(lane.pending(cursor.get(lane.name, START)) for lane in self._found())
+        with self._translating():
+            return sum(lane.pending(cursor.get(lane.name, START)) for lane in self._found())
 
     def close(self) -> None:
         """Gives the open files back; the next read opens what it needs."""
@@ -93,20 +94,19 @@ class FileReader:
         self._lanes.clear()
 
     def _found(self) -> list[_LaneReader]:
-        try:
-            paths = lanes(self._folder)
-        except OSError as error:
-            raise PermanentError(f"the journal in {self._folder} cannot be read: {error}") from error
+        """Raises OSError."""
+        paths = lanes(self._folder)
         for path in paths:
             if path.name not in self._lanes:
                 self._lanes[path.name] = _LaneReader(path, self._disk)
         return [self._lanes[path.name] for path in paths]
 
-    def _guarded(self, lane: _LaneReader, position: Position) -> Iterator[tuple[Item, Position]]:
+    @contextmanager
+    def _translating(self) -> Generator[None, None, None]:
         try:
-            yield from lane.items(position)
+            yield
         except OSError as error:
-            raise PermanentError(f"the journal's lane {lane.name} cannot be read: {error}") from error
+            raise PermanentError(f"the journal in {self._folder} cannot be read: {error}") from error
 
 
 class _LaneReader:
@@ -125,6 +125,9 @@ class _LaneReader:
         if self._open is not None:
             self._open.close()
         self._record = self._open = None
+
+    def __del__(self) -> None:
+        self.close()
 
     def pending(self, position: Position) -> int:
         return max(0, self._durable().sequence - position.sequence)

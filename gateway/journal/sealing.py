@@ -107,7 +107,11 @@ class SealedSegment:
         """Raises OSError."""
         self._disk = disk
         self._fd = disk.open(path, os.O_RDONLY)
-        self._members = list(_members(self._fd, disk))
+        try:
+            self._members = list(_members(self._fd, disk))
+        except BaseException:
+            disk.close(self._fd)
+            raise
         self._starts = [member.start for member in self._members]
         self._inflated: tuple[int, bytes | None] = (-1, None)  # the last member used: a reader comes back to it
 

@@ -190,7 +190,7 @@ class Workload:
         )
         reader, cursor, seen = FileReader(self.folder), dict[str, object](), list[str]()
         writers: list[tuple[FileWriter, RecordingDisk, Keeper]] = []
-        now = 0
+        now = chance.choice([0, 10**13])  # to the second, every lane without a writer has been left for long
         for _ in range(self.steps):
             now += 1_000_000
             what = chance.choices(

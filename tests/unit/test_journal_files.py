@@ -464,19 +464,41 @@ def test_an_idle_segment_is_finished_when_it_is_old_enough(tmp_path: Path) -> No
     with_writer(tmp_path, work)
 
 
-def test_a_lane_whose_writer_is_gone_is_recovered_and_sealed(tmp_path: Path) -> None:
+def test_a_lane_whose_writer_is_gone_is_recovered_at_once_and_sealed_when_nobody_comes_back(tmp_path: Path) -> None:
     async def run() -> None:
         first, second = FileWriter.open(tmp_path), FileWriter.open(tmp_path, SMALL)
         await first.append(payload(1))
         with plain(first.lane, 1).open("ab") as file:
             file.write(line(2, 2) + b"torn")
-        assert keep(Keeper(second)).sealed == ()  # its writer is there
+        keep(Keeper(second), now_ms=10**13)
+        assert everything(tmp_path)[0] == [payload(1)]  # its writer is there
         await first.close()
-        assert len(keep(Keeper(second)).sealed) == 1
+        assert keep(Keeper(second), now_ms=0).sealed == ()
         assert everything(tmp_path)[0] == [payload(1), payload(2)]
-        assert keep(Keeper(second)).sealed == ()
+        assert len(keep(Keeper(second), now_ms=10**13).sealed) == 1
+        assert keep(Keeper(second), now_ms=10**13) == Kept((), ())
+        assert everything(tmp_path)[0] == [payload(1), payload(2)]
         await second.close()
 
+    asyncio.run(run())
+
+
+def test_a_lane_in_good_order_is_left_to_the_writer_that_comes_back(tmp_path: Path) -> None:
+    class NoLock(Disk):
+        def open(self, path: Path, flags: int) -> int:
+            assert path != first.lane / "lock"
+            return super().open(path, flags)
+
+    async def run() -> None:
+        nonlocal first
+        first, second = FileWriter.open(tmp_path), FileWriter.open(tmp_path, SMALL)
+        await first.append(payload(1))
+        await first.close()
+        second.disk = NoLock()
+        keep(Keeper(second), now_ms=0)
+        await second.close()
+
+    first: FileWriter
     asyncio.run(run())
 
 
@@ -592,3 +614,16 @@ def test_one_lane_that_is_needed_does_not_keep_another(tmp_path: Path) -> None:
     ahead = {second.name: Position(5, 0, 16)}
     assert deleted(tmp_path, [ahead], max_bytes=0) == [1, 2, 3, 4]
     assert segments(first)[1] == [1, 2, 3, 4]
+
+
+def test_readers_and_writers_give_every_descriptor_back(tmp_path: Path) -> None:
+    def count() -> int:
+        return len(os.listdir("/dev/fd"))
+
+    sealed_journal(tmp_path, lanes=2)
+    before = count()
+    for _ in range(3):
+        write(tmp_path, range(2))
+        everything(tmp_path)
+        FileReader(tmp_path).read({})
+    assert count() == before
