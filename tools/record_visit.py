@@ -18,7 +18,7 @@ import random
 import ssl
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -310,7 +310,7 @@ def throw_away_tls(folder: Path) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def serving(tls: ssl.SSLContext, *apps: web.Application) -> AsyncIterator[list[int]]:
+async def serving(tls: ssl.SSLContext, *apps: web.Application) -> AsyncGenerator[list[int]]:
     """The ports of the running applications, on loopback."""
     runners = [web.AppRunner(app) for app in apps]
     ports: list[int] = []

@@ -33,8 +33,8 @@ def field(name: str, kind: str | None, value: str, **more: Any) -> dict[str, Any
     }
 
 
-EMAIL = {"formId": "sign-up", "elementId": "email", "nodeName": "INPUT", "elementClasses": ["wide"]}
-COLOUR = {"formId": "sign-up", "elementId": "colour", "nodeName": "SELECT", "elementClasses": []}
+EMAIL: dict[str, Any] = {"formId": "sign-up", "elementId": "email", "nodeName": "INPUT", "elementClasses": ["wide"]}
+COLOUR: dict[str, Any] = {"formId": "sign-up", "elementId": "colour", "nodeName": "SELECT", "elementClasses": []}
 SHOP = "iglu:com.snowplowanalytics.snowplow.ecommerce"
 ACTION = f"{SHOP}/snowplow_ecommerce_action/jsonschema/1-0-2"
 GOOGLE = "iglu:com.google.analytics.enhanced-ecommerce"
@@ -164,7 +164,7 @@ def judge(gateway: Any, run: expectation.Run, generation: str) -> str:
             if (generation, name) == ("v3", "link_click"):
                 tracked_row = described(f"{SNOWPLOW}/link_click/jsonschema/1-0-1", LINK_V3)
             if (row := rows.get(event_id)) is None:
-                wrong.append(f"{name}: not stored")
+                wrong.append(f"{name}: not stored{expectation.why_not(gateway, event_id)}")
                 continue
             entities = list(tracked_row.get("contexts", []))
             entities.append({"schema": f"{SNOWPLOW}/web_page/jsonschema/1-0-0", "data": {"id": step["facts"]["page_view_id"]}})
@@ -185,7 +185,8 @@ def judge(gateway: Any, run: expectation.Run, generation: str) -> str:
 def common(facts: dict[str, Any], generation: str, anonymous: bool) -> dict[str, Any]:
     """What the browser itself says, as columns."""
     columns = {name: value for name, value in facts.items() if name != "page_view_id"}
-    for prefix, url in (("page", facts["page_url"]), ("refr", facts["page_referrer"])):
+    for prefix in ("page", "refr"):
+        url: str | None = facts["page_url" if prefix == "page" else "page_referrer"]
         if url:
             parts = urlsplit(url)
             columns[f"{prefix}_urlscheme"] = parts.scheme
@@ -226,7 +227,7 @@ def session(facts: dict[str, Any], tracked: list[str], event_id: str, rows: dict
 
 def entity_differences(stored: str | None, wanted: list[dict[str, Any]]) -> list[str]:
     """Entities have no order of their own."""
-    kept = expectation.unwrapped("contexts", stored) if stored else []
+    kept: list[Any] = expectation.unwrapped("contexts", stored) if stored else []
     missing = [entity for entity in wanted if entity not in kept]
     extra = [entity for entity in kept if entity not in wanted]
     return [f"contexts: missing {missing}, extra {extra}"] if missing or extra else []

@@ -14,7 +14,7 @@ import argparse
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -61,7 +61,10 @@ class Visit:
         self.page = page
         self.steps: list[dict[str, Any]] = []
         self.tracked: list[str] = []
-        page.expose_function("tracked", lambda event_id: self.tracked.append(event_id))
+        page.expose_function("tracked", self._note)  # pyright: ignore[reportUnknownMemberType]
+
+    def _note(self, event_id: str) -> None:
+        self.tracked.append(event_id)
 
     def step(self, name: str, act: Callable[[], object], events: int = 1, leaves: bool = False) -> None:
         """Does one thing and waits for the events that it makes. leaves: the events belong to the page that it leaves."""
@@ -75,32 +78,19 @@ class Visit:
         self.steps.append({"name": name, "event_ids": self.tracked[before:], "facts": facts or self.facts()})
 
     def facts(self) -> dict[str, Any]:
-        return self.page.evaluate("({ ...facts(), page_view_id: tracker.getPageViewId() })")
+        facts: dict[str, Any] = self.page.evaluate("({ ...facts(), page_view_id: tracker.getPageViewId() })")
+        return facts
 
     def call(self, name: str, method: str, argument: object, events: int = 1) -> None:
         """One call of the tracker's own interface."""
         self.step(name, lambda: self.page.evaluate("([name, argument]) => peer[name](argument)", [method, argument]), events)
 
 
-def visit(visit: Visit, options: dict[str, Any], calls: dict[str, Any], generation: str) -> None:
-    page = visit.page
-
-    def call(name: str, method: str, **renamed: str) -> None:
-        arguments = {renamed.get(k, k): v for k, v in calls[name]["arguments"].items() if v is not None}
-        visit.call(name, method, arguments)
-
-    page.goto(f"http://{HOST}/beds/?q=a%20b&utm_source=news#top", referer="http://forum.example/thread?id=7")
-    page.evaluate(START, options)
-
-    page.evaluate("peer.enableActivityTracking({ minimumVisitLength: 1, heartbeatDelay: 1 })")
-    visit.call("page_view", "trackPageView", {})
-    page.mouse.move(200, 200)
-    page.mouse.wheel(0, 300)
-    visit.step("page_ping", lambda: None)  # a second one may slip in before the next line
-    page.evaluate("peer.disableActivityTracking()")
-
-    call("struct", "trackStructEvent")
-    call("struct_bare", "trackStructEvent")
+def walk(visit: Visit, options: dict[str, Any], calls: dict[str, Any], generation: str) -> None:
+    """The whole visit. calls: those of calls.json, by name."""
+    _arrive(visit, options)
+    for name in ("struct", "struct_bare"):
+        visit.call(name, "trackStructEvent", _arguments(calls, name))
     described = calls["self_describing"]
     visit.call(
         "self_describing",
@@ -111,9 +101,32 @@ def visit(visit: Visit, options: dict[str, Any], calls: dict[str, Any], generati
             "timestamp": {"type": "ttm", "value": described["true_timestamp_ms"]},
         },
     )
-    if generation == "newest":
+    if generation == "newest":  # the rest needs plugins
         return
+    _fill_in(visit)
+    (_shop_v4 if generation == "v4" else _shop_v3)(visit, calls)
+    _leave(visit, options)
 
+
+def _arguments(calls: dict[str, Any], name: str, **renamed: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = calls[name]["arguments"]
+    return {renamed.get(name, name): value for name, value in arguments.items() if value is not None}
+
+
+def _arrive(visit: Visit, options: dict[str, Any]) -> None:
+    page = visit.page
+    page.goto(f"http://{HOST}/beds/?q=a%20b&utm_source=news#top", referer="http://forum.example/thread?id=7")
+    page.evaluate(START, options)
+    page.evaluate("peer.enableActivityTracking({ minimumVisitLength: 1, heartbeatDelay: 1 })")
+    visit.call("page_view", "trackPageView", {})
+    page.mouse.move(200, 200)
+    page.mouse.wheel(0, 300)
+    visit.step("page_ping", lambda: None)  # a second one may slip in before the next line
+    page.evaluate("peer.disableActivityTracking()")
+
+
+def _fill_in(visit: Visit) -> None:
+    page = visit.page
     visit.step("focus", lambda: page.focus("#email"))
     page.keyboard.type("zoë@example.org")
     visit.step("change_and_focus", lambda: page.focus("#colour"), events=2)
@@ -121,29 +134,38 @@ def visit(visit: Visit, options: dict[str, Any], calls: dict[str, Any], generati
     page.evaluate("document.activeElement.blur()")
     visit.step("submit", lambda: page.click("#sign-up button"))
 
-    if generation == "v4":
-        call("site_search", "trackSiteSearch", total_results="totalResults", page_results="pageResults")
-        call("social_interaction", "trackSocialInteraction")
-        product = {"id": "WC-10", "name": "Watering can 10 l", "category": "watering", "price": 24.95, "currency": "EUR"}
-        cart = {"total_value": 49.9, "currency": "EUR", "products": [product | {"quantity": 2}]}
-        order = {"transaction_id": "order/77", "revenue": 56.85, "currency": "EUR", "payment_method": "card", "shipping": 6.95}
-        visit.call("product_view", "trackProductView", product)
-        visit.call("shop_add_to_cart", "trackAddToCart", cart)
-        visit.call("shop_transaction", "trackTransaction", order | {"products": cart["products"]})
-    else:
-        call("add_to_cart", "trackAddToCart", unit_price="unitPrice")
-        call("remove_from_cart", "trackRemoveFromCart", unit_price="unitPrice")
-        order = dict(calls["transaction"]["arguments"])
-        items = [item | {"orderId": order["order_id"], "currency": order["currency"]} for item in order.pop("items")]
-        page.evaluate("(order) => peer.addTrans(order)", order | {"orderId": order["order_id"]})
-        for item in items:
-            page.evaluate("(item) => peer.addItem(item)", item)
-        visit.step("transaction", lambda: page.evaluate("peer.trackTrans()"), events=3)
-        product = {"id": "WC-10", "name": "Watering can 10 l", "price": 24.95, "quantity": 2, "currency": "EUR"}
-        page.evaluate("(product) => peer.addEnhancedEcommerceProductContext(product)", product)
-        visit.call("enhanced_action", "trackEnhancedEcommerceAction", {"action": "add"})
 
-    # The link leaves the page: its event has to survive that, in the queue or in a request that outlives the page.
+def _shop_v4(visit: Visit, calls: dict[str, Any]) -> None:
+    search = _arguments(calls, "site_search", total_results="totalResults", page_results="pageResults")
+    visit.call("site_search", "trackSiteSearch", search)
+    visit.call("social_interaction", "trackSocialInteraction", _arguments(calls, "social_interaction"))
+    product = {"id": "WC-10", "name": "Watering can 10 l", "category": "watering", "price": 24.95, "currency": "EUR"}
+    bought = {"currency": "EUR", "products": [product | {"quantity": 2}]}
+    visit.call("product_view", "trackProductView", product)
+    visit.call("shop_add_to_cart", "trackAddToCart", bought | {"total_value": 49.9})
+    order = {"transaction_id": "order/77", "revenue": 56.85, "payment_method": "card", "shipping": 6.95}
+    visit.call("shop_transaction", "trackTransaction", bought | order)
+
+
+def _shop_v3(visit: Visit, calls: dict[str, Any]) -> None:
+    page = visit.page
+    visit.call("add_to_cart", "trackAddToCart", _arguments(calls, "add_to_cart", unit_price="unitPrice"))
+    visit.call("remove_from_cart", "trackRemoveFromCart", _arguments(calls, "remove_from_cart", unit_price="unitPrice"))
+    order = _arguments(calls, "transaction", order_id="orderId")
+    items = order.pop("items")
+    page.evaluate("(order) => peer.addTrans(order)", order)
+    for item in items:
+        page.evaluate("(item) => peer.addItem(item)", item | {"orderId": order["orderId"], "currency": order["currency"]})
+    visit.step("transaction", lambda: page.evaluate("peer.trackTrans()"), events=3)
+    product = {"id": "WC-10", "name": "Watering can 10 l", "price": 24.95, "quantity": 2, "currency": "EUR"}
+    page.evaluate("(product) => peer.addEnhancedEcommerceProductContext(product)", product)
+    visit.call("enhanced_action", "trackEnhancedEcommerceAction", {"action": "add"})
+
+
+def _leave(visit: Visit, options: dict[str, Any]) -> None:
+    """The link leaves the page: its event has to survive that, in the queue or in a request that outlives the page."""
+    page = visit.page
+
     def follow() -> None:
         with page.expect_navigation():
             page.click("#next")
@@ -154,7 +176,7 @@ def visit(visit: Visit, options: dict[str, Any], calls: dict[str, Any], generati
 
 
 @contextmanager
-def site(script: Path) -> Iterator[int]:
+def site(script: Path) -> Generator[int]:
     """The pages on a free loopback port: page.html under every path, the tracker under /peer.js."""
     page, code = (FOLDER / "browser" / "page.html").read_bytes(), script.read_bytes()
 
@@ -202,7 +224,7 @@ def main() -> None:
         "base64": options.base64 == "on",
         "anonymous": options.anonymous,
     }
-    collector = urlsplit(options.url).hostname
+    collector = urlsplit(str(options.url)).hostname
     with site(options.bundle) as port, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=options.chromium,
@@ -216,7 +238,7 @@ def main() -> None:
         page.on("console", lambda message: console.append(message.text))
         page.on("pageerror", lambda error: console.append(str(error)))
         made = Visit(page)
-        visit(made, started, {call["name"]: call for call in table["calls"]}, options.generation)
+        walk(made, started, {call["name"]: call for call in table["calls"]}, options.generation)
         page.wait_for_function(f"({QUEUED})() === 0", timeout=_SECONDS * 1000)
         browser.close()
     print(json.dumps({"steps": made.steps, "tracked": made.tracked, "console": console}))

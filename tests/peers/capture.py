@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote
@@ -44,7 +44,9 @@ def application(record: Record) -> web.Application:
         anonymous = "SP-Anonymous" in request.headers
         nuid = NIL if anonymous else unquote(request.cookies.get("sp", "")) or str(uuid4())
         posted = request.method == "POST"
-        hidden = {"cookie", "host", "connection", "content-length"} | ({"x-forwarded-for", "x-real-ip"} if anonymous else set())
+        hidden = {"cookie", "host", "connection", "content-length"}
+        if anonymous:
+            hidden |= {"x-forwarded-for", "x-real-ip"}
         record(
             RawPayload(
                 id=uuid4().hex,
@@ -73,7 +75,7 @@ def application(record: Record) -> web.Application:
 
 
 @asynccontextmanager
-async def serving(record: Record, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+async def serving(record: Record, host: str = "127.0.0.1", port: int = 0) -> AsyncGenerator[str]:
     """Yields the base URL while the server runs."""
     runner = web.AppRunner(application(record), access_log=None)
     await runner.setup()

@@ -78,7 +78,7 @@ def judge(
         true_ms = call.get("true_timestamp_ms")
         for event_id, tracked in zip(made["event_ids"], call["rows"], strict=True):
             if (row := rows.get(event_id)) is None:
-                wrong.append(f"{name}: not stored")
+                wrong.append(f"{name}: not stored{why_not(gateway, event_id)}")
                 continue
             tracked = tracked | (quirks or {}).get(name, {})
             found = differences(row, of_call(tracked, common | {"event_id": event_id}))
@@ -100,6 +100,13 @@ def stored(gateway: Gateway, event_ids: list[str]) -> dict[str, dict[str, Any]]:
         if rows.keys() >= set(event_ids) or time.monotonic() > deadline:
             return rows
         time.sleep(0.05)
+
+
+def why_not(gateway: Gateway, event_id: str) -> str:
+    """For a message: the first reason of the failed event of that id, if there is one."""
+    sql = "select kind, first_reason, parameters from atomic.failed_events"
+    failed = [row for row in gateway.query(sql) if json.loads(row["parameters"] or "{}").get("eid") == event_id]
+    return f", {failed[0]['kind']}: {failed[0]['first_reason']}" if failed else ", and not failed"
 
 
 def of_call(row: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,18 +16,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from snowplow_tracker import (
-    Emitter,
-    Event,
-    PagePing,
-    PageView,
-    SelfDescribing,
-    SelfDescribingJson,
-    StructuredEvent,
-    Subject,
-    Tracker,
-)
 from snowplow_tracker.constants import VERSION
+from snowplow_tracker.emitters import Emitter
+from snowplow_tracker.events.event import Event
+from snowplow_tracker.events.page_ping import PagePing
+from snowplow_tracker.events.page_view import PageView
+from snowplow_tracker.events.self_describing import SelfDescribing
+from snowplow_tracker.events.structured_event import StructuredEvent
+from snowplow_tracker.self_describing_json import SelfDescribingJson
+from snowplow_tracker.subject import Subject
+from snowplow_tracker.tracker import Tracker
 
 UNSUPPORTED = {
     "form_focus": "no method",
@@ -116,7 +114,7 @@ def main() -> None:
     if options.anonymous:
         session.headers["SP-Anonymous"] = "*"
     delivered: list[str] = []
-    collector = urlsplit(options.url)
+    collector = urlsplit(str(options.url))
     emitter = Emitter(
         collector.hostname or "",
         protocol="https" if collector.scheme == "https" else "http",
