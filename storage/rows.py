@@ -11,6 +11,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -171,14 +172,16 @@ def _column(name: str, values: Sequence[Any]) -> Sequence[Value]:
 
 
 def to_rows(events: Sequence[Event], names: Sequence[str] = COLUMN_NAMES) -> list[Row]:
-    """The values of the named columns (two or more) for every event, in that order; None where an event has none."""
-    plain = cast(Sequence[dict[str, Any]], events)
-    columns: Iterable[Sequence[Any]]
-    try:
-        columns = zip(*map(itemgetter(*names), plain), strict=True)
-    except KeyError:
-        columns = [[event.get(name) for event in plain] for name in names]
+    """The values of the named columns for every event, in that order; None where an event has none."""
+    columns = _columns(cast(Sequence[dict[str, Any]], events), names)
     return list(zip(*map(_column, names, columns), strict=True))
+
+
+def _columns(events: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterable[Sequence[Any]]:
+    if len(names) > 1:  # of one name itemgetter makes no tuple
+        with suppress(KeyError):  # the fast way, when every event has every column
+            return zip(*map(itemgetter(*names), events), strict=True)
+    return [[event.get(name) for event in events] for name in names]
 
 
 def to_row(event: Event) -> Row:

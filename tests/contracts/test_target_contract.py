@@ -479,6 +479,24 @@ def test_readers_see_whole_commits_only(on_disk: SqliteBench) -> None:
     reader.close()
 
 
+def test_events_of_any_shape_and_order_are_stored_in_their_columns(on_disk: SqliteBench) -> None:
+    chance = random.Random(9)
+    optional: dict[str, Any] = {
+        name: name for name in ("app_id", "user_id", "page_url", "page_title", "br_name", "se_label", "ti_sku")
+    }
+    events: list[Any] = []
+    for number in range(400):  # a few shapes often, many shapes once
+        columns = dict(chance.sample(sorted(optional.items()), chance.randrange(7) if number % 4 else 3))
+        items = [("event_id", f"{number:04d}"), ("unknown column", "x"), *columns.items()]
+        chance.shuffle(items)
+        events.append(dict(items))
+    on_disk.open().commit(batch_of(*events, end=400))
+    stored = on_disk.rows("SELECT * FROM events ORDER BY event_id")
+    assert len(stored) == 400
+    for event, row in zip(events, stored, strict=True):
+        assert {k: v for k, v in dict(row).items() if v is not None} == {k: v for k, v in event.items() if k != "unknown column"}
+
+
 def test_a_locked_database_is_passing_trouble(on_disk: SqliteBench) -> None:
     on_disk.open()
     with pytest.raises(TransientError, match=r"events\.db: database is locked"):

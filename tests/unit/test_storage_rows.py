@@ -87,6 +87,7 @@ def test_timestamps_have_text_from_year_0_to_9999(ms: int, text: str | None) -> 
     assert timestamp(ms) == text
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(strategies.integers(-62_135_596_800_000, 253_402_300_799_999))
 def test_timestamps_agree_with_datetime(ms: int) -> None:
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
@@ -111,6 +112,7 @@ def test_decimals_keep_their_scale(number: str, text: str | None) -> None:
     assert decimal_text(Decimal(number)) == text
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(strategies.floats(-180, 180, width=32))
 def test_degrees_are_the_shortest_text_of_the_same_32_bit_float(degrees: float) -> None:
     text = degrees_text(degrees)
@@ -146,6 +148,12 @@ def test_numbers_a_column_cannot_hold_are_null() -> None:
     assert rows == [(None, None), (-(2**63), None)]
 
 
+@pytest.mark.parametrize("names", [("app_id",), ("app_id", "txn_id"), ("user_id", "txn_id", "app_id")])
+def test_rows_hold_the_named_columns_in_the_order_asked_for(names: tuple[str, ...]) -> None:
+    events: list[Event] = [{"app_id": "a", "txn_id": 1}, {"txn_id": 2, "app_id": "b"}, {"app_id": "c", "txn_id": 3}]
+    assert to_rows(events, names) == [tuple(event.get(name) for name in names) for event in events]
+
+
 def test_columns_that_do_not_exist_are_left_out() -> None:
     event: Any = {"app_id": "a", "robert'); DROP TABLE events; --": "x"}
     assert to_tsv(event) == "a" + "\t" * 130
@@ -175,6 +183,7 @@ ANY_EVENT: strategies.SearchStrategy[Event] = strategies.fixed_dictionaries(
 )  # type: ignore[assignment]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(ANY_EVENT)
 def test_any_event_is_one_line_of_131_fields_that_utf8_can_hold(event: Event) -> None:
     line = to_tsv(event)
@@ -236,6 +245,7 @@ PLAIN: dict[str, strategies.SearchStrategy[Any]] = {
 }
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(strategies.fixed_dictionaries({}, optional={c.name: PLAIN[c.type] for c in COLUMNS if c.type != "json"}))
 def test_what_the_sdk_reads_is_what_was_written(event: dict[str, Any]) -> None:
     read = transform(to_tsv(event), add_geolocation_data=False)  # type: ignore[arg-type]

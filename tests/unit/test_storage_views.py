@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies
+from hypothesis import given, settings, strategies
 
 from protocol.iglu import parse
 from protocol.schemas import bundled, uris
@@ -237,6 +237,7 @@ ODD_SCHEMA = strategies.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     ODD_SCHEMA,
     ODD_SCHEMA,
