@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from functools import lru_cache
 
+from gateway.http.headers import json_safe
+
 # Below this an inflated body can do no harm, whatever its ratio.
 HARMLESS_BYTES = 65_536
 _CHUNK = 65_536
@@ -59,7 +61,7 @@ def _inflate(body: bytes, wbits: int, limit: int) -> bytes | None:
 
 @lru_cache(maxsize=256)
 def _normal(header: str) -> str:
-    media_type, *parameters = (part.strip() for part in header.lower().split(";"))
+    media_type, *parameters = (part.strip() for part in json_safe(header).lower().split(";"))
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
         if parameter:
@@ -69,4 +71,4 @@ def _normal(header: str) -> str:
 
 def normal_content_type(header: str) -> str:
     """Lower case, `; ` before each parameter, no quotes: `application/json; charset=utf-8`."""
-    return _normal(header) if len(header) <= 256 else header.lower()
+    return _normal(header) if len(header) <= 256 else json_safe(header).lower()

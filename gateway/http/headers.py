@@ -74,6 +74,11 @@ def text_of(value: bytes) -> str:
         return value.decode("latin-1")
 
 
+def json_safe(value: str) -> str:
+    """The same for a value that the parser has decoded already, in a form that JSON cannot hold when it is not UTF-8."""
+    return value if value.isascii() else text_of(value.encode("utf-8", "surrogateescape"))
+
+
 def cookies(header: str) -> list[tuple[str, str]]:
     """Name and value of every cookie that is well-formed, quotes taken off. Source: RFC 6265, 4.1.1."""
     found: list[tuple[str, str]] = []

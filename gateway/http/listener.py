@@ -16,6 +16,12 @@ from gateway.http.cors import cors_lines
 from gateway.http.counters import Counters
 from protocol.seams import ConfigurationError
 
+_LEAST = {
+    "max_request_line_bytes": 64,
+    "max_header_bytes": 64,
+    **dict.fromkeys(("max_body_bytes", "max_inflate_ratio", "max_buffered_bytes", "max_connections"), 1),
+    **dict.fromkeys(("header_timeout_s", "body_timeout_s", "accept_timeout_s", "idle_timeout_s"), 0.01),
+}
 _MAX_REFUSED = 256  # connections beyond the limit that are told so; more are cut without a word
 
 
@@ -28,6 +34,10 @@ class Listener:
     """One Site (see connection.Site) on one host and port. Call order: open -> close."""
 
     def __init__(self, config: Config, service: Service, counters: Counters, clock_ns: Callable[[], int]) -> None:
+        """Raises ConfigurationError."""
+        for name, least in _LEAST.items():
+            if getattr(config, name) < least:
+                raise ConfigurationError(f"http: {name} = {getattr(config, name)}; it must be at least {least}")
         self.config = config
         self.counters = counters
         self.now = 0.0

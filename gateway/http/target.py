@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from gateway.http.headers import json_safe
+
 _MAX_KNOWN = 256  # characters of a host that may stay in memory
 
 
@@ -26,8 +28,7 @@ def host_of(target: str, host_header: str | None) -> str | None:
 
 @lru_cache(maxsize=256)
 def _host(authority: str) -> str | None:
-    if not authority.isascii():  # the parser hands bytes that are no UTF-8 on in a form that JSON cannot hold
-        authority = authority.encode("utf-8", "surrogateescape").decode("latin-1")
+    authority = json_safe(authority)
     if authority.startswith("["):
         return authority.partition("]")[0] + "]"
     return authority.partition(":")[0] or None

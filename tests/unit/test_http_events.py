@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
-from gateway.transports.http import Config, CrossDomain, Plugin, RootAnswer
+from gateway.transports.http import Config, Cookie, CrossDomain, Plugin, RootAnswer
 from protocol.payloads import from_json, to_json
 from protocol.seams import ConfigurationError, PermanentError, RawPayload, TransientError
 from tests.unit.http_site import NOW_NS, TP2, Site, gzipped, request, served
@@ -257,7 +259,18 @@ async def test_query_bytes_that_are_no_text_survive_as_percent_codes(site: Site)
 
 @served()
 async def test_headers_that_are_no_utf8_are_read_as_latin1(site: Site) -> None:
-    await site.ask("/i", User_Agent=b"Caf\xe9", Referer="https://caf\u00e9.example".encode(), Host=b"caf\xe9.example")
+    await site.ask(
+        TP2,
+        "POST",
+        b"",
+        User_Agent=b"Caf\xe9",
+        Referer="https://caf\u00e9.example".encode(),
+        Host=b"caf\xe9.example",
+        Content_Type=b"text/caf\xe9",
+        Cookie=b"sp=caf\xe9",
+    )
+    assert (site.payload.host, site.payload.content_type) == ("caf\u00e9.example", "text/caf\u00e9")
+    assert site.payload.network_userid is None
     assert ("User-Agent", "Caf\u00e9") in site.payload.headers
     assert from_json(to_json(site.payload)) == site.payload
 
@@ -353,3 +366,9 @@ def test_gzip_bombs_are_refused(options: dict[str, int]) -> None:
 
     for loop in ("asyncio", "uvloop"):
         scenario(loop=loop)
+
+
+@pytest.mark.parametrize("options", [Config, Cookie])
+def test_every_option_is_documented(options: type) -> None:
+    text = (Path(__file__).parents[2] / "docs/http.md").read_text()
+    assert [field.name for field in fields(options) if f"`{field.name}`" not in text] == []

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
+import socket
 import ssl
 import subprocess
+import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import aiohttp
 import pytest
 
 from gateway.transports.http import Config, Plugin
+from protocol.payloads import from_json, to_json
 from protocol.seams import ConfigurationError
-from tests.unit.http_site import TP2, Client, Recorder, Site, gzipped, request, served, site, until
+from tests.unit.http_site import PATIENCE_S, TP2, Client, Recorder, Site, gzipped, request, served, site, until
 
 SHORT = 0.15
 
@@ -473,3 +478,89 @@ def test_a_missing_certificate_is_explained(certificate: tuple[Path, Path]) -> N
     for options in ({"tls_certificate": "/nowhere.pem"}, {"tls_certificate": str(pem)}, {"tls_certificate": str(key)}):
         with pytest.raises(ConfigurationError, match="tls_certificate"):
             Plugin(Config(**options))
+
+
+@pytest.mark.parametrize("name", ["max_request_line_bytes", "max_body_bytes", "max_connections", "idle_timeout_s"])
+def test_limits_that_cannot_be_are_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} = 0; it must be at least"):
+        Plugin(Config(**{name: 0}))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@served(header_timeout_s=1, body_timeout_s=1)
+async def test_damaged_requests_harm_nobody_else(site: Site, seed: int) -> None:
+    random = Random(seed)
+    good = request(f"{TP2}?a=1", "POST", b"{}" * 50, Content_Type="application/json", Cookie="a=b") + request("/i", "HEAD")
+
+    async def send_damaged() -> None:
+        data = bytearray(good)
+        for _ in range(random.randrange(1, 6)):
+            at = random.randrange(len(data))
+            data[at : at + random.choice((0, 1, 1, 20))] = random.randbytes(random.choice((0, 1, 1, 20)))
+        client = await site.connect()
+        cut = random.randrange(len(data))
+        await client.send(bytes(data[:cut]))
+        await client.send(bytes(data[cut:]))
+        client.writer.write_eof()
+        async with asyncio.timeout(PATIENCE_S):
+            with contextlib.suppress(ConnectionError):
+                while await client.reader.read(65_536):
+                    pass
+        client.close()
+
+    await asyncio.gather(*(send_damaged() for _ in range(60)))
+    await until(lambda: site.counters.open_connections == 0)
+    assert await alive(site)
+    for payload in site.recorder.payloads:
+        assert from_json(to_json(payload)) == payload
+
+
+@pytest.mark.slow
+def test_memory_stays_bounded_under_hostile_load() -> None:
+    """A process of its own is offered 900 bodies of 1 MB that never end, and heads that never end beside them."""
+    program = """
+import asyncio, uvloop
+from gateway.transports.http import Config, Plugin
+async def main():
+    async def accept(payload): pass
+    plugin = Plugin(Config(port=0, max_buffered_bytes=16_777_216, max_connections=1000))
+    await plugin.start(accept)
+    print(plugin.addresses[0][1], flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, input)
+    await plugin.stop()
+uvloop.run(main())
+"""
+    allow_many_files()
+    server = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdin is not None and server.stdout is not None
+
+    def peak_kib() -> int:
+        status = Path(f"/proc/{server.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+    try:
+        port = int(server.stdout.readline())
+        before = peak_kib()
+        body = request(TP2, "POST", Content_Length="1000001") + b"x" * 1_000_000
+        head = b"GET /i HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 40_000
+        sockets = []
+        for n in range(1000):
+            client = socket.create_connection(("127.0.0.1", port))
+            client.setblocking(False)
+            sockets.append((client, memoryview(body if n % 10 else head)))
+        for _ in range(40):
+            for n, (client, rest) in enumerate(sockets):
+                with contextlib.suppress(OSError):
+                    sockets[n] = client, rest[client.send(rest) :]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.settimeout(PATIENCE_S)
+            client.sendall(request("/health"))
+            assert client.recv(100)  # it still answers, if only that it has enough
+        grown = (peak_kib() - before) // 1024
+        for client, _ in sockets:
+            client.close()
+        assert grown < 150, f"{grown} MiB for {len(body) * 900 >> 20} MiB offered"
+    finally:
+        server.stdin.close()
+        server.wait(PATIENCE_S)
+        server.stdout.close()
