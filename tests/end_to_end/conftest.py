@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from protocol.seams import ConfigurationError
 from spoorway.database import open_read_only
 
 _START_S = 20
@@ -27,25 +28,24 @@ class Running:
 
     def __init__(self, data: Path, arguments: list[str]) -> None:
         self.data = data
-        command = [sys.executable, "-m", "spoorway", "run", "--data", str(data)]
-        self.process = subprocess.Popen(
-            [*command, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", *arguments],
-            stdout=subprocess.PIPE, stderr=(data.parent / "stderr.txt").open("a"), text=True,
-        )  # fmt: skip
+        self.errors = data.parent / "stderr.txt"
+        listen = ("--http", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+        command = [sys.executable, "-m", "spoorway", "run", "--data", str(data), *listen, *arguments]
+        with self.errors.open("a") as errors:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert self.process.stdout is not None
-        lines = list(iter(self.process.stdout.readline, "ready\n")) if self._readable() else []
+        self.announced = "".join(iter(self.process.stdout.readline, "ready\n")) if self._started() else ""
         state = json.loads((data / "running.json").read_text())
-        self.announced = "".join(lines)
         self.url: str = state["urls"]["http"][0]
         self.admin: str = state["admin"]
 
-    def _readable(self) -> bool:
+    def _started(self) -> bool:
         end = time.monotonic() + _START_S
         while time.monotonic() < end:
             if (self.data / "running.json").exists():
                 return True
             if self.process.poll() is not None:
-                raise AssertionError((self.data.parent / "stderr.txt").read_text())
+                raise AssertionError(self.errors.read_text())
             time.sleep(0.01)
         raise AssertionError("spoorway run did not start")
 
@@ -62,7 +62,10 @@ class Running:
     def totals(self) -> int:
         if not (self.data / "events.db").exists():
             return 0
-        (row,) = self.query("SELECT stored + failed + duplicate AS n FROM atomic.totals")
+        try:
+            (row,) = self.query("SELECT stored + failed + duplicate AS n FROM atomic.totals")
+        except ConfigurationError:  # the file is there, its tables are being made
+            return 0
         return int(row["n"])
 
     def until(self, true: Callable[[], bool], otherwise: Callable[[], str]) -> None:

@@ -72,7 +72,7 @@ def test_tables_in_the_file_are_all_that_runs_in_their_order(tmp_path: Path) -> 
         ("[gateway]\nport = 1", r"gateway: unknown name 'port'; (did you mean|there are) transports"),
         ("[gateway.transports.htp]", r"gateway\.transports\.htp: unknown name 'htp'; did you mean http\?"),
         ("[storage.targets.x]\nuse = 'sqlit'", r"storage\.targets\.x: unknown name 'sqlit'; did you mean sqlite\?"),
-        ("[gateway.transports.http.cookie]\nenable = true", r"http\.cookie: unknown name 'enable'; did you mean enabled\?"),
+        ("[gateway.transports.http.cookie]\nenable = true", r"http\.cookie: unknown name 'enable'; did you mean enabled"),
         ("[enrich]\nlenient = 'bad_objekt'", r"enrich\.lenient: no \['bad_objekt'\]; there are bad_object"),
         ("[enrich.enrichments.anon_ip]\noctets = 9", r"anon_ip\.octets: expected 1 to 4"),
         ("[enrich.enrichments.event_fingerprint]\nalgorithm = 'crc'", r"expected one of md5, sha1"),
