@@ -19,8 +19,10 @@ from enrich.reasons import derived_id
 from enrich.selfdescribing import SelfDescribingStep, unstruct_columns
 from enrich.transform import Transform
 from enrich.validators import SchemaLookup, Validators
-from protocol.seams import ConfigurationError, Event, FailedEvent, FailedKind, Outcome, RawPayload, Reason
+from protocol.seams import ConfigurationError, Event, FailedEvent, FailedKind, Outcome, RawPayload, Reason, SelfDescribing
 from protocol.wire import decode_base64
+
+_VALIDATION_INFO = "iglu:com.snowplowanalytics.iglu/validation_info/jsonschema/1-0-0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class Pipeline:
 
         parameters = mended(raw.parameters, self._options.lenient)
         sent = self._transform(parameters, event)
-        sent += self._self_describing_columns(parameters, event)
+        replaced = dict[str, str]()
+        sent += self._self_describing_columns(parameters, event, replaced)
         if "event_id" not in columns and "eid" not in parameters:
             event["event_id"] = derived_id(payload.id, raw.index)
 
@@ -93,6 +96,12 @@ class Pipeline:
         event["derived_tstamp"] = pages.derived_tstamp(event, payload.received_ms)
         made += pages.schema_columns(event, sent="e" in parameters)
         made += self._enrich(event, raw)
+        if replaced:
+            notes: list[SelfDescribing] = [
+                {"schema": _VALIDATION_INFO, "data": {"originalSchema": uri, "validatedWith": version}}
+                for uri, version in replaced.items()
+            ]
+            event["derived_contexts"] = [*event.get("derived_contexts", ()), *notes]
 
         kept = too_long(event, self._limits)
         if derived := event.get("derived_contexts"):
@@ -102,12 +111,13 @@ class Pipeline:
             return _failed(payload, kind, (*sent, *made, *kept), now_ms, raw.index, raw.parameters, event)
         return event
 
-    def _self_describing_columns(self, parameters: Mapping[str, str], event: Event) -> list[Reason]:
+    def _self_describing_columns(self, parameters: Mapping[str, str], event: Event, replaced: dict[str, str]) -> list[Reason]:
         reasons: list[Reason] = []
         name = "ue_px" if "ue_px" in parameters else "ue_pr"
         if (text := parameters.get(name)) is not None:
             checked = self._self_describing.unstruct(decode_base64(text) if name == "ue_px" else text, name)
             reasons += checked.reasons
+            replaced |= checked.replaced
             if checked.valid:
                 event["unstruct_event"] = checked.valid[0]
                 if event.get("event") == "unstruct":
@@ -116,6 +126,7 @@ class Pipeline:
         if (text := parameters.get(name)) is not None:
             checked = self._self_describing.entities(decode_base64(text) if name == "cx" else text, name)
             reasons += checked.reasons
+            replaced |= checked.replaced
             if checked.valid:
                 event["contexts"] = checked.valid
         return reasons

@@ -7,7 +7,7 @@ themselves. Source: tracker protocol, "Wrappers".
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import orjson
@@ -26,11 +26,15 @@ class NotJson(ValueError):
     """The message says why the text is no JSON we take."""
 
 
+NOTHING: Mapping[str, str] = {}
+
+
 class Checked(NamedTuple):
-    """What was valid, and why the rest was not."""
+    """What was valid, and why the rest was not. replaced: URI that was sent -> version that took its place."""
 
     valid: list[SelfDescribing]
     reasons: list[Reason]
+    replaced: Mapping[str, str] = NOTHING
 
 
 def parse_json(text: str | bytes, deepest: int | None = DEEPEST) -> Json:
@@ -145,11 +149,14 @@ class SelfDescribingStep:
     def each(self, values: Sequence[Json | SelfDescribing], field: str, step: str) -> Checked:
         valid: list[SelfDescribing] = []
         reasons: list[Reason] = []
+        replaced: Mapping[str, str] = NOTHING
         for value in values:
             checked = self._inner(value, field, step)
             valid += checked.valid
             reasons += checked.reasons
-        return Checked(valid, reasons)
+            if checked.replaced:
+                replaced = {**replaced, **checked.replaced}
+        return Checked(valid, reasons, replaced)
 
     def _unwrapped(self, text: str | bytes, field: str, step: str, criterion: str) -> tuple[Json, list[Reason]]:
         try:
@@ -172,8 +179,12 @@ class SelfDescribingStep:
         inner = as_self_describing(value)
         if isinstance(inner, str):
             return Checked([], [code_reason(step, field, inner, value)])
-        reasons = self._validators.reasons(inner["schema"], inner["data"], step)
-        return Checked([], [*reasons]) if reasons else Checked([inner], [])
+        sent = inner["schema"]
+        inner["schema"] = uri = self._validators.current(sent)
+        reasons = self._validators.reasons(uri, inner["data"], step)
+        if reasons:
+            return Checked([], [*reasons])
+        return Checked([inner], [], NOTHING if uri == sent else {sent: parse(uri).version})
 
 
 def unstruct_columns(event: Event, uri: str) -> None:

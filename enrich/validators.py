@@ -37,6 +37,13 @@ class Validators:
     def __init__(self, lookup: SchemaLookup) -> None:
         self._lookup = lookup
         self._compiled: dict[str, jsonschema_rs.Draft4Validator | str] = {}
+        self._superseded: dict[str, str] = {}
+
+    def current(self, uri: str) -> str:
+        """The URI that stands in for this one: another where its document says `$supersededBy`, else itself."""
+        if uri not in self._compiled:
+            self._compile(uri)
+        return self._superseded.get(uri, uri)
 
     def reasons(self, uri: str, data: Json, step: str) -> Sequence[Reason]:
         """Why `data` is not what the schema `uri` asks for; empty when it is. Unknown schema: one ResolutionError."""
@@ -62,6 +69,8 @@ class Validators:
         compiled: jsonschema_rs.Draft4Validator | str
         if document is None:
             return "no registry knows this schema"  # not kept: it may be known the next time
+        if isinstance(newer := document.get("$supersededBy"), str):
+            self._superseded[uri] = f"{uri.rpartition('/')[0]}/{newer}"
         # The self-describing header is the registry's, not JSON Schema's: a validator would try to fetch "$schema".
         rules: dict[str, Any] = {key: value for key, value in document.items() if key not in ("$schema", "self")}
         try:
@@ -69,6 +78,8 @@ class Validators:
         except ValueError as error:
             compiled = f"the schema itself is not valid: {error}"
         if len(self._compiled) >= _MOST_KEPT:
-            self._compiled.pop(next(iter(self._compiled)))
+            oldest = next(iter(self._compiled))
+            self._compiled.pop(oldest)
+            self._superseded.pop(oldest, None)
         self._compiled[uri] = compiled
         return compiled

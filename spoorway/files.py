@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
@@ -65,16 +66,24 @@ def read_cursor(path: Path) -> Cursor | None:
 class Claim:
     """A target is loaded by one process at a time: this one, until `release` or its end."""
 
-    def __init__(self, data: Path, target: str) -> None:
-        """Raises ConfigurationError when another process has it."""
+    def __init__(self, data: Path, target: str, wait_s: float = 0) -> None:
+        """Raises ConfigurationError when another process has it and still has it after so many seconds."""
         path = data / "cursors" / f"{target}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[str] = path.open("a")
+        end = time.monotonic() + wait_s
+        while not self._taken():
+            if time.monotonic() >= end:
+                self._file.close()
+                raise ConfigurationError(f"target {target}: another process is loading it; stop that one first")
+            time.sleep(0.05)
+
+    def _taken(self) -> bool:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._file.close()
-            raise ConfigurationError(f"target {target}: another process is loading it; stop that one first") from None
+            return False
+        return True
 
     def release(self) -> None:
         self._file.close()

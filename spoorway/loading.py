@@ -22,6 +22,8 @@ log = logging.getLogger("spoorway.loading")
 
 _TELL_EVERY_S = 0.25
 _CURSOR_EVERY_S = 2.0
+# The loader of a gateway that was killed may still be finishing.
+_CLAIM_S = 15.0
 
 
 class Loading:
@@ -34,7 +36,7 @@ class Loading:
         instances = settings.targets()
         if not instances:
             raise ConfigurationError("storage.targets: none is configured, nothing to load")
-        self._claims = [Claim(settings.data, instance.name) for instance in instances]
+        self._claims = [Claim(settings.data, instance.name, _CLAIM_S if supervised else 0) for instance in instances]
         self._targets = [building.open_target(settings, instance) for instance in instances]
         folder = journal_folder(settings.data)
         self.loaders = [
