@@ -27,8 +27,12 @@ def _is_date(text: str) -> bool:
         return False
 
 
+def _is_uuid(text: str) -> bool:
+    return _UUID.fullmatch(text) is not None
+
+
 # Formats the registries' schemas use beyond those of draft 4, which the validator knows.
-_FORMATS = {"uuid": lambda text: _UUID.fullmatch(text) is not None, "date": _is_date}
+_FORMATS: dict[str, Callable[[str], bool]] = {"uuid": _is_uuid, "date": _is_date}
 _MOST_KEPT = 2_000
 _MOST_REASONS = 50
 

@@ -11,25 +11,42 @@ from typing import Any
 from protocol.seams import ConfigurationError, FailedEvent
 from spoorway import building
 from spoorway.commands import Subparsers, command, settings
+from spoorway.config import Settings
 from spoorway.console import printable, table, tracked
 
 
 def add(subparsers: Subparsers) -> None:
-    parser = command(
-        subparsers,
+    parser = subparsers.add_parser(
         "failed",
-        "list, show and replay failed events",
-        "spoorway failed list\nspoorway failed list --kind schema_violations --json\nspoorway failed show ID\n"
-        "spoorway failed replay          # after a schema was added, say",
+        help="list, show and replay failed events",
+        description="List, show and replay failed events.",
+        epilog="examples:\n  spoorway failed list\n  spoorway failed show ID\n  spoorway failed replay",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", choices=("list", "show", "replay"))
-    parser.add_argument("id", nargs="?", help="of one failed event; replay without it takes all")
-    parser.add_argument("--kind", help="only this kind")
-    parser.add_argument("--since", metavar="TIME", help="only later ones, such as 2026-01-31 or '2026-01-31 12:00'")
-    parser.add_argument("--limit", type=int, help="at most so many (list: 50; replay: all)")
-    parser.add_argument("--target", help="the target's name (default: the first)")
-    parser.add_argument("--json", action="store_true", help="one object a line")
-    parser.set_defaults(do=_failed)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = command(
+        actions,
+        "list",
+        "the failed events that wait, newest first",
+        "spoorway failed list\nspoorway failed list --kind schema_violations --since 2026-01-31 --json",
+    )
+    show = command(actions, "show", "one failed event: every reason, and what was sent", "spoorway failed show ID")
+    show.add_argument("id", metavar="ID", help="`failed list` has it")
+    replay = command(
+        actions,
+        "replay",
+        "try failed events again, after a schema was added, say",
+        "spoorway failed replay\nspoorway failed replay --id ID",
+    )
+    replay.add_argument("--id", metavar="ID", help="only this one")
+    for each, limit in ((listing, 50), (replay, 1_000_000_000)):
+        each.add_argument("--kind", help="only this kind")
+        each.add_argument("--since", metavar="TIME", help="only later ones, such as 2026-01-31 or '2026-01-31 12:00' (UTC)")
+        each.add_argument("--limit", metavar="N", type=int, default=limit, help="at most so many")
+    for each, do in ((listing, _list), (show, _show), (replay, _replay)):
+        each.add_argument("--target", metavar="NAME", help="the target's name (default: the first)")
+        each.add_argument("--json", action="store_true", help="one object a line")
+        each.set_defaults(do=_failed, act=do)
 
 
 def _failed(args: argparse.Namespace) -> int:
@@ -39,11 +56,8 @@ def _failed(args: argparse.Namespace) -> int:
     if not hasattr(target, "list_failed"):
         raise ConfigurationError(f"target {instance.name}: {instance.use} does not list failed events")
     try:
-        if args.action == "list":
-            return _list(target, args)
-        if args.action == "show":
-            return _show(target, args)
-        return _replay(target, building.pipeline(found), args)
+        code: int = args.act(target, found, args)
+        return code
     finally:
         target.close()
 
@@ -60,8 +74,8 @@ def _ms(since: str | None) -> int | None:
     return int(moment.timestamp() * 1000)
 
 
-def _list(target: Any, args: argparse.Namespace) -> int:
-    rows = target.list_failed(kind=args.kind, since_ms=_ms(args.since), limit=args.limit or 50)
+def _list(target: Any, found: Settings, args: argparse.Namespace) -> int:
+    rows = target.list_failed(kind=args.kind, since_ms=_ms(args.since), limit=args.limit)
     if args.json:
         for row in rows:
             print(json.dumps(row, ensure_ascii=False))
@@ -73,9 +87,7 @@ def _list(target: Any, args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(target: Any, args: argparse.Namespace) -> int:
-    if args.id is None:
-        raise ConfigurationError("failed show: which? `spoorway failed list` has the ids")
+def _show(target: Any, found: Settings, args: argparse.Namespace) -> int:
     shown = target.show_failed(args.id)
     if shown is None:
         raise ConfigurationError(f"there is no failed event {args.id}")
@@ -99,8 +111,9 @@ def _show(target: Any, args: argparse.Namespace) -> int:
     return 0
 
 
-def _replay(target: Any, pipeline: Any, args: argparse.Namespace) -> int:
-    rows = target.list_failed(kind=args.kind, since_ms=_ms(args.since), limit=args.limit or 1_000_000_000)
+def _replay(target: Any, found: Settings, args: argparse.Namespace) -> int:
+    pipeline = building.pipeline(found)
+    rows = target.list_failed(kind=args.kind, since_ms=_ms(args.since), limit=args.limit)
     ids = [args.id] if args.id else [row["failed_id"] for row in rows]
     solved = 0
     for failed_id in tracked("replaying", ids):
@@ -118,8 +131,8 @@ def _replay(target: Any, pipeline: Any, args: argparse.Namespace) -> int:
             outcomes = outcomes[index : index + 1] if len(outcomes) > index else []
         failed = [outcome for outcome in outcomes if isinstance(outcome, FailedEvent)]
         events = [outcome for outcome in outcomes if not isinstance(outcome, FailedEvent)]
-        if events and target.resolve(failed_id, events, failed, now_ms) is not None:
-            solved += 1
+        if outcomes and target.resolve(failed_id, events, failed, now_ms) is not None:
+            solved += all(again.id != failed_id for again in failed)
     summary = {"tried": len(ids), "solved": solved, "still_failed": len(ids) - solved}
     print(json.dumps(summary) if args.json else f"{len(ids)} tried, {solved} solved, {len(ids) - solved} still failed")
     return 0
