@@ -54,7 +54,7 @@ def main() -> int:
     print(f"answered, durable     {after[0]:.0f}, {after[1]:.0f}")
     failed = re.findall(r"Non-2xx.*|Socket errors.*", report)
     print(*failed, sep="\n", end="")
-    return 1 if failed or after[0] != after[1] else 0
+    return 1 if failed or after[1] < after[0] else 0  # more may be durable than answered yet, never fewer
 
 
 def ask(server: subprocess.Popen[str]) -> list[float]:
