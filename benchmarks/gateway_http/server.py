@@ -1,5 +1,6 @@
-"""The HTTP transport on the real journal in a temporary folder, until the parent closes standard input. Prints its port, then its costs.
+"""The HTTP transport on the real journal in a temporary folder, until the parent closes standard input.
 
+Prints its port, and for every line it is sent what it has done and used so far.
 Run by run.py, pinned to one core.
 """
 
