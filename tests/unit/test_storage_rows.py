@@ -136,6 +136,7 @@ def test_json_is_cleaned_of_nul_and_lone_surrogates_at_any_depth_and_keeps_the_r
         json_text({"a\0": ["\ud800", "x\0y", "\\u0000", 2**70, "é"]})
         == '{"a":["\ufffd","xy","\\\\u0000",1180591620717411303424,"é"]}'
     )
+    assert json_text({"a\0": "x\0y", "b": "\\u0000"}) == '{"a":"xy","b":"\\\\u0000"}'
     assert json_text([float("nan"), "\ud800", float("inf")]) == '[null,"\ufffd",null]'
     deep: Any = []
     for _ in range(5000):

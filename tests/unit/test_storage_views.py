@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies
 
 from protocol.iglu import parse
 from protocol.schemas import bundled, uris
-from protocol.seams import Position
+from protocol.seams import Position, TransientError
 from storage.rows import to_rows
 from storage.targets import Batch
 from storage.targets.sqlite import Config, Plugin
@@ -161,13 +161,19 @@ def test_a_schema_nobody_knows_gets_one_column_until_somebody_does(shop: Shop) -
 
 
 def test_a_view_appears_with_the_commit_that_needs_it_or_not_at_all(shop: Shop) -> None:
-    shop.plugin._db.set_progress_handler(lambda: 1, 30)
-    with pytest.raises(Exception, match="interrupted"):
-        shop.store(*(sent(READING, {"value": n}) for n in range(300)))
-    shop.plugin._db.set_progress_handler(None, 0)
-    assert shop.ask("SELECT name FROM sqlite_master WHERE type = 'view'") == []
-    shop.store(sent(READING, {"value": 1}))
-    assert shop.ask("SELECT data FROM com_acme_sensor_reading_1") == [('{"value":1}',)]
+    for steps in (
+        int(20 * 1.05**n) for n in range(200)
+    ):  # interrupts the commit a little later each time, until it comes through
+        shop.plugin._db.set_progress_handler(lambda: 1, steps)
+        try:
+            shop.store(*(sent(READING, {"value": n}) for n in range(3)))
+            break
+        except TransientError:
+            assert shop.ask("SELECT name FROM sqlite_master WHERE type = 'view'") == []
+        finally:
+            shop.plugin._db.set_progress_handler(None, 0)
+    assert 200 < steps < 100_000
+    assert len(shop.ask("SELECT data FROM com_acme_sensor_reading_1")) == 3
 
 
 def test_schemas_whose_names_read_the_same_get_views_of_their_own(shop: Shop) -> None:
