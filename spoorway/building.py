@@ -12,6 +12,7 @@ from protocol.seams import ConfigurationError
 from spoorway.config import Instance, Settings
 from spoorway.options import unknown
 from spoorway.schemas import SchemaLookup, lookup
+from spoorway.world import World
 
 
 def schema_lookup(settings: Settings) -> SchemaLookup:
@@ -20,7 +21,8 @@ def schema_lookup(settings: Settings) -> SchemaLookup:
 
 def pipeline(settings: Settings) -> Pipeline:
     """Raises ConfigurationError."""
-    steps = [instance.plugin() for instance in settings.enrichments()]
+    world = World()
+    steps = [instance.plugin(world) for instance in settings.enrichments()]
     return Pipeline(settings.enrich_options, schema_lookup(settings), steps)
 
 

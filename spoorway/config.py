@@ -147,11 +147,9 @@ def _settings(values: dict[str, Any], sources: dict[str, str]) -> Settings:
 
 def _instances(values: Mapping[str, Any], room: str, folder: str) -> tuple[Instance, ...]:
     place = f"{room}.{folder}"
-    named: object = _table(values, room).get(folder)
-    if named is None:
-        named = {name: {} for name in _DEFAULTS[place]}
+    default: dict[str, dict[str, Any]] = {name: {} for name in _DEFAULTS[place]}
     found: list[Instance] = []
-    for name, value in table(named, place).items():
+    for name, value in table(_table(values, room).get(folder, default), place).items():
         path = f"{place}.{name}"
         options = table(value, path)
         rest = {key: value for key, value in options.items() if key not in ("use", "enabled")}

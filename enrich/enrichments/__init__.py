@@ -6,10 +6,10 @@ could not, and then the event fails with that reason among its others. It never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from protocol.seams import Event, RawPayload, Reason
 
@@ -27,11 +27,32 @@ class Enrichment(Protocol):
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason: ...
 
 
+T = TypeVar("T")
+
+
+class World(Protocol):
+    """What an enrichment may be handed when it is built: the input and output it must not do itself.
+
+    The wiring implements it (spoorway/world.py); tests hand in their own. Call order: `Plugin(config, world)` once, then calls.
+    """
+
+    def watch(self, path: str, build: Callable[[bytes], T]) -> Callable[[], T]:
+        """A getter of what `build` makes of the file's bytes, made anew when the file changes; the last good one is kept.
+
+        Raises ConfigurationError when the file cannot be read, or `build` raises ValueError, the first time.
+        """
+        ...
+
+    def now_ms(self) -> int:
+        """The wiring's clock: for the age of caches, never for a column."""
+        ...
+
+
 DEFAULT = ("campaign", "event_fingerprint", "anon_ip")
 """What runs, in this order, where the configuration names no enrichments."""
 
 
-def defaults() -> list[Enrichment]:
+def defaults(world: World) -> list[Enrichment]:
     """The default enrichments with their default options."""
     plugins = [import_module(f"{__name__}.{name}") for name in DEFAULT]
-    return [plugin.Plugin(plugin.Config()) for plugin in plugins]
+    return [plugin.Plugin(plugin.Config(), world) for plugin in plugins]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from enrich.enrichments import RawEvent
+from enrich.enrichments import RawEvent, World
 from protocol.seams import ConfigurationError, Event, Reason
 
 
@@ -18,7 +18,7 @@ class Config:
 
 
 class Plugin:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, world: World) -> None:
         if not 1 <= config.octets <= 4:
             raise ConfigurationError("anon_ip.octets: expected 1 to 4")
         if not 1 <= config.segments <= 8:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from enrich.conversions import text
-from enrich.enrichments import RawEvent
+from enrich.enrichments import RawEvent, World
 from protocol.seams import Event, Reason
 from protocol.wire import parse_query
 
@@ -26,7 +26,7 @@ class Config:
 
 
 class Plugin:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, world: World) -> None:
         self._columns = (
             ("mkt_medium", config.medium),
             ("mkt_source", config.source),

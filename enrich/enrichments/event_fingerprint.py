@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-from enrich.enrichments import RawEvent
+from enrich.enrichments import RawEvent, World
 from protocol.seams import Event, Reason
 
 _SEPARATOR = "\x1f"
@@ -24,7 +24,7 @@ class Config:
 
 
 class Plugin:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, world: World) -> None:
         self._digest = getattr(hashlib, config.algorithm)
         self._exclude = frozenset(config.exclude)
 

@@ -11,6 +11,7 @@ import pytest
 from enrich.enrichments import defaults
 from enrich.pipeline import Options, Pipeline
 from protocol.schemas import bundled
+from spoorway.world import World
 from tests.conformance import comparer, vectors
 
 CASES = list(vectors.cases("enrich"))
@@ -40,7 +41,7 @@ def _pipeline(fields: Mapping[str, Any]) -> Pipeline:
 
 def _enrichments(names: tuple[str, ...] | None) -> Any:
     if names is None:
-        return defaults()
+        return defaults(World())
     modules = [import_module(f"enrich.enrichments.{name}") for name in names]
     return [module.Plugin(module.Config()) for module in modules]
 

@@ -7,6 +7,7 @@ import pytest
 from protocol.seams import ConfigurationError
 from spoorway.commands.config import effective
 from spoorway.config import Settings, load, sample
+from spoorway.world import World
 
 
 def settings(tmp_path: Path, text: str = "", environ: dict[str, str] | None = None, **flags: object) -> Settings:
@@ -84,7 +85,7 @@ def test_mistake_is_answered_with_one_line_that_names_the_cure(tmp_path: Path, t
     with pytest.raises(ConfigurationError, match=message) as caught:
         found = settings(tmp_path, text)
         list(effective(found))
-        [instance.plugin() for instance in found.enrichments()]
+        [instance.plugin(World()) for instance in found.enrichments()]
         found.enrich_options  # noqa: B018  reading it checks it
     assert "\n" not in str(caught.value)
 
@@ -97,11 +98,11 @@ def test_missing_file_names_the_next_step(tmp_path: Path) -> None:
 def test_module_of_the_users_own_is_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shout_app.py").write_text(
         "from dataclasses import dataclass\n@dataclass\nclass Config:\n    to: str = ''\n"
-        "class Plugin:\n    def __init__(self, config):\n        self.to = config.to\n"
+        "class Plugin:\n    def __init__(self, config, world):\n        self.to = config.to\n"
         "    def __call__(self, event, raw):\n        return {'app_id': self.to}\n"
     )
     (tmp_path / "mine").mkdir()
     (tmp_path / "shout_app.py").rename(tmp_path / "mine" / "shout.py")
     monkeypatch.syspath_prepend(str(tmp_path))
     found = settings(tmp_path, "[enrich.enrichments.shout]\nuse = 'mine.shout'\nto = 'X'")
-    assert found.enrichments()[0].plugin().to == "X"
+    assert found.enrichments()[0].plugin(World()).to == "X"
