@@ -291,19 +291,24 @@ class Plugin:
     def _transaction(self) -> Generator[sqlite3.Connection]:
         known = set(self._known)
         with self._translated():
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
                 self._known = known
-                if self._db.in_transaction:  # some errors have rolled it back already
-                    self._db.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # the first error is the one to tell
+                    self._roll_back()
                 raise
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:  # some errors have rolled back already
+            self._db.execute("ROLLBACK")
 
     @contextmanager
     def _translated(self) -> Generator[None]:
         try:
+            self._roll_back()  # should a rollback have failed, nobody may see what it left
             yield
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", None)
