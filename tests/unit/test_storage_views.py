@@ -176,6 +176,25 @@ def test_a_view_appears_with_the_commit_that_needs_it_or_not_at_all(shop: Shop) 
     assert len(shop.ask("SELECT data FROM com_acme_sensor_reading_1")) == 3
 
 
+def test_a_commit_that_fails_after_a_view_was_made_makes_it_again_next_time(shop: Shop) -> None:
+    down = True
+
+    def registry(uri: str) -> Any:
+        if down and uri > READING:
+            raise TransientError("registry down")
+
+    shop.plugin.close()
+    shop.plugin = Plugin(Config(str(shop.path)), registry)
+    batch = (sent(READING, 1), sent("iglu:com.acme/zebra/jsonschema/1-0-0", 2))
+    with pytest.raises(TransientError):
+        shop.store(*batch)
+    assert shop.ask("SELECT count(*) FROM sqlite_master WHERE type = 'view'") == [(0,)]
+    down = False
+    shop.store(*batch)
+    assert shop.ask("SELECT data FROM com_acme_sensor_reading_1") == [(1,)]
+    assert shop.ask("SELECT data FROM com_acme_zebra_1") == [(2,)]
+
+
 def test_schemas_whose_names_read_the_same_get_views_of_their_own(shop: Shop) -> None:
     names = ["iglu:com.acme/a-b/jsonschema/1-0-0", "iglu:com.acme/aB/jsonschema/1-0-0", "iglu:com_acme/a_b/jsonschema/1-0-0"]
     for number, uri in enumerate(names):
