@@ -73,6 +73,7 @@ class RecordingDisk(Disk):
         self.descriptors: dict[int, Path] = {}
         self.reopened: set[int] = set()
         self.broken_syncs = 0
+        self.dies_at_rename = False
         self.after_rename = False
 
     def step(self) -> None:
@@ -155,6 +156,9 @@ class RecordingDisk(Disk):
         self.trace.files[new] = self.trace.files.pop(old)
         self.trace.note("rename", new.parent, old.name, new.name, self.trace.files[new])
         self.after_rename = True
+        if self.dies_at_rename:
+            self.die()
+            raise Killed
 
     def unlink(self, path: Path) -> None:
         self.step()
@@ -201,8 +205,11 @@ class Workload:
                 writers.append(self._open(trace, options))
             writer, disk, keeper = mine = chance.choice(writers)
             if what == "kill":
-                disk.lives = chance.randrange(12)
-                what = chance.choice(["append", "append", "housekeep"])
+                what = chance.choice(["append", "housekeep"])
+                if what == "housekeep" and chance.random() < 0.5:
+                    disk.dies_at_rename = True
+                else:
+                    disk.lives = chance.randrange(12)
             if what == "broken":
                 disk.broken_syncs = chance.choice([1, 1, 2])
                 what = "append"

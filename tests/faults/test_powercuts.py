@@ -7,9 +7,9 @@ import pytest
 from tests.faults.powercuts import Violation, explore
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 9, 2_048])  # 9 finds a recovery that unlinks before it syncs
 def test_every_acknowledged_payload_survives_a_power_cut_once(seed: int) -> None:
-    assert explore(100, seed * 1_000, per_workload=25) >= 100
+    assert explore(100, seed, per_workload=25) >= 100
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,8 @@ def test_every_acknowledged_payload_survives_a_power_cut_once(seed: int) -> None
         ("sync_data", 1),  # nothing is synced
         ("sync_folder", 1),  # no name is synced
         ("sync_sealed", 1),  # a sealed segment takes the plain one's place before it is on the medium
-        ("sync_folder_after_rename", 4),  # the plain segment goes before the sealed one's name is on the medium
-        ("sync_recovered", 7),  # after a kill, what only the cache holds is published
+        ("sync_folder_after_rename", 27),  # the plain segment goes before the sealed one's name is on the medium
+        ("sync_recovered", 14),  # after a kill, what only the cache holds is published
     ],
 )
 def test_a_sync_that_is_left_out_is_noticed(lie: str, seed: int) -> None:
