@@ -10,6 +10,7 @@ that does not wait for its tracker loses what the tracker still holds.
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import sys
 import time
@@ -94,6 +95,7 @@ class Service:
 
 
 def main() -> None:
+    logging.getLogger("snowplow_tracker").setLevel(logging.WARNING)  # it tells every request otherwise
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("url", help="the gateway, http://host:port")
     parser.add_argument("--seconds", type=float, default=4, help="how long the shop is open")
