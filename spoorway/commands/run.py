@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from spoorway.supervisor import LoaderProcess
 
 _FINISH_S = 20.0
+_OPEN_FILES = 16_384
 
 
 def add(subparsers: Subparsers) -> None:
@@ -78,6 +80,7 @@ def _load(args: argparse.Namespace) -> int:
 
 
 def _serve(found: Settings, loader: LoaderProcess | None) -> int:
+    _raise_file_limit()
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
         return runner.run(_main(found, loader))
 
@@ -136,6 +139,14 @@ def _fast_loop() -> type[asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.Loop
+
+
+def _raise_file_limit() -> None:
+    """Connections are files: a soft limit of 1,024 would refuse them before our own limit does, without an answer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _log() -> None:
