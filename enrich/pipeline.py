@@ -7,15 +7,15 @@ the steps and enrichments make of it, what the result must keep to. All run; a f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from enrich import pages
 from enrich.adapters import Adapters, Refusal
-from enrich.enrichments import Enrichment, RawEvent
+from enrich.enrichments import RawEvent, Replacing, Step
 from enrich.lengths import LIMITS, too_long
 from enrich.leniency import EVERY_LENIENCY, LENIENCIES, mended
-from enrich.reasons import derived_id
+from enrich.reasons import derived_id, reason, shortened
 from enrich.selfdescribing import SelfDescribingStep, unstruct_columns
 from enrich.transform import Transform
 from enrich.validators import SchemaLookup, Validators
@@ -23,6 +23,7 @@ from protocol.seams import ConfigurationError, Event, FailedEvent, FailedKind, O
 from protocol.wire import decode_base64
 
 _VALIDATION_INFO = "iglu:com.snowplowanalytics.iglu/validation_info/jsonschema/1-0-0"
+_FLAG = "iglu:io.spoorway/enrichment_flag/jsonschema/1-0-0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Options:
 class Pipeline:
     """Built once per configuration; not safe to share between threads."""
 
-    def __init__(self, options: Options, schemas: SchemaLookup, enrichments: Sequence[Enrichment]) -> None:
+    def __init__(self, options: Options, schemas: SchemaLookup, enrichments: Sequence[Step]) -> None:
         self._options = options
         validators = Validators(schemas)
         self._adapters = Adapters(validators, options.lenient)
@@ -133,15 +134,41 @@ class Pipeline:
 
     def _enrich(self, event: Event, raw: RawEvent) -> list[Reason]:
         reasons: list[Reason] = []
-        for enrichment in self._enrichments:
-            added = enrichment(event, raw)
+        for name, enrichment, on_error in self._enrichments:
+            try:
+                added = enrichment(event, raw)
+                if on_error != "fail" and not isinstance(added, Reason):
+                    added = self._flaw(added) or added
+            except Exception as error:  # a fault in one enrichment costs nothing but its own answer
+                text = f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
+                added = reason(name, "", shortened(text) or "", None, "EnrichmentError")
             if isinstance(added, Reason):
-                reasons.append(added)
+                if on_error == "fail":
+                    reasons.append(added if added.step == name else replace(added, step=name))
+                elif on_error == "flag":
+                    _join(event, {"derived_contexts": [_flag(name, added)]})
             elif added:
-                if "derived_contexts" in added and "derived_contexts" in event:
-                    added["derived_contexts"] = [*added["derived_contexts"], *event["derived_contexts"]]
-                event.update(added)
+                _join(event, added)
         return reasons
+
+    def _flaw(self, added: Event) -> Reason | None:
+        """What would fail the event later, found while it can still be told whose fault it is."""
+        reasons = too_long(added, self._limits)
+        if derived := added.get("derived_contexts"):
+            reasons += self._self_describing.each(derived, "", "derived_contexts").reasons
+        return reasons[0] if reasons else None
+
+
+def _join(event: Event, added: Event) -> None:
+    entities, earlier = added.get("derived_contexts"), event.get("derived_contexts")
+    event.update(added)
+    if entities and earlier and not isinstance(entities, Replacing):
+        event["derived_contexts"] = [*entities, *earlier]
+
+
+def _flag(name: str, reason: Reason) -> SelfDescribing:
+    message = f"{reason.field}: {reason.message}" if reason.field else reason.message
+    return {"schema": _FLAG, "data": {"enrichment": shortened(name), "message": shortened(message)}}
 
 
 def _refused(payload: RawPayload, refusal: Refusal, now_ms: int) -> FailedEvent:

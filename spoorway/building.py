@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from enrich.enrichments import Step
 from enrich.pipeline import Pipeline
 from protocol.seams import ConfigurationError
 from spoorway.config import Instance, Settings
@@ -22,7 +23,7 @@ def schema_lookup(settings: Settings) -> SchemaLookup:
 def pipeline(settings: Settings) -> Pipeline:
     """Raises ConfigurationError."""
     world = World()
-    steps = [instance.plugin(world) for instance in settings.enrichments()]
+    steps = [Step(instance.name, instance.plugin(world), instance.on_error) for instance in settings.enrichments()]
     return Pipeline(settings.enrich_options, schema_lookup(settings), steps)
 
 

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
+from enrich.enrichments import OnError
 from enrich.leniency import EVERY_LENIENCY
 from enrich.pipeline import Options as EnrichOptions
 from gateway.journal.writer import Options as JournalOptions
@@ -36,12 +37,13 @@ _DEFAULTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A named plugin of the configuration: module has `Plugin`, config is its filled Config."""
+    """A named plugin of the configuration: module has `Plugin`, config is its filled Config. on_error: of enrichments only."""
 
     name: str
     use: str
     module: Any
     config: Any
+    on_error: OnError = "fail"
 
     def plugin(self, *arguments: Any) -> Any:
         return self.module.Plugin(self.config, *arguments)
@@ -153,11 +155,14 @@ def _instances(values: Mapping[str, Any], room: str, folder: str) -> tuple[Insta
         path = f"{place}.{name}"
         options = table(value, path)
         rest = {key: value for key, value in options.items() if key not in ("use", "enabled")}
+        on_error: OnError = "fail"
+        if folder == "enrichments":
+            on_error = convert(OnError, rest.pop("on_error", on_error), f"{path}.on_error")
         use = convert(str, options.get("use", name), f"{path}.use")
         if not convert(bool, options.get("enabled", True), f"{path}.enabled"):
             continue
         module, config = configure(place, use, rest, path)
-        found.append(Instance(name, use, module, config))
+        found.append(Instance(name, use, module, config, on_error))
     return tuple(found)
 
 

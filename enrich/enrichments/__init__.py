@@ -1,7 +1,8 @@
 """One file per enrichment; file name = name in the configuration, which lists them in the order they run.
 
 An enrichment is a pure function of the event so far: it returns only the columns to add or replace, or a Reason why it
-could not, and then the event fails with that reason among its others. It never raises for a value it was given.
+could not. What the Reason does is the instance's `on_error`: the event fails with that reason among its others ("fail"),
+goes on without it ("skip"), or goes on with an entity that says so ("flag"). It never raises for a value it was given.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
-from protocol.seams import Event, RawPayload, Reason
+from protocol.seams import Event, RawPayload, Reason, SelfDescribing
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,24 @@ class RawEvent:
 
 
 class Enrichment(Protocol):
-    def __call__(self, event: Event, raw: RawEvent) -> Event | Reason: ...
+    def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
+        """The columns to add or replace; entities under derived_contexts join those there are, unless they are Replacing."""
+        ...
+
+
+class Replacing(list[SelfDescribing]):
+    """Derived entities that take the place of all there were so far."""
+
+
+OnError = Literal["fail", "skip", "flag"]
+
+
+class Step(NamedTuple):
+    """One instance of an enrichment. name: the configuration's, and the `step` of its Reasons."""
+
+    name: str
+    enrichment: Enrichment
+    on_error: OnError = "fail"
 
 
 T = TypeVar("T")
@@ -52,7 +70,7 @@ DEFAULT = ("campaign", "event_fingerprint", "anon_ip")
 """What runs, in this order, where the configuration names no enrichments."""
 
 
-def defaults(world: World) -> list[Enrichment]:
+def defaults(world: World) -> list[Step]:
     """The default enrichments with their default options."""
-    plugins = [import_module(f"{__name__}.{name}") for name in DEFAULT]
-    return [plugin.Plugin(plugin.Config(), world) for plugin in plugins]
+    plugins = [(name, import_module(f"{__name__}.{name}")) for name in DEFAULT]
+    return [Step(name, plugin.Plugin(plugin.Config(), world)) for name, plugin in plugins]

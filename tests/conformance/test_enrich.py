@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from enrich.enrichments import defaults
+from enrich.enrichments import Step, defaults
 from enrich.pipeline import Options, Pipeline
 from protocol.schemas import bundled
 from spoorway.world import World
@@ -42,8 +42,8 @@ def _pipeline(fields: Mapping[str, Any]) -> Pipeline:
 def _enrichments(names: tuple[str, ...] | None) -> Any:
     if names is None:
         return defaults(World())
-    modules = [import_module(f"enrich.enrichments.{name}") for name in names]
-    return [module.Plugin(module.Config()) for module in modules]
+    modules = [(name, import_module(f"enrich.enrichments.{name}")) for name in names]
+    return [Step(name, module.Plugin(module.Config(), World())) for name, module in modules]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
