@@ -16,6 +16,9 @@ from protocol.seams import ConfigurationError
 Outcome = Literal[
     "accepted",
     "not_recorded",
+    "redirected",  # recorded, then sent on
+    "redirect_unrecorded",  # sent on, though the journal did not take it
+    "redirect_refused",  # recorded, but nobody vouched for its target
     "preflight",
     "service",
     "not_found",

@@ -62,6 +62,22 @@ class CrossDomain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Redirects:
+    """Clicks that are recorded and sent on, at /r/tp2. Off while both key_file and hosts are empty.
+
+    key_file: keys in hex, one a line; a target signed with any of them is allowed. `spoorway redirect key` makes one.
+    hosts: targets on exactly these hosts are allowed unsigned: "example.com", or "example.com:8443" for another port.
+    unrecorded: what a click gets that the journal cannot take: "redirect" all the same, or "refuse" with a 503.
+    wait_s: with "redirect", how long a click waits for the journal.
+    """
+
+    key_file: str = ""
+    hosts: tuple[str, ...] = ()
+    unrecorded: str = "redirect"
+    wait_s: float = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Options of `[gateway.http]`. Sizes in bytes, times in seconds.
 
@@ -95,6 +111,7 @@ class Config:
     do_not_track_pattern: str = ".*"
 
     paths: Mapping[str, str] = field(default_factory=_NO_TEXT.copy)
+    redirects: Redirects = field(default_factory=Redirects)
     root: RootAnswer = field(default_factory=RootAnswer)
     crossdomain: CrossDomain = field(default_factory=CrossDomain)
     preflight_max_age_s: int = 3600

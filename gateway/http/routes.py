@@ -11,7 +11,7 @@ from protocol.seams import ConfigurationError
 MAPPABLE = ("/com.snowplowanalytics.snowplow/tp2", "/r/tp2", "/com.snowplowanalytics.iglu/v1")
 
 
-# What a request is. post, pixel: an event. redirect: which this version does not do. The rest is what its name says.
+# What a request is. post, pixel: an event. redirect: an event that is sent on. The rest is what its name says.
 Kind = Literal["post", "pixel", "preflight", "redirect", "health", "sink_health", "robots", "crossdomain", "root", "unknown"]
 
 

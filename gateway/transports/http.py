@@ -6,6 +6,7 @@ what is refused is a matter of sizes, times and the journal. The parts live in g
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -19,18 +20,20 @@ from gateway.http.answers import Answer, Outcome
 from gateway.http.bodies import TooLarge, inflate, normal_content_type
 from gateway.http.client_address import ClientAddresses
 from gateway.http.config import Config, Cookie, CrossDomain, RootAnswer
+from gateway.http.config import Redirects as RedirectOptions
 from gateway.http.connection import BadBody, OverBudget, Request
 from gateway.http.cors import cors_lines, preflight_lines
 from gateway.http.counters import Counters
 from gateway.http.headers import StoredHeaders
 from gateway.http.identity import Identities
 from gateway.http.listener import Listener
+from gateway.http.redirects import Redirects
 from gateway.http.routes import Kind, Route, Routes
 from gateway.http.target import host_of, split_target
 from gateway.transports import Accept
 from protocol.seams import RawPayload, TransientError
 
-__all__ = ["Config", "Cookie", "Counters", "CrossDomain", "Plugin", "RootAnswer"]
+__all__ = ["Config", "Cookie", "Counters", "CrossDomain", "Plugin", "RedirectOptions", "RootAnswer"]
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class Plugin:
         self._addresses = ClientAddresses(config.trusted_proxies, config.forwarded_header, truncate=config.truncate_ip)
         self._headers = StoredHeaders(config.stored_headers)
         self._identities = Identities(config.cookie, config.do_not_track_cookie, config.do_not_track_pattern, new_uuid)
+        self._redirects = Redirects(config.redirects)
         self._listener = Listener(config, self, self.counters, clock_ns)
         self._accept: Accept | None = None
         self._journal_takes = True
@@ -91,14 +95,17 @@ class Plugin:
         message = request.message
         path, query = split_target(message.path)
         route = self._routes.find(message.method, path)
-        match route.kind:
+        kind = route.kind
+        if kind == "redirect" and self._redirects.on:
+            kind = "preflight" if message.method == "OPTIONS" else "pixel"
+        match kind:
             case "post" | "pixel":
                 return await self._event(request, route, path, query)
             case "preflight":
                 return Answer("preflight", self._preflight + cors_lines(message.headers.get("Origin")))
             case "sink_health":
                 return answers.HEALTHY if self._journal_takes else self._sink_unhealthy
-            case kind:
+            case _:
                 return self._fixed[kind]
 
     def late(self, request: Request | None, *, answering: bool) -> Answer:
@@ -114,7 +121,8 @@ class Plugin:
         message = request.message
         headers = message.headers
         origin = headers.get("Origin")
-        post = route.kind == "post"
+        post = message.method == "POST"
+        redirect = self._redirects.answer(query) if route.kind == "redirect" else None
         try:
             body = await request.body()
             encoding = headers.get("Content-Encoding") if post else None
@@ -134,7 +142,7 @@ class Plugin:
             "; ".join(headers.getall("Cookie", ())),
             origin,
             anonymous="SP-Anonymous" in headers,
-            pixel=not post,
+            pixel=route.kind == "pixel",
             now_s=now_ns / 1e9,
         )
         lines = cors_lines(origin) + who.set_cookie_lines
@@ -156,9 +164,14 @@ class Plugin:
                 host_of(message.path, headers.get("Host")),
                 who.network_userid,
             )
-            if not await self._accepted(payload):
-                return self._to_browser(self._busy, message)
+            clicked = redirect is not None and redirect.outcome == "redirected"
+            if not await (self._clicked(payload) if clicked else self._accepted(payload)):
+                if redirect is None or not clicked or self._redirects.wait_s is None:
+                    return self._to_browser(self._busy, message)
+                redirect = redirect._replace(outcome="redirect_unrecorded")
         outcome: Outcome = "accepted" if who.tracked else "not_recorded"
+        if redirect is not None:
+            return Answer(redirect.outcome if who.tracked else outcome, redirect.head + lines)
         if post:
             return Answer(outcome, answers.OK_HEAD + lines, answers.OK_BODY)
         return Answer(outcome, answers.PIXEL_HEAD + lines, answers.PIXEL_BODY)
@@ -176,6 +189,15 @@ class Plugin:
             return False
         self._journal_takes = True
         return True
+
+    async def _clicked(self, payload: RawPayload) -> bool:
+        """As `_accepted`, but who clicked does not wait long for a slow disk. Even then the payload may be taken in the end."""
+        try:
+            async with asyncio.timeout(self._redirects.wait_s):
+                return await self._accepted(payload)
+        except TimeoutError:
+            self._journal_takes = False
+            return False
 
     def _decode(self, body: bytes, encoding: str) -> bytes | None:
         limits = self._config
