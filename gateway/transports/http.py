@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 from aiohttp.http import RawRequestMessage
@@ -52,12 +52,17 @@ class Plugin:
         clock_ns: Callable[[], int] = time.time_ns,
         new_id: Callable[[], str] = _random_id,
         new_uuid: Callable[[], str] = lambda: str(uuid4()),
+        more_routes: Callable[[Request], Awaitable[Answer | None]] | None = None,
     ) -> None:
-        """Raises ConfigurationError. clock_ns: nanoseconds since 1970. new_id: payload ids. new_uuid: network user ids."""
+        """Raises ConfigurationError. clock_ns: nanoseconds since 1970. new_id: payload ids. new_uuid: network user ids.
+
+        more_routes: asked before ours; None means that the request is not its own. It may replace `request.message`.
+        """
         self.counters = Counters()
         self._config = config
         self._clock_ns = clock_ns
         self._new_id = new_id
+        self._more_routes = more_routes
         self._routes = Routes(config.paths)
         self._addresses = ClientAddresses(config.trusted_proxies, config.forwarded_header, truncate=config.truncate_ip)
         self._headers = StoredHeaders(config.stored_headers)
@@ -92,6 +97,8 @@ class Plugin:
 
     async def answer(self, request: Request) -> Answer:
         """Called by connections, once per request."""
+        if self._more_routes is not None and (answer := await self._more_routes(request)) is not None:
+            return answer
         message = request.message
         path, query = split_target(message.path)
         route = self._routes.find(message.method, path)
