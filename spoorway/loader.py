@@ -62,7 +62,7 @@ class Loader:
         events: list[Event] = []
         failed: list[FailedEvent] = []
         for item in chunk.items:
-            found = [damaged(item, now_ms)] if isinstance(item, Damage) else self._outcomes(item, now_ms)
+            found = [damaged(item, now_ms)] if isinstance(item, Damage) else outcomes(self._pipeline, item, now_ms)
             for outcome in found:
                 if isinstance(outcome, FailedEvent):
                     failed.append(outcome)
@@ -99,14 +99,6 @@ class Loader:
             idle += 1
             stop.wait(_SHORTEST_WAIT_S if idle < _IDLE_ROUNDS else _LONGEST_WAIT_S)
 
-    def _outcomes(self, payload: RawPayload, now_ms: int) -> list[Event | FailedEvent]:
-        try:
-            return list(self._pipeline.outcomes(payload, now_ms))
-        except Exception as error:  # the loop's rim: a fault of ours must not stop the events behind it
-            log.exception("enrichment broke on payload %s", payload.id)
-            broken = reason("pipeline", "", f"a fault in the enrichment: {type(error).__name__}: {error}")
-            return [FailedEvent(derived_id(payload.id, "payload", "failed"), "enrichment_failures", (broken,), payload, now_ms)]
-
     def _report(self, state: str, error: Exception) -> None:
         if (self.status.state, self.status.message) != (state, str(error)):
             log.error("target %s is %s: %s", self.status.target, state, error)
@@ -117,6 +109,16 @@ class Loader:
         status.payloads, status.stored = totals.payloads, totals.stored
         status.failed, status.duplicate = totals.failed, totals.duplicate
         status.pending = self._reader.pending(self.cursor)
+
+
+def outcomes(pipeline: Pipeline, payload: RawPayload, now_ms: int) -> list[Event | FailedEvent]:
+    """What became of the payload; where enrichment itself broke, one failed event that holds all of it."""
+    try:
+        return list(pipeline.outcomes(payload, now_ms))
+    except Exception as error:  # the loop's rim: a fault of ours must not stop the events behind it
+        log.exception("enrichment broke on payload %s", payload.id)
+        broken = reason("pipeline", "", f"a fault in the enrichment: {type(error).__name__}: {error}")
+        return [FailedEvent(derived_id(payload.id, "payload", "failed"), "enrichment_failures", (broken,), payload, now_ms)]
 
 
 def damaged(damage: Damage, now_ms: int) -> FailedEvent:
