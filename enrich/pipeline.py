@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from enrich import pages
 from enrich.adapters import Adapters, Refusal
@@ -59,20 +58,22 @@ class Pipeline:
 
     def outcomes(self, payload: RawPayload, now_ms: int) -> Iterator[Outcome]:
         """What became of each event of the payload, in order. now_ms: the time of enrichment, for etl_tstamp."""
+        common, referer = self._common(payload, now_ms)
         for found in self._adapters.split(payload):
             if isinstance(found, Refusal):
                 yield _refused(payload, found, now_ms)
             else:
-                yield self._outcome(found, now_ms)
+                yield self._outcome(found, common.copy(), referer, now_ms)
 
-    def _outcome(self, raw: RawEvent, now_ms: int) -> Outcome:
-        payload, columns = raw.payload, dict[str, Any]()
-        event: Event = columns  # type: ignore[assignment]  # the columns as they come
-        event["etl_tstamp"] = now_ms
-        event["collector_tstamp"] = payload.received_ms
-        event["v_collector"] = f"{self._v_etl}-{payload.transport}"
-        event["v_etl"] = self._v_etl
-        event["user_ipaddress"] = payload.ip or "unknown"
+    def _common(self, payload: RawPayload, now_ms: int) -> tuple[Event, str | None]:
+        """The columns that all events of a payload share, and its Referer header."""
+        event: Event = {
+            "etl_tstamp": now_ms,
+            "collector_tstamp": payload.received_ms,
+            "v_collector": f"{self._v_etl}-{payload.transport}",
+            "v_etl": self._v_etl,
+            "user_ipaddress": payload.ip or "unknown",
+        }
         if payload.network_userid is not None:
             event["network_userid"] = payload.network_userid
         referer = None
@@ -83,17 +84,23 @@ class Pipeline:
                     event["useragent"] = agent
             elif name == "referer":
                 referer = value
+        return event, referer
 
+    def _outcome(self, raw: RawEvent, event: Event, referer: str | None, now_ms: int) -> Outcome:
+        payload = raw.payload
         parameters = mended(raw.parameters, self._options.lenient)
         sent = self._transform(parameters, event)
         replaced = dict[str, str]()
         sent += self._self_describing_columns(parameters, event, replaced)
-        if "event_id" not in columns and "eid" not in parameters:
+        if "eid" not in parameters:
             event["event_id"] = derived_id(payload.id, raw.index)
 
-        made = pages.page(event, referer)
-        made += pages.referrer(event)
-        made += pages.cross_navigation(event)
+        made: list[Reason] = []
+        if referer is not None or "page_url" in event:
+            made += pages.page(event, referer)
+            made += pages.cross_navigation(event)
+        if "page_referrer" in event:
+            made += pages.referrer(event)
         event["derived_tstamp"] = pages.derived_tstamp(event, payload.received_ms)
         made += pages.schema_columns(event, sent="e" in parameters)
         made += self._enrich(event, raw)

@@ -14,7 +14,7 @@ import orjson
 
 from enrich.reasons import reason
 from enrich.validators import Validators
-from protocol.iglu import InvalidUri, meets, parse
+from protocol.iglu import InvalidUri, is_uri, meets, parse
 from protocol.seams import Event, Json, Reason, SelfDescribing
 
 DEEPEST = 50
@@ -112,18 +112,10 @@ def code_reason(step: str, field: str, code: str, value: Json | SelfDescribing) 
     return reason(step, field, _MESSAGES[code], shown, code)
 
 
-_WRAPPERS = frozenset(
-    f"iglu:com.snowplowanalytics.snowplow/{name}"
-    for name in ("unstruct_event/jsonschema/1-0-0", "contexts/jsonschema/1-0-0", "contexts/jsonschema/1-0-1")
-)
-
-
-def _is_inner(value: Json) -> bool:
-    return type(value) is dict and len(value) == 2 and isinstance(as_self_describing(value), dict)
-
-
-def _are_inner(values: Json) -> bool:
-    return type(values) is list and len(values) > 0 and all(map(_is_inner, values))
+_WRAPPERS = {
+    "unstruct_event": frozenset({"iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"}),
+    "contexts": frozenset(f"iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-{n}" for n in (0, 1)),
+}
 
 
 class SelfDescribingStep:
@@ -135,27 +127,31 @@ class SelfDescribingStep:
     def unstruct(self, text: str | bytes, field: str) -> Checked:
         """At most one valid: the self-describing event."""
         data, reasons = self._unwrapped(text, field, "unstruct_event", UNSTRUCT)
-        if reasons:
-            return Checked([], reasons)
-        return self._inner(data, field, "unstruct_event")
+        return Checked([], reasons) if reasons else self.each([data], field, "unstruct_event")
 
     def entities(self, text: str | bytes, field: str) -> Checked:
         """The valid entities in their order; the reasons of all others."""
         data, reasons = self._unwrapped(text, field, "contexts", CONTEXTS)
-        if reasons:
-            return Checked([], reasons)
-        return self.each(cast(list[Json], data), field, "contexts")
+        return Checked([], reasons) if reasons else self.each(cast(list[Json], data), field, "contexts")
 
     def each(self, values: Sequence[Json | SelfDescribing], field: str, step: str) -> Checked:
+        """Each value for itself: self-describing, and what its schema asks for."""
         valid: list[SelfDescribing] = []
         reasons: list[Reason] = []
-        replaced: Mapping[str, str] = NOTHING
+        replaced: dict[str, str] = {}
         for value in values:
-            checked = self._inner(value, field, step)
-            valid += checked.valid
-            reasons += checked.reasons
-            if checked.replaced:
-                replaced = {**replaced, **checked.replaced}
+            inner = as_self_describing(value)
+            if isinstance(inner, str):
+                reasons.append(code_reason(step, field, inner, value))
+                continue
+            sent = inner["schema"]
+            uri = self._validators.current(sent)
+            if found := self._validators.reasons(uri, inner["data"], step):
+                reasons += found
+                continue
+            if uri != sent:
+                inner["schema"], replaced[sent] = uri, parse(uri).version
+            valid.append(inner)
         return Checked(valid, reasons, replaced)
 
     def _unwrapped(self, text: str | bytes, field: str, step: str, criterion: str) -> tuple[Json, list[Reason]]:
@@ -164,27 +160,29 @@ class SelfDescribingStep:
         except NotJson as error:
             shown = text if isinstance(text, str) else text.decode("utf-8", "replace")
             return None, [reason(step, field, f"not JSON: {error}", shown, "NotJson")]
+        if type(value) is dict and value.get("schema") in _WRAPPERS[step] and _holds_inner(value.get("data"), step):
+            return value["data"], []  # what the checks below ask for, said faster
         wrapper = as_self_describing(value)
         if isinstance(wrapper, str):
             return None, [code_reason(step, field, wrapper, value)]
         uri = wrapper["schema"]
         if not meets(parse(uri), criterion):
             return None, [reason(step, field, f"expected a schema that fits {criterion}", uri, "CriterionMismatch", uri)]
-        data = wrapper["data"]
-        if uri in _WRAPPERS and (_is_inner(data) if step == "unstruct_event" else _are_inner(data)):
-            return data, []  # what the wrapper's schema asks for, said faster
-        return data, [*self._validators.reasons(uri, data, step)]
+        return wrapper["data"], [*self._validators.reasons(uri, wrapper["data"], step)]
 
-    def _inner(self, value: Json | SelfDescribing, field: str, step: str) -> Checked:
-        inner = as_self_describing(value)
-        if isinstance(inner, str):
-            return Checked([], [code_reason(step, field, inner, value)])
-        sent = inner["schema"]
-        inner["schema"] = uri = self._validators.current(sent)
-        reasons = self._validators.reasons(uri, inner["data"], step)
-        if reasons:
-            return Checked([], [*reasons])
-        return Checked([inner], [], NOTHING if uri == sent else {sent: parse(uri).version})
+
+def _holds_inner(data: Json, step: str) -> bool:
+    """Whether a wrapper's data is, beyond doubt, what the wrapper's schema asks for."""
+    if step == "unstruct_event":
+        return _is_inner(data)
+    return type(data) is list and len(data) > 0 and all(map(_is_inner, data))
+
+
+def _is_inner(value: Json) -> bool:
+    if type(value) is not dict or len(value) != 2 or "data" not in value:
+        return False
+    uri = value.get("schema")
+    return type(uri) is str and is_uri(uri)
 
 
 def unstruct_columns(event: Event, uri: str) -> None:

@@ -53,6 +53,16 @@ def parse(uri: str) -> SchemaKey:
 
 
 @lru_cache(maxsize=4096)
+def is_uri(text: str) -> bool:
+    """Whether `parse` takes it."""
+    try:
+        parse(text)
+    except InvalidUri:
+        return False
+    return True
+
+
+@lru_cache(maxsize=4096)
 def meets(key: SchemaKey, criterion: str) -> bool:
     """Whether a key fits a criterion such as `iglu:vendor/name/jsonschema/1-0-*`."""
     head, _, version = criterion.rpartition("/")

@@ -12,8 +12,6 @@ from typing import Literal
 from enrich.enrichments import RawEvent, World
 from protocol.seams import Event, Reason
 
-_SEPARATOR = "\x1f"
-
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -29,9 +27,7 @@ class Plugin:
         self._exclude = frozenset(config.exclude)
 
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
-        parts: list[str] = []
-        for name in sorted(raw.parameters.keys() - self._exclude):
-            parts += (name, raw.parameters[name])
-        text = _SEPARATOR.join(parts) + _SEPARATOR if parts else ""
+        sent, exclude = raw.parameters, self._exclude
+        text = "".join([f"{name}\x1f{sent[name]}\x1f" for name in sorted(sent) if name not in exclude])
         digest: str = self._digest(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
         return {"event_fingerprint": digest}
