@@ -6,7 +6,7 @@ the steps and enrichments make of it, what the result must keep to. All run; a f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from enrich import pages
@@ -48,7 +48,7 @@ class Pipeline:
 
     def __init__(self, options: Options, schemas: SchemaLookup, enrichments: Sequence[Step]) -> None:
         self._options = options
-        validators = Validators(schemas)
+        self._validators = validators = Validators(schemas)
         self._adapters = Adapters(validators, options.lenient)
         self._transform = Transform(options.lenient)
         self._self_describing = SelfDescribingStep(validators)
@@ -86,11 +86,15 @@ class Pipeline:
                 referer = value
         return event, referer
 
+    def forget_schemas(self, uris: Collection[str]) -> None:
+        """These schemas' documents are others now; between two payloads only."""
+        self._validators.forget(uris)
+
     def _outcome(self, raw: RawEvent, event: Event, referer: str | None, now_ms: int) -> Outcome:
         payload = raw.payload
         parameters = mended(raw.parameters, self._options.lenient)
         sent = self._transform(parameters, event)
-        replaced = dict[str, str]()
+        replaced: dict[str, str] = {}
         sent += self._self_describing_columns(parameters, event, replaced)
         if "eid" not in parameters:
             event["event_id"] = derived_id(payload.id, raw.index)
