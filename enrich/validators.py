@@ -6,7 +6,7 @@ Pure given the look-up it is handed: documents come from whoever calls, never fr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -37,6 +37,13 @@ _MOST_KEPT = 2_000
 _MOST_REASONS = 50
 
 
+def validator(document: Mapping[str, Json]) -> jsonschema_rs.Draft4Validator:
+    """What every self-describing JSON is checked with: draft 4, formats included. Raises ValueError for what is no schema."""
+    # The self-describing header is the registry's, not JSON Schema's: a validator would try to fetch "$schema".
+    rules: dict[str, Any] = {key: value for key, value in document.items() if key not in ("$schema", "self")}
+    return jsonschema_rs.Draft4Validator(rules, validate_formats=True, formats=_FORMATS, offline=True)
+
+
 class Validators:
     def __init__(self, lookup: SchemaLookup) -> None:
         self._lookup = lookup
@@ -51,15 +58,15 @@ class Validators:
 
     def reasons(self, uri: str, data: Json, step: str) -> Sequence[Reason]:
         """Why `data` is not what the schema `uri` asks for; empty when it is. Unknown schema: one ResolutionError."""
-        validator = self._compiled.get(uri)
-        if validator is None:
-            validator = self._compile(uri)
-        if isinstance(validator, str):
-            return (reason(step, "", validator, None, "ResolutionError", uri),)
-        if validator.is_valid(data):
+        compiled = self._compiled.get(uri)
+        if compiled is None:
+            compiled = self._compile(uri)
+        if isinstance(compiled, str):
+            return (reason(step, "", compiled, None, "ResolutionError", uri),)
+        if compiled.is_valid(data):
             return ()
         found: list[Reason] = []
-        for error in validator.iter_errors(data):
+        for error in compiled.iter_errors(data):
             if len(found) == _MOST_REASONS:
                 found.append(reason(step, "", f"and more than {_MOST_REASONS} violations", None, "ValidationError", uri))
                 break
@@ -68,6 +75,12 @@ class Validators:
             found.append(reason(step, path, message, None, "ValidationError", uri))
         return found
 
+    def forget(self, uris: Collection[str]) -> None:
+        """The documents of these URIs are others now: they are looked up again when next needed."""
+        for uri in uris:
+            self._compiled.pop(uri, None)
+            self._superseded.pop(uri, None)
+
     def _compile(self, uri: str) -> jsonschema_rs.Draft4Validator | str:
         document = self._lookup(uri)
         compiled: jsonschema_rs.Draft4Validator | str
@@ -75,10 +88,8 @@ class Validators:
             return "no registry knows this schema"  # not kept: it may be known the next time
         if isinstance(newer := document.get("$supersededBy"), str):
             self._superseded[uri] = f"{uri.rpartition('/')[0]}/{newer}"
-        # The self-describing header is the registry's, not JSON Schema's: a validator would try to fetch "$schema".
-        rules: dict[str, Any] = {key: value for key, value in document.items() if key not in ("$schema", "self")}
         try:
-            compiled = jsonschema_rs.Draft4Validator(rules, validate_formats=True, formats=_FORMATS, offline=True)
+            compiled = validator(document)
         except ValueError as error:
             compiled = f"the schema itself is not valid: {error}"
         if len(self._compiled) >= _MOST_KEPT:
