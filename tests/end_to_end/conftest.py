@@ -77,7 +77,7 @@ class Running:
     def get(self, url: str) -> tuple[int, str]:
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
-                return answer.status, answer.read().decode()
+                return answer.status, answer.read().decode("utf-8", "replace")
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
