@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from protocol.seams import ConfigurationError, PermanentError, TransientError
 from spoorway import __version__
-from spoorway.commands import config, doctor, failed, init, replay, run, send, sql, tail
+from spoorway.commands import config, doctor, failed, init, redirect, replay, run, send, sql, tail
 from spoorway.console import complain
 
 ABOUT = "Events from browsers, games, emails and sensors: acknowledged when they are on disk, stored once, asked in SQL."
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"spoorway {__version__}")
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (init, run, send, tail, sql, failed, replay, config, doctor):
+    for module in (init, run, send, tail, sql, failed, replay, redirect, config, doctor):
         module.add(subparsers)
     return top
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
 import pytest
 
-from gateway.transports.http import Config, Cookie, CrossDomain, Plugin, RootAnswer
+from gateway.transports.http import Config, Cookie, CrossDomain, Plugin, RedirectOptions, RootAnswer
 from protocol.payloads import to_json
 from protocol.seams import RawPayload, TransientError
 from tests.conformance import comparer, vectors
@@ -18,7 +19,7 @@ from tests.conformance import comparer, vectors
 CASES = list(vectors.cases("gateway"))
 LONGEST_S = 10
 NEW_UUID = "11111111-2222-4333-8444-555555555555"
-_SECTIONS: dict[str, type[Any]] = {"cookie": Cookie, "root": RootAnswer, "crossdomain": CrossDomain}
+_SECTIONS: dict[str, type[Any]] = {"cookie": Cookie, "root": RootAnswer, "crossdomain": CrossDomain, "redirects": RedirectOptions}
 
 
 class Answer(NamedTuple):
@@ -38,6 +39,8 @@ def _config(options: Mapping[str, Any]) -> Config:
     for name, section in _SECTIONS.items():
         if name in values:
             values[name] = section(**{key: _option(value) for key, value in options[name].items()})
+    if key_file := options.get("redirects", {}).get("key_file"):
+        values["redirects"] = replace(values["redirects"], key_file=str(vectors.FOLDER / "gateway" / key_file))
     values |= {"host": "127.0.0.1", "port": 0}
     return Config(**values)
 
