@@ -27,9 +27,17 @@ def too_long(event: Event, limits: Mapping[str, int]) -> list[Reason]:
     reasons: list[Reason] = []
     for name in suspects:
         value, limit = columns[name], limits.get(name)
-        if limit is not None and 2 * len(value) > limit:
-            units = len(value) if value.isascii() else len(value.encode("utf-16-le", "surrogatepass")) // 2
-            if units > limit:
-                message = f"longer than {limit} UTF-16 code units: {units}"
-                reasons.append(reason("atomic", name, message, value, "atomic_field_length_exceeded", ATOMIC_SCHEMA))
+        if limit is not None and 2 * len(value) > limit and (units := _units(value)) > limit:
+            message = f"longer than {limit} UTF-16 code units: {units}"
+            reasons.append(reason("atomic", name, message, value, "atomic_field_length_exceeded", ATOMIC_SCHEMA))
     return reasons
+
+
+def fitting(columns: Event) -> Event:
+    """The columns without those that are too long: for what an enrichment looked up, which is no reason to fail an event."""
+    found = cast(Mapping[str, Any], columns)
+    return cast(Event, {n: v for n, v in found.items() if n not in LIMITS or type(v) is not str or _units(v) <= LIMITS[n]})
+
+
+def _units(value: str) -> int:
+    return len(value) if value.isascii() else len(value.encode("utf-16-le", "surrogatepass")) // 2

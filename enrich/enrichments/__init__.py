@@ -66,7 +66,7 @@ class World(Protocol):
         ...
 
 
-DEFAULT = ("campaign", "event_fingerprint", "anon_ip")
+DEFAULT = ("referer", "campaign", "event_fingerprint", "anon_ip")
 """What runs, in this order, where the configuration names no enrichments."""
 
 

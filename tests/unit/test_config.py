@@ -52,8 +52,8 @@ def test_environment_value_may_lie_in_a_file(tmp_path: Path) -> None:
 
 def test_override_of_one_default_keeps_the_others(tmp_path: Path) -> None:
     found = settings(tmp_path, environ={"SPOORWAY__ENRICH__ENRICHMENTS__ANON_IP__OCTETS": "2"})
-    assert [i.name for i in found.enrichments()] == ["campaign", "event_fingerprint", "anon_ip"]
-    assert found.enrichments()[2].config.octets == 2
+    assert [i.name for i in found.enrichments()] == ["referer", "campaign", "event_fingerprint", "anon_ip"]
+    assert found.enrichments()[3].config.octets == 2
 
 
 def test_tables_in_the_file_are_all_that_runs_in_their_order(tmp_path: Path) -> None:
