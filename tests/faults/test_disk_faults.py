@@ -97,12 +97,16 @@ def test_a_failing_disk_refuses_what_waits_and_recovers(
         writer = FileWriter.open(tmp_path, Options(min_free_bytes=0), disk)
         if not first:
             await writer.append(payload(0))
+        taken = 0 if first else plain(writer.lane, 1).stat().st_size
         for _ in range(3):  # it stays so for a while
             disk.failing, disk.partly = True, False
             results = await asyncio.gather(*(writer.append(payload(n)) for n in range(10, 15)), return_exceptions=True)
             assert [type(result) for result in results] == [refusal] * 5
             assert writer.accepted() == (0 if first else 1)
             assert numbers(tmp_path) == ([] if first else [0])
+            if "truncate" not in call:  # nothing of what was refused is left
+                sizes = [plain(writer.lane, number).stat().st_size for number in segments(writer.lane)[0]]
+                assert sum(sizes) == taken
         disk.failing = False
         await asyncio.gather(*(writer.append(payload(number)) for number in range(1, 4)))
         assert writer.accepted() == (3 if first else 4)
@@ -274,3 +278,43 @@ def test_a_journal_that_may_not_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "journal").write_bytes(b"")
     with pytest.raises(PermanentError, match="cannot be read"):
         FileReader(tmp_path / "journal").read({})
+
+
+def test_a_failure_after_the_rename_costs_nothing_and_the_name_is_synced_before_the_plain_file_goes(tmp_path: Path) -> None:
+    class FailsOnce(Disk):
+        calls: list[str] = []
+        renamed = False
+
+        def rename(self, old: Path, new: Path) -> None:
+            super().rename(old, new)
+            self.renamed = True
+
+        def sync_folder(self, path: Path) -> None:
+            if self.renamed:
+                self.renamed = False
+                raise OSError(errno.EIO, "input/output error")
+            self.calls.append("sync_folder")
+            super().sync_folder(path)
+
+        def unlink(self, path: Path) -> None:
+            self.calls.append("unlink")
+            super().unlink(path)
+
+    async def run() -> None:
+        disk = FailsOnce()
+        writer = FileWriter.open(tmp_path, Options(min_free_bytes=0), disk)
+        await writer.append(payload(1))
+        writer.finish_segment()
+        keeper = Keeper(writer)
+        with pytest.raises(OSError, match="input/output"):
+            keeper.housekeep(now_ms=0, stored=[], pause=lambda _: False)
+        assert segments(writer.lane) == ([1], [1])
+        assert numbers(tmp_path) == [1]
+        disk.calls.clear()
+        keeper.housekeep(now_ms=0, stored=[], pause=lambda _: False)
+        assert disk.calls == ["sync_folder", "unlink", "sync_folder"]
+        assert segments(writer.lane) == ([], [1])
+        assert numbers(tmp_path) == [1]
+        await writer.close()
+
+    asyncio.run(run())

@@ -7,7 +7,7 @@ import pytest
 from tests.faults.powercuts import Violation, explore
 
 
-@pytest.mark.parametrize("seed", [1, 9, 2_048])  # 9 finds a recovery that unlinks before it syncs
+@pytest.mark.parametrize("seed", [1, 9, 27])  # 9 finds a recovery that unlinks before it syncs, 27 such a sealing
 def test_every_acknowledged_payload_survives_a_power_cut_once(seed: int) -> None:
     assert explore(100, seed, per_workload=25) >= 100
 
