@@ -20,7 +20,7 @@ from protocol.seams import ConfigurationError
 from spoorway.database import open_read_only
 
 _START_S = 20
-_WAIT_S = 20
+_WAIT_S = 60
 
 
 class Running:

@@ -229,6 +229,27 @@ def test_doctor_counts_again_and_finds_a_missing_row(spoorway_run: Any) -> None:
     assert "✗ target sqlite: 1 events and 1 failed events, but 2 and 1 were stored" in bad.stdout
 
 
+def test_retention_deletes_what_every_target_has_and_doctor_still_counts(start: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(
+        "[journal]\nsegment_bytes = 2000\nsegment_age_ms = 1000\n[retention]\njournal_bytes = 1\n"
+    )
+    running = start("--config", str(tmp_path / "small.toml"))
+    journal = running.data / "journal"
+    for number in range(40):
+        post(running.url, envelope(page_view(url=f"http://x/{number}")))
+    running.wait(40)
+
+    def segments() -> list[str]:
+        return sorted(path.name for path in journal.glob("*/*.ndjson*"))
+
+    running.until(lambda: len(segments()) <= 2, lambda: f"{segments()} are still there")
+    told = out("doctor", "--data", str(running.data), "--config", str(tmp_path / "small.toml"))
+    assert "accepted 40 payloads = taken 40 + pending 0" in told
+    post(running.url, envelope(page_view()))
+    running.wait(41)
+    assert running.query("select count(*) as n from atomic.events") == [{"n": 41}]
+
+
 def test_doctor_warns_of_an_open_port_without_tls(tmp_path: Path) -> None:
     (tmp_path / "spoorway.toml").write_text('[gateway.transports.http]\nhost = "0.0.0.0"\n')
     warned = out("doctor", "--data", str(tmp_path), "--config", str(tmp_path / "spoorway.toml"))
