@@ -176,38 +176,56 @@ def _rows_and_totals(name: str, db: sqlite3.Connection) -> Iterator[Finding]:
 
 def _journal_and_rows(name: str, db: sqlite3.Connection, reader: FileReader, found: Settings) -> Iterator[Finding]:
     db.execute("BEGIN")  # one state of rows and cursor, while the loader goes on
-    (stored, failed, duplicate) = db.execute("SELECT stored, failed, duplicate FROM atomic.totals").fetchone()
+    (payloads, stored, failed, duplicate) = db.execute("SELECT payloads, stored, failed, duplicate FROM atomic.totals").fetchone()
     (solved,) = db.execute("SELECT count(*) FROM atomic.failed_events WHERE replayed_tstamp IS NOT NULL").fetchone()
     taken = _cursor(db)
     db.execute("COMMIT")
-    pipeline = building.pipeline(found)
-    accepted = pending = damaged = 0
-    cursor: Cursor = {}
-    progress = Progress("counting", reader.pending({}))
-    while True:
-        chunk = reader.read(cursor)
-        if not chunk.items and chunk.cursor == cursor:
-            break
-        cursor = chunk.cursor
-        progress.advance(len(chunk.items))
-        for item in chunk.items:
-            damaged += isinstance(item, Damage)
-            accepted += 1 if isinstance(item, Damage) else sum(1 for _ in pipeline.outcomes(item, 0))
-    progress.close()
-    if damaged:
-        yield Finding("journal", "warning", f"{damaged} damaged places; what they held is in the failed events")
-    left: Cursor = taken
-    while True:
-        chunk = reader.read(left)
-        if not chunk.items and chunk.cursor == left:
-            break
-        left = chunk.cursor
-        pending += sum(1 if isinstance(i, Damage) else sum(1 for _ in pipeline.outcomes(i, 0)) for i in chunk.items)
-    # A payload that failed whole and was solved later became several events: those were not in the journal's count.
-    sentence = f"accepted {accepted:,} = stored {stored:,} + failed {failed:,} + duplicate {duplicate:,} + pending {pending:,}"
-    if accepted == stored + failed + duplicate + pending:
+    pending = _count(reader, taken, found)
+    everything = _count(reader, {}, found)
+    if everything.damaged:
+        yield Finding("journal", "warning", f"{everything.damaged} damaged places; what they held is in the failed events")
+    accepted = reader.pending({})
+    if everything.payloads < accepted:
+        # Retention deleted segments that the target has: what they held can be counted no more, the payloads can.
+        gone = accepted - everything.payloads
+        sentence = f"accepted {accepted:,} payloads = taken {payloads:,} + pending {pending.payloads:,}"
+        holds = accepted == payloads + pending.payloads
+        yield Finding("journal", "ok", f"{gone:,} payloads are retired from the journal; payloads are counted, not events")
+    else:
+        sentence = (
+            f"accepted {everything.events:,} = stored {stored:,} + failed {failed:,} "
+            f"+ duplicate {duplicate:,} + pending {pending.events:,}"
+        )
+        holds = everything.events == stored + failed + duplicate + pending.events
+    if holds:
         yield Finding("identity", "ok", sentence)
     elif solved:
+        # A payload that failed whole and was solved later became several events.
         yield Finding("identity", "warning", f"{sentence} does not hold, and {solved} failed events were replayed since")
     else:
         yield Finding("identity", "wrong", sentence.replace(" = ", " is not ") + "; `spoorway replay` builds the target anew")
+
+
+@dataclasses.dataclass(slots=True)
+class _Counted:
+    payloads: int = 0
+    events: int = 0
+    damaged: int = 0
+
+
+def _count(reader: FileReader, cursor: Cursor, found: Settings) -> _Counted:
+    """What the journal holds after a cursor: payloads, and the events and failed events they become."""
+    pipeline, counted = building.pipeline(found), _Counted()
+    progress = Progress("counting", reader.pending(cursor))
+    while True:
+        chunk = reader.read(cursor)
+        if not chunk.items and chunk.cursor == cursor:
+            progress.close()
+            return counted
+        cursor = chunk.cursor
+        progress.advance(len(chunk.items))
+        for item in chunk.items:
+            damaged = isinstance(item, Damage)
+            counted.payloads += 1
+            counted.damaged += damaged
+            counted.events += 1 if isinstance(item, Damage) else sum(1 for _ in pipeline.outcomes(item, 0))
