@@ -282,8 +282,9 @@ def test_a_journal_that_may_not_be_read_says_so(tmp_path: Path) -> None:
 
 def test_a_failure_after_the_rename_costs_nothing_and_the_name_is_synced_before_the_plain_file_goes(tmp_path: Path) -> None:
     class FailsOnce(Disk):
-        calls: list[str] = []
-        renamed = False
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+            self.renamed = False
 
         def rename(self, old: Path, new: Path) -> None:
             super().rename(old, new)
