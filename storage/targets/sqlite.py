@@ -12,12 +12,13 @@ import os
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from protocol import payloads
 from protocol.iglu import InvalidUri, SchemaKey, parse
@@ -45,6 +46,15 @@ _PASSING = {
     sqlite3.SQLITE_PROTOCOL,
 }
 _PLACE = {name: place for place, name in enumerate(COLUMN_NAMES)}
+
+
+class Waiting(NamedTuple):
+    """A failed event with schemas (their URIs) that nobody knew."""
+
+    failed_id: str
+    payload_id: str
+    event_index: int | None
+    schemas: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,27 +169,42 @@ class Plugin:
         as failed no more.
         """
         with self._lock, self._transaction() as db:
-            found = db.execute(
-                "SELECT payload_id FROM failed_events WHERE failed_id = ? AND replayed_tstamp IS NULL", (failed_id,)
-            ).fetchone()
-            if found is None:
-                return None
-            again = [f for f in failed if f.id == failed_id]
-            counts = self._take(db, events, [f for f in failed if f.id != failed_id], 0)
-            if again:
-                db.execute(
-                    "UPDATE failed_events SET (kind, reasons, first_reason, failed_tstamp) = (?, ?, ?, ?) WHERE failed_id = ?",
-                    ((row := to_row(again[0])).kind, row.reasons, row.first_reason, row.failed_tstamp, failed_id),
-                )
-                return counts
-            db.execute("UPDATE failed_events SET replayed_tstamp = ? WHERE failed_id = ?", (timestamp(replayed_ms), failed_id))
-            db.execute("UPDATE totals SET failed = failed - 1")
-            db.execute(
-                "DELETE FROM failed_payloads WHERE payload_id = ?1 AND NOT EXISTS"
-                " (SELECT 1 FROM failed_events WHERE payload_id = ?1 AND replayed_tstamp IS NULL)",
-                found,
-            )
-            return counts
+            return self._resolve(db, failed_id, events, failed, replayed_ms)
+
+    def resolve_all(self, resolutions: Iterable[tuple[str, Sequence[Event], Sequence[FailedEvent]]], replayed_ms: int) -> int:
+        """`resolve` for each (failed_id, events, failed), all in one transaction; how many are solved."""
+        solved = 0
+        with self._lock, self._transaction() as db:
+            for failed_id, events, failed in resolutions:
+                if self._resolve(db, failed_id, events, failed, replayed_ms) is not None:
+                    solved += all(again.id != failed_id for again in failed)
+        return solved
+
+    def waiting(self, after: tuple[str, int] | None, rows: int) -> tuple[list[Waiting], tuple[str, int] | None]:
+        """Of the next `rows` failed events, by payload: those with a schema that nobody knew. Beside them where to go on, or None.
+
+        Bounded by the rows it reads, not by those it finds, so that no commit waits long.
+        """
+        with self._lock, self._translated():
+            found = self._db.execute(
+                "SELECT payload_id, rowid, failed_id, event_index, reasons, replayed_tstamp FROM failed_events"
+                " WHERE (payload_id, rowid) > (?, ?) ORDER BY payload_id, rowid LIMIT ?",
+                (*(after or ("", 0)), rows),
+            ).fetchall()
+        waiting: list[Waiting] = []
+        for payload_id, _, failed_id, index, reasons, replayed in found:
+            if replayed is None and '"ResolutionError"' in reasons:
+                unknown = [r["schema"] for r in json.loads(reasons) if r.get("keyword") == "ResolutionError" and "schema" in r]
+                if unknown:
+                    waiting.append(Waiting(failed_id, payload_id, index, frozenset(unknown)))
+        return waiting, (found[-1][0], found[-1][1]) if len(found) == rows else None
+
+    def see_schemas(self, uris: Collection[str]) -> None:
+        """Their documents are new or others than before: their views are made, or made again. No event is touched."""
+        with self._lock, self._transaction() as db:
+            for uri in sorted(uris):
+                with suppress(InvalidUri):
+                    self._see_schema(db, uri, parse(uri), again=True)
 
     def wipe(self) -> None:
         """Begin again: no events, no failed events, no views, no cursor, all totals 0. One transaction."""
@@ -192,6 +217,31 @@ class Plugin:
         self._known, self._cursor = set(), {}
 
     # Inside one transaction -----------------------------------------------------------------------------------------
+
+    def _resolve(
+        self, db: sqlite3.Connection, failed_id: str, events: Sequence[Event], failed: Sequence[FailedEvent], replayed_ms: int
+    ) -> Counts | None:
+        found = db.execute(
+            "SELECT payload_id FROM failed_events WHERE failed_id = ? AND replayed_tstamp IS NULL", (failed_id,)
+        ).fetchone()
+        if found is None:
+            return None
+        again = [f for f in failed if f.id == failed_id]
+        counts = self._take(db, events, [f for f in failed if f.id != failed_id], 0)
+        if again:
+            db.execute(
+                "UPDATE failed_events SET (kind, reasons, first_reason, failed_tstamp) = (?, ?, ?, ?) WHERE failed_id = ?",
+                ((row := to_row(again[0])).kind, row.reasons, row.first_reason, row.failed_tstamp, failed_id),
+            )
+            return counts
+        db.execute("UPDATE failed_events SET replayed_tstamp = ? WHERE failed_id = ?", (timestamp(replayed_ms), failed_id))
+        db.execute("UPDATE totals SET failed = failed - 1")
+        db.execute(
+            "DELETE FROM failed_payloads WHERE payload_id = ?1 AND NOT EXISTS"
+            " (SELECT 1 FROM failed_events WHERE payload_id = ?1 AND replayed_tstamp IS NULL)",
+            found,
+        )
+        return counts
 
     def _take(self, db: sqlite3.Connection, events: Sequence[Event], failed: Sequence[FailedEvent], payload_count: int) -> Counts:
         new, duplicates = sort_out(events, self._stored)
@@ -248,13 +298,16 @@ class Plugin:
             with suppress(InvalidUri):
                 self._see_schema(db, uri, parse(uri))
 
-    def _see_schema(self, db: sqlite3.Connection, uri: str, key: SchemaKey) -> None:
-        """A schema seen for the first time, or whose document was not to be had before: its view is made anew."""
+    def _see_schema(self, db: sqlite3.Connection, uri: str, key: SchemaKey, again: bool = False) -> None:
+        """A schema seen for the first time, or whose document was not to be had before: its view is made anew.
+
+        again: also when its document was had and is another now.
+        """
         stored = db.execute("SELECT view_name, document FROM schemas WHERE uri = ?", (uri,)).fetchone()
-        if stored and stored[1] is not None:
+        if stored and stored[1] is not None and not again:
             return
         document = self._lookup(uri)
-        if stored and document is None:
+        if stored and (document is None or json_text(document) == stored[1]):
             return
         family = {
             row[0]: row[1:]
