@@ -40,7 +40,7 @@ bench: venv runtimes  ## what it costs, with the peers beside it; writes benchma
 	$(PY) -m benchmarks
 
 powercuts: venv  ## 10,000 power cuts of the journal in a model of the disk
-	$(PY) tests/faults/powercuts.py --states 10000
+	$(PY) -m tests.faults.powercuts --states 10000 --seed 1
 
 kills: venv  ## kill -9 of the running product under load, 100 times
 	$(PY) tests/faults/kills.py --rounds 100
