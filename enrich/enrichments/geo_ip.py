@@ -1,0 +1,233 @@
+"""Place and network of the client's address, from MaxMind DB files of yours: geo_ and ip_ columns, an `asn` entity.
+
+Does nothing without a file. Must run before anon_ip. Never fails an event: what a file does not know stays empty.
+Files are held in memory, so that one that is overwritten in place cannot hurt; the last good one stays until a new one is good.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+from enrich.conversions import text
+from enrich.enrichments import RawEvent, World
+from enrich.lengths import fitting
+from protocol.seams import ConfigurationError, Event, Json, Reason
+
+if TYPE_CHECKING:
+    from maxminddb.reader import Reader
+
+_ASN_SCHEMA = "iglu:com.snowplowanalytics.snowplow/asn/jsonschema/1-0-1"
+_MOST_ASN = 2_147_483_647
+
+Record = Mapping[str, Any]
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Paths of MaxMind DB files by what they hold; of several the first that knows the address says it. city: or country.
+
+    bot_asns: numbers of networks where robots live, not people; not said of events from the platforms of bot_asns_except.
+    cache: addresses whose result is kept.
+    """
+
+    city: tuple[str, ...] = ()
+    isp: tuple[str, ...] = ()
+    domain: tuple[str, ...] = ()
+    connection_type: tuple[str, ...] = ()
+    asn: tuple[str, ...] = ()
+    bot_asns: frozenset[int] = frozenset()
+    bot_asns_except: tuple[str, ...] = ("srv", "iot")
+    cache: int = 10_000
+
+
+class Plugin:
+    def __init__(self, config: Config, world: World) -> None:
+        self._files: list[tuple[str, Callable[[], Reader]]] = []
+        for kind in _COLUMNS:
+            paths: tuple[str, ...] = getattr(config, kind)
+            self._files += [(kind, world.watch(path, _reading(kind))) for path in paths]
+        self._bot_asns, self._except = config.bot_asns, frozenset(config.bot_asns_except)
+        self._readers: list[Reader] = []
+        self._known = lru_cache(max(0, config.cache))(self._look_up)
+
+    def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
+        ip = event.get("user_ipaddress")
+        if not self._files or ip is None:
+            return {}
+        readers = [current() for _, current in self._files]
+        if readers != self._readers:  # a file has changed
+            self._readers = readers
+            self._known.cache_clear()
+        columns, network = self._known(ip)
+        found = columns.copy()
+        if network is not None:
+            data = network.copy()
+            if self._bot_asns and event.get("platform") not in self._except:
+                data["likelyBot"] = data["number"] in self._bot_asns
+            found["derived_contexts"] = [{"schema": _ASN_SCHEMA, "data": data}]
+        return found
+
+    def _look_up(self, ip: str) -> tuple[Event, dict[str, Json] | None]:
+        columns, network = Event(), None
+        try:
+            address = ipaddress.ip_address(ip)
+        except ValueError:  # "unknown", masked, or whatever a tracker sent as `ip`
+            return columns, network
+        answered: set[str] = set()
+        for (kind, _), reader in zip(self._files, self._readers, strict=True):
+            if kind in answered or (record := _record(reader, address)) is None:
+                continue
+            answered.add(kind)
+            columns.update(_COLUMNS[kind](record))
+            network = _network(record) or network
+        return fitting(columns), network
+
+
+def _reading(kind: str) -> Callable[[bytes], Reader]:
+    """A function from a file's bytes to its reader; raises ValueError for what is no such file."""
+    try:
+        from maxminddb import MODE_FD, InvalidDatabaseError
+        from maxminddb.reader import Reader
+    except ModuleNotFoundError:
+        raise ConfigurationError("geo_ip needs the package maxminddb; install spoorway[geo]") from None
+
+    def build(data: bytes) -> Reader:
+        try:
+            reader = Reader(cast(Any, _Bytes(data)), MODE_FD)
+            _look(reader, ipaddress.IPv4Address(0))
+        except (InvalidDatabaseError, *_DAMAGE) as error:
+            raise ValueError(f"not a MaxMind DB file: {error}") from None
+        type_ = reader.metadata().database_type.lower()
+        if not any(word in type_ for word in _TYPES[kind]) and any(word in type_ for words in _TYPES.values() for word in words):
+            raise ValueError(f"holds {reader.metadata().database_type}, which is no file for geo_ip.{kind}")
+        return reader
+
+    return build
+
+
+class _Bytes:
+    """What the reader takes for an open file."""
+
+    name = "database"
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self) -> bytes:
+        return self._data
+
+
+# What a damaged file makes the reader raise, besides its own error, which is a RuntimeError.
+_DAMAGE = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error)
+
+
+def _look(reader: Reader, address: Address) -> object:
+    if address.version == 6 and reader.metadata().ip_version == 4:
+        return None
+    return cast(Any, reader).get(address)
+
+
+def _record(reader: Reader, address: Address) -> Record | None:
+    try:
+        found = _look(reader, address)
+    except _DAMAGE:
+        return None
+    return cast(Record, found) if isinstance(found, dict) else None
+
+
+def _place(record: Record) -> Event:
+    """Of a nested record (GeoIP2, GeoLite2) or a flat one (DB-IP Lite)."""
+    nested = isinstance(record.get("country"), dict)
+    if nested:
+        places = record.get("subdivisions")
+        region = cast(object, places[-1]) if isinstance(places, list) and places else None
+        where = record.get("location")
+        found = {
+            "geo_country": _inner(record, "country", "iso_code"),
+            "geo_region": _inner(region, "iso_code"),
+            "geo_region_name": _inner(region, "names", "en"),
+            "geo_city": _inner(record, "city", "names", "en"),
+            "geo_zipcode": _inner(record, "postal", "code"),
+            "geo_timezone": _inner(where, "time_zone"),
+        }
+    else:
+        where = record
+        found = {
+            "geo_country": record.get("country_code"),
+            "geo_region_name": record.get("state1"),
+            "geo_city": record.get("city"),
+            "geo_zipcode": record.get("postcode"),
+            "geo_timezone": record.get("timezone"),
+        }
+    columns = _texts(found)
+    latitude, longitude = _degrees(_inner(where, "latitude"), 90), _degrees(_inner(where, "longitude"), 180)
+    if latitude is not None and longitude is not None:
+        columns["geo_latitude"], columns["geo_longitude"] = latitude, longitude
+    return columns
+
+
+def _isp(record: Record) -> Event:
+    return _texts({"ip_isp": record.get("isp"), "ip_organization": record.get("organization")})
+
+
+def _domain(record: Record) -> Event:
+    return _texts({"ip_domain": record.get("domain")})
+
+
+def _connection_type(record: Record) -> Event:
+    return _texts({"ip_netspeed": record.get("connection_type")})
+
+
+def _nothing(record: Record) -> Event:
+    return {}
+
+
+_COLUMNS: dict[str, Callable[[Record], Event]] = {
+    "city": _place,
+    "isp": _isp,
+    "domain": _domain,
+    "connection_type": _connection_type,
+    "asn": _nothing,
+}
+# Words in a file's own name of its type, so that one in the wrong place is told at the start.
+_TYPES = {
+    "city": ("city", "country", "enterprise", "location"),
+    "isp": ("isp",),
+    "domain": ("domain",),
+    "connection_type": ("connection",),
+    "asn": ("asn", "isp"),
+}
+
+
+def _network(record: Record) -> dict[str, Json] | None:
+    """ASN and ISP files hold both fields under the same names."""
+    number, name = record.get("autonomous_system_number"), record.get("autonomous_system_organization")
+    if not isinstance(number, int) or not 0 <= number <= _MOST_ASN:
+        return None
+    return {"number": number, "organization": text(name) if isinstance(name, str) else None}
+
+
+def _texts(found: Mapping[str, object]) -> Event:
+    texts = {name: text(value) for name, value in found.items() if isinstance(value, str)}
+    return cast(Event, {name: value for name, value in texts.items() if value is not None})
+
+
+def _inner(value: object, *names: str) -> object:
+    """What lies below `names` in nested tables; None where one is missing."""
+    for name in names:
+        value = cast(dict[str, object], value).get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _degrees(value: object, most: int) -> float | None:
+    """The shortest decimal that names the same 32-bit float: as precise as the reference's columns, and not less exact."""
+    if not isinstance(value, int | float) or not -most <= value <= most:
+        return None
+    single = struct.pack("<f", value)
+    return next(n for n in (float(f"{value:.{d}g}") for d in range(1, 10)) if struct.pack("<f", n) == single) + 0.0
