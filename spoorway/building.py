@@ -12,19 +12,30 @@ from enrich.pipeline import Pipeline
 from protocol.seams import ConfigurationError
 from spoorway.config import Instance, Settings
 from spoorway.options import unknown
-from spoorway.schemas import SchemaLookup, lookup
+from spoorway.registry.cache import Cache
+from spoorway.registry.lookup import Lookup
 from spoorway.world import World
 
 
-def schema_lookup(settings: Settings) -> SchemaLookup:
-    return lookup([settings.data / "schemas", *(Path(folder) for folder in settings.enrich.schemas)])
+def schema_folder(settings: Settings) -> Path:
+    """Where `schema add` and `schema pull` put schemas."""
+    return settings.data / "schemas"
 
 
-def pipeline(settings: Settings) -> Pipeline:
-    """Raises ConfigurationError."""
+def schema_cache(settings: Settings) -> Cache:
+    return Cache(settings.data / "schema-cache")
+
+
+def schema_lookup(settings: Settings) -> Lookup:
+    folders = [schema_folder(settings), *(Path(folder).expanduser() for folder in settings.enrich.schemas)]
+    return Lookup(folders, schema_cache(settings))
+
+
+def pipeline(settings: Settings, schemas: Lookup | None = None) -> Pipeline:
+    """schemas: one look-up for several pipelines and targets; by default its own. Raises ConfigurationError."""
     world = World()
     steps = [Step(instance.name, instance.plugin(world), instance.on_error) for instance in settings.enrichments()]
-    return Pipeline(settings.enrich_options, schema_lookup(settings), steps)
+    return Pipeline(settings.enrich_options, schemas or schema_lookup(settings), steps)
 
 
 def target_instance(settings: Settings, name: str | None) -> Instance:
@@ -39,12 +50,12 @@ def target_instance(settings: Settings, name: str | None) -> Instance:
     return instances[name]
 
 
-def open_target(settings: Settings, instance: Instance) -> Any:
+def open_target(settings: Settings, instance: Instance, schemas: Lookup | None = None) -> Any:
     """The target, ready for `commit`; without a path a file is DATA/events.db. Raises ConfigurationError, PermanentError."""
     config = instance.config
     if getattr(config, "path", None) == "":
         config = dataclasses.replace(config, path=str(settings.data / "events.db"))
-    return instance.module.Plugin(config, schema_lookup(settings))
+    return instance.module.Plugin(config, schemas or schema_lookup(settings))
 
 
 def database(settings: Settings) -> Path:

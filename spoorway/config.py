@@ -17,11 +17,12 @@ from typing import Any, cast
 from enrich.enrichments import OnError
 from enrich.leniency import EVERY_LENIENCY
 from enrich.pipeline import Options as EnrichOptions
-from gateway.journal.writer import Options as JournalOptions
+from gateway.journal.options import Options as JournalOptions
 from protocol.seams import ConfigurationError
-from spoorway import __version__
+from spoorway import __version__, webhooks
 from spoorway.options import build, convert, table, unknown
 from spoorway.plugins import configure
+from spoorway.registry.options import Remote, Resolver
 
 PREFIX = "SPOORWAY__"
 FILE = "spoorway.toml"
@@ -54,6 +55,9 @@ class Enrichment:
     lenient: frozenset[str] = EVERY_LENIENCY
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
     schemas: tuple[str, ...] = ()
+    webhooks: tuple[str, ...] = ()
+    registries: Mapping[str, Remote] = field(default_factory=dict[str, Remote])
+    resolver: Resolver = field(default_factory=Resolver)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class Settings:
 
     @property
     def enrich_options(self) -> EnrichOptions:
-        return EnrichOptions(__version__, self.enrich.lenient, self.enrich.limits)
+        return EnrichOptions(__version__, self.enrich.lenient, self.enrich.limits, webhooks.mappings(self.enrich.webhooks))
 
 
 def sample() -> str:

@@ -45,10 +45,21 @@ class Status:
 
 
 class Loader:
-    """One target's loop. clock: milliseconds since 1970."""
+    """One target's loop. clock: milliseconds since 1970.
 
-    def __init__(self, name: str, reader: Reader, pipeline: Pipeline, target: Target, clock: Callable[[], int]) -> None:
-        self._reader, self._pipeline, self._target, self._clock = reader, pipeline, target, clock
+    beside: bounded work of the same thread between two batches, True when it did any; raises as `step` does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reader: Reader,
+        pipeline: Pipeline,
+        target: Target,
+        clock: Callable[[], int],
+        beside: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._reader, self._pipeline, self._target, self._clock, self._beside = reader, pipeline, target, clock, beside
         self.cursor = dict(target.cursor())
         self.status = Status(name)
         self._tell(target.totals())
@@ -80,7 +91,11 @@ class Loader:
         while not stop.is_set():
             try:
                 finishing = finish.is_set()  # asked before the look: what came before the question is loaded
-                if self.step():
+                loaded = self.step()
+                if self._beside():
+                    self._tell(self._target.totals())
+                    loaded = True
+                if loaded:
                     idle, backoff_s = 0, _FIRST_BACKOFF_S
                     self.status.state, self.status.message = "loading", ""
                     continue

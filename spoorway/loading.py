@@ -17,6 +17,8 @@ from spoorway import building
 from spoorway.config import Settings
 from spoorway.files import Claim, cursor_file, journal_folder, write_cursor
 from spoorway.loader import Loader
+from spoorway.registry.comeback import ComeBack
+from spoorway.registry.fetching import Fetching
 
 log = logging.getLogger("spoorway.loading")
 
@@ -37,12 +39,16 @@ class Loading:
         if not instances:
             raise ConfigurationError("storage.targets: none is configured, nothing to load")
         self._claims = [Claim(settings.data, instance.name, _CLAIM_S if supervised else 0) for instance in instances]
-        self._targets = [building.open_target(settings, instance) for instance in instances]
+        self._lookup = building.schema_lookup(settings)
+        self._targets = [building.open_target(settings, instance, self._lookup) for instance in instances]
         folder = journal_folder(settings.data)
-        self.loaders = [
-            Loader(instance.name, FileReader(folder), building.pipeline(settings), target, building.now_ms)
-            for instance, target in zip(instances, self._targets, strict=True)
-        ]
+        self.loaders: list[Loader] = []
+        for instance, target in zip(instances, self._targets, strict=True):
+            pipeline = building.pipeline(settings, self._lookup)
+            come_back = ComeBack(self._lookup, pipeline, target, building.now_ms, replays=settings.enrich.resolver.come_back)
+            self.loaders.append(
+                Loader(instance.name, FileReader(folder), pipeline, target, building.now_ms, beside=come_back.step)
+            )
 
     def run(self, once: bool = False) -> int:
         """0 when every target reached the end of the journal, 1 when one gave up. once: do not wait for more."""
@@ -56,6 +62,7 @@ class Loading:
             threading.Thread(target=loader.run, args=(self._stop, self._finish), name=f"load-{loader.status.target}")
             for loader in self.loaders
         ]
+        threading.Thread(target=self._fetching().run, args=(self._finish,), name="registry", daemon=True).start()
         for thread in threads:
             thread.start()
         tell = self._teller()
@@ -69,6 +76,13 @@ class Loading:
         for target in self._targets:
             target.close()
         return 0 if all(loader.status.state == "finished" for loader in self.loaders) else 1
+
+    def _fetching(self) -> Fetching:
+        from spoorway.registry.remote import fetch
+
+        enrich = self._settings.enrich
+        cache = building.schema_cache(self._settings)
+        return Fetching(self._lookup, cache, enrich.registries, enrich.resolver, fetch, building.now_ms)
 
     def _on_signal(self, number: int, frame: object) -> None:
         # The first signal asks to finish; one from a person who does not want to wait ends it at once.

@@ -8,11 +8,12 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from protocol.seams import ConfigurationError, FailedEvent
+from protocol.seams import ConfigurationError
 from spoorway import building
 from spoorway.commands import Subparsers, command, settings
 from spoorway.config import Settings
 from spoorway.console import printable, table, tracked
+from spoorway.registry.comeback import picked
 
 
 def add(subparsers: Subparsers) -> None:
@@ -124,14 +125,8 @@ def _replay(target: Any, found: Settings, args: argparse.Namespace) -> int:
         if payload is None:
             continue
         now_ms = time.time_ns() // 1_000_000
-        outcomes = list(pipeline.outcomes(payload, now_ms))
-        index = row["event_index"]
-        if index is not None:
-            # One event of its payload. If the payload is now refused as a whole, the event stays as it is.
-            outcomes = outcomes[index : index + 1] if len(outcomes) > index else []
-        failed = [outcome for outcome in outcomes if isinstance(outcome, FailedEvent)]
-        events = [outcome for outcome in outcomes if not isinstance(outcome, FailedEvent)]
-        if outcomes and target.resolve(failed_id, events, failed, now_ms) is not None:
+        events, failed = picked(list(pipeline.outcomes(payload, now_ms)), row["event_index"])
+        if (events or failed) and target.resolve(failed_id, events, failed, now_ms) is not None:
             solved += all(again.id != failed_id for again in failed)
     summary = {"tried": len(ids), "solved": solved, "still_failed": len(ids) - solved}
     print(json.dumps(summary) if args.json else f"{len(ids)} tried, {solved} solved, {len(ids) - solved} still failed")

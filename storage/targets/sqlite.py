@@ -181,7 +181,7 @@ class Plugin:
         return solved
 
     def waiting(self, after: tuple[str, int] | None, rows: int) -> tuple[list[Waiting], tuple[str, int] | None]:
-        """Of the next `rows` failed events, by payload: those with a schema that nobody knew. Beside them where to go on, or None.
+        """Of the next `rows` failed events, by payload: those with a schema that nobody knew. And where to go on, or None.
 
         Bounded by the rows it reads, not by those it finds, so that no commit waits long.
         """

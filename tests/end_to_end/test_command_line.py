@@ -119,7 +119,11 @@ def test_failed_event_is_in_sql_within_a_second_with_all_reasons_and_its_bytes(s
     assert "expected an integer of 32 bits (got three)" in human
 
 
-def test_failed_events_come_back_when_their_schema_is_added(spoorway_run: Any) -> None:
+def test_failed_events_are_replayed_when_their_schema_was_added(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOORWAY__ENRICH__RESOLVER__COME_BACK", "false")  # they would not wait for the command
+    spoorway_run = start()
     data = ("--data", str(spoorway_run.data))
     uri = "iglu:com.acme/reading/jsonschema/1-0-0"
     event_id = out("send", *data, "--app", "shed", "--schema", uri, "--json", '{"value": 21.5}').strip()

@@ -24,7 +24,7 @@ def test_sample_names_every_option_with_its_default(tmp_path: Path) -> None:
     uncommented = "\n".join(line.removeprefix("#: ") for line in sample().splitlines())
     from_sample = settings(tmp_path, uncommented)
     assert options(from_sample) == options(settings(tmp_path))
-    tables = {"click_ids", "paths", "limits", "headers"}
+    tables = {"click_ids", "paths", "limits", "headers", "registries"}
     named = {place for place in from_sample.sources if not tables & set(place.split("."))}
     every = {place for place in options(settings(tmp_path)) if place.rsplit(".", 1)[-1] not in tables}
     assert named == every
