@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from protocol.seams import ConfigurationError, PermanentError, TransientError
 from spoorway import __version__
-from spoorway.commands import config, doctor, failed, init, redirect, replay, run, send, sql, tail
 from spoorway.console import complain
 
 ABOUT = "Events from browsers, games, emails and sensors: acknowledged when they are on disk, stored once, asked in SQL."
 
+# Command -> its file in spoorway/commands, in the order of --help. A known command imports its own file only.
+COMMANDS = {
+    "init": "init",
+    "run": "run",
+    "gateway": "run",
+    "load": "run",
+    "send": "send",
+    "tail": "tail",
+    "sql": "sql",
+    "failed": "failed",
+    "replay": "replay",
+    "redirect": "redirect",
+    "config": "config",
+    "doctor": "doctor",
+}
 
-def parser() -> argparse.ArgumentParser:
+
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Of all commands, or of the one that is known to be wanted."""
     top = argparse.ArgumentParser(
         prog="spoorway",
         description=ABOUT,
@@ -26,13 +43,15 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"spoorway {__version__}")
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (init, run, send, tail, sql, failed, replay, redirect, config, doctor):
-        module.add(subparsers)
+    wanted = [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values())
+    for name in wanted:
+        importlib.import_module(f"spoorway.commands.{name}").add(subparsers)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = parser(arguments[0] if arguments else None).parse_args(arguments)
     try:
         code: int = args.do(args)
         sys.stdout.flush()

@@ -8,11 +8,13 @@ Implementations: `files` (segment files in lanes, one writer per lane).
 
 from __future__ import annotations
 
-from asyncio import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from protocol.seams import Cursor, Position, RawPayload, TransientError
+
+if TYPE_CHECKING:  # who only reads needs no event loop
+    from asyncio import Future
 
 
 class JournalFull(TransientError):

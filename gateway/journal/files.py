@@ -4,7 +4,8 @@ Call order: `FileWriter.open` -> a `Keeper` in a thread, every few seconds -> `c
 """
 
 from gateway.journal.keeping import Keeper, Kept, retire
+from gateway.journal.options import Options
 from gateway.journal.reader import FileReader
-from gateway.journal.writer import FileWriter, Options
+from gateway.journal.writer import FileWriter
 
 __all__ = ["FileReader", "FileWriter", "Keeper", "Kept", "Options", "retire"]

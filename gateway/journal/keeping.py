@@ -14,8 +14,9 @@ from pathlib import Path
 
 from gateway.journal.disk import DISK, Disk
 from gateway.journal.lanes import lanes, lock, open_record, plain, published, recover, sealed, segments
+from gateway.journal.options import Options
 from gateway.journal.sealing import Pause, seal, sealed_size
-from gateway.journal.writer import FileWriter, Options
+from gateway.journal.writer import FileWriter
 from protocol.seams import START, Cursor, Position
 
 

@@ -12,7 +12,6 @@ import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -21,28 +20,10 @@ from gateway.journal import JournalBroken, JournalFull
 from gateway.journal.disk import DISK, Disk, write_all
 from gateway.journal.lanes import claim, lanes, open_record, plain, publish, recover
 from gateway.journal.lines import encode
+from gateway.journal.options import Options
 from protocol.seams import PermanentError, Position, RawPayload
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """segment_bytes, segment_age_ms: a segment is finished when it would grow beyond, or has been open for so long.
-
-    min_free_bytes: the journal is full when the file system has less than this left.
-    max_bytes: the journal is full when its folder holds this much; 0 = no quota.
-    waiting_bytes: the journal is full when this much waits for the disk.
-    block_bytes, gzip_level: a sealed segment's blocks, before compression.
-    """
-
-    segment_bytes: int = 64 << 20
-    segment_age_ms: int = 3_600_000
-    min_free_bytes: int = 64 << 20
-    max_bytes: int = 0
-    waiting_bytes: int = 64 << 20
-    block_bytes: int = 128 << 10
-    gzip_level: int = 4
 
 
 class FileWriter:
