@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from enrich.enrichments import RawEvent, World
 from protocol.seams import Event, Json, Reason
@@ -45,16 +46,18 @@ class Plugin:
             return {}
         if any(entity["schema"].startswith("iglu:org.ietf/http_client_hints/") for entity in event.get("contexts", ())):
             return {}
-        data: dict[str, Json] = {"isMobile": mobile.strip() == "?1", "brands": brands}
+        listed: list[Json] = [{"brand": brand, "version": version} for brand, version in brands]
+        data: dict[str, Json] = {"isMobile": mobile.strip() == "?1", "brands": listed}
         for field, name in _FIELDS:
             if (match := _TEXT.fullmatch(headers.get(name, "").strip())) and 0 < len(value := _plain(match[0])) <= _LONGEST:
                 data[field] = value
         return {"derived_contexts": [{"schema": _SCHEMA, "data": data}]}
 
 
-def _brands(value: str) -> list[Json] | None:
+@lru_cache(maxsize=1_024)  # a browser's version says the same everywhere
+def _brands(value: str) -> tuple[tuple[str, str], ...] | None:
     """Brands with their versions in the order sent; None for what is no such list. What is too long is left out."""
-    found: list[Json] = []
+    found: list[tuple[str, str]] = []
     place = 0
     while place < len(value):
         item = _BRAND.match(value, place)
@@ -65,8 +68,8 @@ def _brands(value: str) -> list[Json] | None:
             continue
         brand, version = _plain(item[1]), _plain(match[1])
         if len(brand) <= _LONGEST and len(version) <= _LONGEST_VERSION:
-            found.append({"brand": brand, "version": version})
-    return found or None
+            found.append((brand, version))
+    return tuple(found) or None
 
 
 def _plain(string: str) -> str:

@@ -92,7 +92,7 @@ class Plugin:
 
 
 def _joined(*parts: str | None) -> str:
-    """Major to patch with full stops between; a part that is missing ends it."""
+    """The parts there are, with full stops between."""
     return ".".join(part for part in parts if part)
 
 
