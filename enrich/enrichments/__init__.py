@@ -7,7 +7,7 @@ goes on without it ("skip"), or goes on with an entity that says so ("flag"). It
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal, NamedTuple, Protocol, TypeVar
@@ -46,6 +46,26 @@ class Step(NamedTuple):
 
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
+
+class Unanswered(Exception):
+    """What was asked outside gave no answer that can be used. The message says why, for a Reason."""
+
+
+class WebRequest(NamedTuple):
+    """body: None = GET, else POST."""
+
+    url: str
+    body: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class WebAnswer(NamedTuple):
+    """Of any status; redirects were followed where that is allowed."""
+
+    status: int
+    body: bytes
 
 
 class World(Protocol):
@@ -63,6 +83,38 @@ class World(Protocol):
 
     def now_ms(self) -> int:
         """The wiring's clock: for the age of caches, never for a column."""
+        ...
+
+    def cached(self, size: int, ttl_s: float, ask: Callable[[K], T]) -> Callable[[K], T]:
+        """`ask` that remembers `size` answers for `ttl_s`, and Unanswered for a tenth of it, 10 s at most.
+
+        Where there is no new answer an old one stands in for it. 0 of either = nothing is remembered.
+        """
+        ...
+
+    def web(self, timeout_s: float, most_bytes: int, per_second: float) -> Callable[[WebRequest], WebAnswer]:
+        """Asks http and https URLs. Raises Unanswered: no answer in time, too large, a redirect elsewhere, a resting service.
+
+        timeout_s: for all of a request. per_second: more requests than that wait for their turn; 0 = no limit. A service
+        that failed several times in a row is left alone for a while.
+        """
+        ...
+
+    def database(
+        self, address: str, query: str, timeout_s: float, most_rows: int
+    ) -> Callable[[tuple[object, ...]], list[dict[str, object]]]:
+        """The query's rows for its values, by column name. address: a SQLite file, or postgresql://…; only ever read.
+
+        Raises ConfigurationError: no such file, a query that is wrong or writes (of PostgreSQL only once it is asked);
+        later Unanswered: no answer in time, more than most_rows.
+        """
+        ...
+
+    def apart(self, module: str, setup: bytes, timeout_s: float) -> Callable[[bytes], bytes]:
+        """`module.Program(setup)` in a process of its own, called with one message at a time.
+
+        Raises ValueError when Program does; later Unanswered: no answer in time, and then that process is ended.
+        """
         ...
 
 
