@@ -7,7 +7,7 @@ Source: tracker protocol, "From payload to raw events"; vectors enrich/adapter-*
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import parse_qsl
@@ -19,8 +19,9 @@ from enrich.reasons import reason
 from enrich.selfdescribing import DEEPEST, NotJson, as_self_describing, code_reason, deeper_than, parse_json
 from enrich.urls import QUERY_STRING
 from enrich.validators import Validators
+from enrich.webhooks import WebhookMapping
 from protocol.iglu import InvalidUri, meets, parse
-from protocol.seams import FailedKind, Json, RawPayload, Reason
+from protocol.seams import ConfigurationError, FailedKind, Json, RawPayload, Reason
 from protocol.tables import PARAMETERS
 from protocol.wire import decode_base64, encode_base64, parse_query
 
@@ -65,7 +66,8 @@ _POST_REQUIRED = ("tv", "p", "e")
 class Adapters:
     """Built once per configuration; `split` is called for each payload."""
 
-    def __init__(self, validators: Validators, lenient: frozenset[str]) -> None:
+    def __init__(self, validators: Validators, lenient: frozenset[str], webhooks: Sequence[WebhookMapping] = ()) -> None:
+        """webhooks: of two with the same path the later one counts. Raises ConfigurationError for a path that is a tracker's."""
         self._validators = validators
         self._bad_object_alone = "bad_object" in lenient
         self._by_path: dict[tuple[str, str], Adapter] = {
@@ -74,6 +76,11 @@ class Adapters:
             ("r", "tp2"): _redirect,
             ("com.snowplowanalytics.iglu", "v1"): _iglu,
         }
+        for mapping in {mapping.path: mapping for mapping in webhooks}.values():
+            _, vendor, version = mapping.path.split("/")
+            if (vendor, version) in self._by_path:
+                raise ConfigurationError(f"enrich.webhooks: {mapping.path} is taken by the tracker protocol")
+            self._by_path[vendor, version] = _mapped(mapping)
 
     def split(self, payload: RawPayload) -> Split:
         reasons: list[Reason] = []
@@ -257,7 +264,7 @@ def _iglu(payload: RawPayload, parameters: dict[str, str]) -> Split:
             return
         if uri is not None:
             data_list: list[Json] = value if isinstance(value, list) else [value]
-            if not data_list or data_list == [{}]:
+            if value in ({}, []):
                 yield _adapter_failure("body", "expected data, it is empty")
                 return
             yield from _iglu_events(payload, parameters, uri, data_list, "app")
@@ -283,6 +290,30 @@ def _iglu_events(payload: RawPayload, query: dict[str, str], uri: str | None, da
         parameters |= {"e": "ue", "ue_pr": orjson.dumps(event).decode(), "tv": "com.snowplowanalytics.iglu-v1"}
         parameters["p"] = query.get("p") or platform
         yield RawEvent(payload, index, parameters)
+
+
+def _mapped(mapping: WebhookMapping) -> Adapter:
+    """The adapter of a webhook that a mapping file describes."""
+
+    def adapter(payload: RawPayload, parameters: dict[str, str]) -> Split:
+        kind = (_media_type(payload.content_type) or "application/json").partition(";")[0]
+        if kind != "application/json" and not kind.endswith("+json"):
+            yield _adapter_failure("contentType", "expected application/json", payload.content_type)
+            return
+        try:
+            document = parse_json(payload.body or b"")
+        except NotJson as error:
+            text = (payload.body or b"")[:1_000].decode("utf-8", "replace")
+            yield _adapter_failure("body", f"not JSON: {error}", text, "NotJson")
+            return
+        found = list(mapping.parameters(document, parameters))
+        for index, event in enumerate(found):
+            if isinstance(event, Reason):
+                yield Refusal("adapter_failures", (event,), index if len(found) > 1 else None)
+            else:
+                yield RawEvent(payload, index, event)
+
+    return adapter
 
 
 def _media_type(content_type: str | None) -> str | None:

@@ -18,6 +18,7 @@ from enrich.reasons import derived_id, reason, shortened
 from enrich.selfdescribing import SelfDescribingStep, unstruct_columns
 from enrich.transform import Transform
 from enrich.validators import SchemaLookup, Validators
+from enrich.webhooks import WebhookMapping
 from protocol.seams import ConfigurationError, Event, FailedEvent, FailedKind, Outcome, RawPayload, Reason, SelfDescribing
 from protocol.wire import decode_base64
 
@@ -29,12 +30,13 @@ _FLAG = "iglu:io.spoorway/enrichment_flag/jsonschema/1-0-0"
 class Options:
     """version: ours, for v_collector and v_etl. lenient: names from LENIENCIES; empty = strict.
 
-    limits: column -> UTF-16 code units, replacing the canonical ones.
+    limits: column -> UTF-16 code units, replacing the canonical ones. webhooks: paths beside those of the protocol.
     """
 
     version: str = "0.0.0"
     lenient: frozenset[str] = EVERY_LENIENCY
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
+    webhooks: tuple[WebhookMapping, ...] = ()
 
     def __post_init__(self) -> None:
         if unknown := self.lenient - LENIENCIES.keys():
@@ -49,7 +51,7 @@ class Pipeline:
     def __init__(self, options: Options, schemas: SchemaLookup, enrichments: Sequence[Step]) -> None:
         self._options = options
         self._validators = validators = Validators(schemas)
-        self._adapters = Adapters(validators, options.lenient)
+        self._adapters = Adapters(validators, options.lenient, options.webhooks)
         self._transform = Transform(options.lenient)
         self._self_describing = SelfDescribingStep(validators)
         self._enrichments = tuple(enrichments)

@@ -10,12 +10,15 @@ import pytest
 
 from enrich.enrichments import Step, defaults
 from enrich.pipeline import Options, Pipeline
+from enrich.webhooks import WebhookMapping
 from protocol.schemas import bundled
+from spoorway.webhooks import bundled as bundled_mappings
 from spoorway.world import World
 from tests.conformance import comparer, vectors
 
 CASES = list(vectors.cases("enrich"))
 EVERY = Options().lenient
+MAPPINGS = tuple(bundled_mappings())
 _schemas: dict[str, Any] = {}
 
 
@@ -31,11 +34,13 @@ _pipelines: dict[tuple[frozenset[str], tuple[str, ...] | None], Pipeline] = {}
 def _pipeline(fields: Mapping[str, Any]) -> Pipeline:
     lenient = frozenset(fields["lenient"]) if "lenient" in fields else EVERY
     names = tuple(fields["enrichments"]) if "enrichments" in fields else None
-    if "schemas" in fields:
-        extra: Mapping[str, Any] = fields["schemas"]
-        return Pipeline(Options(lenient=lenient), lambda uri: extra.get(uri) or _bundled(uri), _enrichments(names))
+    if "schemas" in fields or "mappings" in fields:
+        extra: Mapping[str, Any] = fields.get("schemas", {})
+        own = tuple(WebhookMapping(document, "case") for document in fields.get("mappings", ()))
+        options = Options(lenient=lenient, webhooks=(*MAPPINGS, *own))
+        return Pipeline(options, lambda uri: extra.get(uri) or _bundled(uri), _enrichments(names))
     if (lenient, names) not in _pipelines:
-        _pipelines[lenient, names] = Pipeline(Options(lenient=lenient), _bundled, _enrichments(names))
+        _pipelines[lenient, names] = Pipeline(Options(lenient=lenient, webhooks=MAPPINGS), _bundled, _enrichments(names))
     return _pipelines[lenient, names]
 
 
