@@ -1,0 +1,49 @@
+"""`python -m benchmarks [NAME …] [--seconds N] [--quick]`: runs the measurements, all or those named, and writes them down."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks import machine, result
+from benchmarks.measures import Effort
+
+NAMES = ("gateway", "enrich", "latency", "idle", "processes", "journal")
+HERE = Path(__file__).parent
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)} (default: all)")
+    parser.add_argument("--seconds", type=float, default=3, help="of load per round and server (default: 3)")
+    parser.add_argument("--quick", action="store_true", help="to see that all of it works: one short round, nothing is written")
+    parser.add_argument("--disk", type=Path, default=HERE.parent / "build", help="folder on the disk to measure (default: build)")
+    parser.add_argument("--out", type=Path, help="where the results go (default: benchmarks/results)")
+    args = parser.parse_args()
+    if unknown := set(args.names) - set(NAMES):
+        parser.error(f"no {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    machine.require("taskset", "wrk")
+    out: Path | None = args.out or (None if args.quick else HERE / "results")
+    args.disk.mkdir(parents=True, exist_ok=True)
+    described = machine.describe(args.disk)
+    print(described)
+    for name in args.names or NAMES:
+        busy, began = machine.Busyness(), time.monotonic()
+        with tempfile.TemporaryDirectory(dir=args.disk, prefix=f"{name}-") as folder:
+            path = Path(folder).resolve()
+            path.chmod(0o755)  # nginx's worker is another user
+            effort = Effort(1, 1, 9_000, path) if args.quick else Effort(args.seconds, 3, 120_000, path)
+            found = import_module(f"benchmarks.measures.{name}").measure(effort)
+        print(f"\n{name}: {found.title} ({time.monotonic() - began:.0f} s; {busy})\n{result.plain(found)}", flush=True)
+        if out is not None:
+            result.save(out, name, found, machine.circumstances(described, HERE.parent, busy))
+            result.write_readme(out, NAMES)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

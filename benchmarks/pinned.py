@@ -1,0 +1,33 @@
+"""Runs a function of ours in a fresh process on core 0 and returns what it returned: no warm caches, no garbage of another run.
+
+    python -m benchmarks.pinned MODULE FUNCTION '["arguments"]'
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.server import environment
+
+_LONGEST_S = 120
+
+
+def pinned(function: Callable[..., dict[str, Any]], folder: Path, *arguments: str | float) -> dict[str, Any]:
+    """function: takes the folder as text, then the arguments. Raises subprocess.CalledProcessError (its complaints are on standard error), subprocess.TimeoutExpired."""
+    command = ["taskset", "-c", "0", sys.executable, "-m", "benchmarks.pinned", function.__module__, function.__name__]
+    done = subprocess.run(
+        [*command, json.dumps([str(folder), *arguments])], env=environment(), cwd=folder, stdout=subprocess.PIPE, check=True,
+        timeout=_LONGEST_S,
+    )  # fmt: skip
+    return dict(json.loads(done.stdout))
+
+
+if __name__ == "__main__":
+    module, name, given = sys.argv[1:]
+    print(json.dumps(getattr(importlib.import_module(module), name)(*json.loads(given))))
