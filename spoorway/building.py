@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,14 @@ def schema_lookup(settings: Settings) -> Lookup:
     return Lookup(folders, schema_cache(settings))
 
 
-def pipeline(settings: Settings, schemas: Lookup | None = None) -> Pipeline:
-    """schemas: one look-up for several pipelines and targets; by default its own. Raises ConfigurationError."""
+def pipeline(settings: Settings, schemas: Lookup | None = None, last: Sequence[Step] = ()) -> Pipeline:
+    """schemas: one look-up for several pipelines and targets; by default its own. last: steps after the configured ones.
+
+    Raises ConfigurationError.
+    """
     world = World()
     steps = [Step(instance.name, instance.plugin(world), instance.on_error) for instance in settings.enrichments()]
-    return Pipeline(settings.enrich_options, schemas or schema_lookup(settings), steps)
+    return Pipeline(settings.enrich_options, schemas or schema_lookup(settings), [*steps, *last])
 
 
 def target_instance(settings: Settings, name: str | None) -> Instance:

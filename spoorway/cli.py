@@ -26,6 +26,7 @@ COMMANDS = {
     "failed": "failed",
     "replay": "replay",
     "redirect": "redirect",
+    "micro": "micro",
     "config": "config",
     "doctor": "doctor",
 }

@@ -1,0 +1,142 @@
+"""Payload -> records: what is kept of each of its events, written as JSON once.
+
+Knows no clock and no network; it reads schemas, and what the enrichments read. One record per event or failure, in the
+payload's order, made one at a time so that a bounded store never holds more than it may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from enrich.enrichments import RawEvent, Step
+from protocol.seams import Event, FailedEvent, RawPayload
+from spoorway import building
+from spoorway.config import Settings
+from spoorway.loader import outcomes
+from spoorway.micro import shapes
+from spoorway.micro.badrows import bad_row
+from spoorway.micro.shapes import to_json
+
+_SENTENCES = {
+    "collector_payload_format_violation": "The payload could not be read",
+    "adapter_failures": "No events could be taken out of the payload",
+    "tracker_protocol_violations": "No events could be taken out of the payload",
+    "schema_violations": "The event is not valid",
+    "enrichment_failures": "The event could not be enriched",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One event, good or bad.
+
+    columns: its canonical columns as JSON; None where there are none, because its payload was never taken apart.
+    parts: joined they are the GoodEvent or BadEvent. The bad events of one payload share the part that is the payload.
+    label: for people, one line.
+    """
+
+    good: bool
+    event_id: str | None
+    received_ms: int
+    event_type: str | None
+    schema: str | None
+    contexts: tuple[str, ...]
+    vendor: str
+    version: str
+    columns: bytes | None
+    parts: tuple[bytes, ...]
+    label: str
+
+    @property
+    def size(self) -> int:
+        """Bytes, were nothing shared."""
+        return sum(map(len, self.parts)) + (0 if self.good else len(self.columns or b""))
+
+    def column_values(self) -> dict[str, Any]:
+        return orjson.loads(self.columns) if self.columns is not None else {}
+
+
+class Recorder:
+    """Makes records of payloads, with the pipeline that the product runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigurationError."""
+        self.schemas = building.schema_lookup(settings)
+        self._sent: dict[int, Mapping[str, str]] = {}
+        self._pipeline = building.pipeline(settings, self.schemas, [Step("micro", self._note, "fail")])
+        self._mark = 0
+
+    def records(self, payload: RawPayload, now_ms: int) -> Iterator[Record]:
+        """One for each event of the payload, in order."""
+        self.schemas.look()  # a schema file that was written a moment ago counts
+        self._mark, changed = self.schemas.changes(self._mark)
+        if changed:
+            self._pipeline.forget_schemas(changed)
+        self._sent.clear()
+        shared = b""
+        for outcome in outcomes(self._pipeline, payload, now_ms):
+            if isinstance(outcome, FailedEvent):
+                shared = shared or to_json(shapes.collector_payload(payload))
+                yield _bad(outcome, shared)
+            else:
+                yield _good(payload, outcome, self._sent[id(outcome)])
+
+    def _note(self, event: Event, raw: RawEvent) -> Event:
+        """The last step: what a tracker sent is not in the event, and is kept by the event's identity."""
+        self._sent[id(event)] = raw.parameters
+        return {}
+
+
+def _good(payload: RawPayload, event: Event, parameters: Mapping[str, str]) -> Record:
+    columns = to_json(shapes.columns(event))
+    kind, schema = event.get("event"), shapes.schema_of(event)
+    contexts = tuple([entity["schema"] for entity in event.get("contexts", ())])
+    path = shapes.api(payload.path)
+    parts = (
+        b'{"rawEvent":',
+        to_json(shapes.raw_event(payload, parameters)),
+        b',"eventType":' + to_json(kind) + b',"schema":' + to_json(schema) + b',"contexts":' + to_json(contexts) + b',"event":',
+        columns,
+        b',"incomplete":false}',
+    )
+    label = f"GOOD  id:{event.get('event_id')}  app_id:{event.get('app_id')}  type:{kind} ({schema})"
+    return Record(
+        True,
+        event.get("event_id"),
+        payload.received_ms,
+        kind,
+        schema,
+        contexts,
+        path["vendor"],
+        path["version"],
+        columns,
+        parts,
+        label,
+    )
+
+
+def _bad(failed: FailedEvent, payload: bytes) -> Record:
+    incomplete = shapes.incomplete_columns(failed)
+    raw = shapes.raw_event(failed.payload, failed.parameters) if failed.index is not None else None
+    why = "; ".join([f"{r.field}: {r.message}" if r.field else r.message for r in failed.reasons])
+    errors = [f"{_SENTENCES.get(failed.kind, 'The event failed')}: {why}", to_json(bad_row(failed)).decode()]
+    path = shapes.api(failed.payload.path)
+    event = failed.event
+    event_id = failed.parameters.get("eid") or event.get("event_id")
+    return Record(
+        False,
+        event_id and event_id.lower(),
+        failed.payload.received_ms,
+        event.get("event"),
+        shapes.schema_of(event),
+        (),
+        path["vendor"],
+        path["version"],
+        None if incomplete is None else to_json(incomplete),
+        (b'{"collectorPayload":', payload, b',"rawEvent":' + to_json(raw) + b',"errors":' + to_json(errors) + b"}"),
+        f"BAD   id:{event_id}  app_id:{failed.parameters.get('aid')}  {failed.kind}: {why}",
+    )
