@@ -26,6 +26,7 @@ COMMANDS = {
     "failed": "failed",
     "replay": "replay",
     "redirect": "redirect",
+    "geoip": "geoip",
     "micro": "micro",
     "config": "config",
     "doctor": "doctor",

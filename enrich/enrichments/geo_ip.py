@@ -51,7 +51,7 @@ class Plugin:
         self._files: list[tuple[str, Callable[[], Reader]]] = []
         for kind in _COLUMNS:
             paths: tuple[str, ...] = getattr(config, kind)
-            self._files += [(kind, world.watch(path, _reading(kind))) for path in paths]
+            self._files += [(kind, world.watch(path, reading(kind))) for path in paths]
         self._bot_asns, self._except = config.bot_asns, frozenset(config.bot_asns_except)
         self._readers: list[Reader] = []
         self._known = lru_cache(max(0, config.cache))(self._look_up)
@@ -89,7 +89,7 @@ class Plugin:
         return fitting(columns), network
 
 
-def _reading(kind: str) -> Callable[[bytes], Reader]:
+def reading(kind: str) -> Callable[[bytes], Reader]:
     """A function from a file's bytes to its reader; raises ValueError for what is no such file."""
     try:
         from maxminddb import MODE_FD, InvalidDatabaseError
