@@ -37,6 +37,7 @@ class Status:
     stored: int = 0
     failed: int = 0
     duplicate: int = 0
+    dropped: int = 0
     pending: int = 0
     committed_ms: int = 0
 
@@ -122,7 +123,7 @@ class Loader:
     def _tell(self, totals: Counts) -> None:
         status = self.status
         status.payloads, status.stored = totals.payloads, totals.stored
-        status.failed, status.duplicate = totals.failed, totals.duplicate
+        status.failed, status.duplicate, status.dropped = totals.failed, totals.duplicate, totals.dropped
         status.pending = self._reader.pending(self.cursor)
 
 

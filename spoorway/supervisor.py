@@ -104,7 +104,7 @@ def target_metrics(statuses: Sequence[dict[str, Any]]) -> list[Metric]:
     def each(field: str) -> list[tuple[dict[str, str], float]]:
         return [({"target": s["target"]}, s[field]) for s in statuses]
 
-    outcomes = ("stored", "failed", "duplicate")
+    outcomes = ("stored", "failed", "duplicate", "dropped")
     events = [({"target": s["target"], "outcome": o}, s[o]) for s in statuses for o in outcomes]
     return [
         Metric("target_payloads_taken", "counter", "Payloads a target has stored, failed or dropped.", each("payloads")),

@@ -40,7 +40,14 @@ _VERSION_1 = (
     "CREATE TABLE schemas (uri TEXT PRIMARY KEY NOT NULL, view_name TEXT NOT NULL, document TEXT)",
 )
 
-STEPS = (_VERSION_1,)
+_VERSION_2 = (
+    "ALTER TABLE totals ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0",
+    # Failed events that somebody gave up: that they were, not what they held.
+    "CREATE TABLE dropped_events (failed_id TEXT PRIMARY KEY NOT NULL, kind TEXT NOT NULL, collector_tstamp TEXT,"
+    " dropped_tstamp TEXT)",
+)
+
+STEPS = (_VERSION_1, _VERSION_2)
 
 
 def migrate(db: sqlite3.Connection) -> None:

@@ -176,7 +176,10 @@ def _rows_and_totals(name: str, db: sqlite3.Connection) -> Iterator[Finding]:
 
 def _journal_and_rows(name: str, db: sqlite3.Connection, reader: FileReader, found: Settings) -> Iterator[Finding]:
     db.execute("BEGIN")  # one state of rows and cursor, while the loader goes on
-    (payloads, stored, failed, duplicate) = db.execute("SELECT payloads, stored, failed, duplicate FROM atomic.totals").fetchone()
+    rows = db.execute("SELECT * FROM atomic.totals")
+    totals = dict(zip([name for name, *_ in rows.description], rows.fetchone(), strict=True))
+    payloads, stored, failed, duplicate = (totals[name] for name in ("payloads", "stored", "failed", "duplicate"))
+    dropped = totals.get("dropped", 0)  # a file of an older version has none until it is opened to write
     (solved,) = db.execute("SELECT count(*) FROM atomic.failed_events WHERE replayed_tstamp IS NOT NULL").fetchone()
     taken = _cursor(db)
     db.execute("COMMIT")
@@ -194,9 +197,9 @@ def _journal_and_rows(name: str, db: sqlite3.Connection, reader: FileReader, fou
     else:
         sentence = (
             f"accepted {everything.events:,} = stored {stored:,} + failed {failed:,} "
-            f"+ duplicate {duplicate:,} + pending {pending.events:,}"
+            f"+ duplicate {duplicate:,}{f' + dropped {dropped:,}' if dropped else ''} + pending {pending.events:,}"
         )
-        holds = everything.events == stored + failed + duplicate + pending.events
+        holds = everything.events == stored + failed + duplicate + dropped + pending.events
     if holds:
         yield Finding("identity", "ok", sentence)
     elif solved:

@@ -39,14 +39,15 @@ class Batch:
 class Counts:
     """Of a batch or of everything so far: events stored, failed, and dropped because they came before; payloads covered.
 
-    duplicate: natural duplicates, and failed events the target had already.
-    `stored + failed + duplicate` is the number of events (and of payloads that failed whole) that were accepted.
+    duplicate: natural duplicates, and failed events the target had already. dropped: failed events that somebody gave up.
+    `stored + failed + duplicate + dropped` is the number of events (and of payloads that failed whole) that were accepted.
     """
 
     payloads: int = 0
     stored: int = 0
     failed: int = 0
     duplicate: int = 0
+    dropped: int = 0
 
 
 class Target(Protocol):
@@ -81,6 +82,13 @@ class FailedStore(Protocol):
 
         If it failed again under the same id it stays, with its new reasons; otherwise it is marked as replayed and counts
         as failed no more. replayed_ms: when, milliseconds since 1970.
+        """
+        ...
+
+    def drop(self, failed_ids: Sequence[str], dropped_ms: int) -> int:
+        """Give up those that wait among these, in one transaction: what was kept of them goes, that they were is counted.
+
+        How many were dropped now. An id that was dropped is not taken in again.
         """
         ...
 

@@ -37,6 +37,7 @@ class Config:
 class _Kept:
     events: dict[str, Event] = field(default_factory=dict[str, Event])
     failed: dict[str, tuple[FailedRow, RawPayload]] = field(default_factory=dict[str, tuple[FailedRow, RawPayload]])
+    dropped: frozenset[str] = frozenset()
     cursor: dict[str, Position] = field(default_factory=dict[str, Position])
     totals: Counts = field(default_factory=Counts)
     last: tuple[Batch, Counts] | None = None
@@ -121,6 +122,15 @@ class Plugin:
             self._kept = kept
             return counts
 
+    def drop(self, failed_ids: Sequence[str], dropped_ms: int) -> int:
+        with self._lock:
+            kept = self._kept
+            gone = {i for i in failed_ids if i in kept.failed and kept.failed[i][0].replayed_tstamp is None}
+            totals = replace(kept.totals, failed=kept.totals.failed - len(gone), dropped=kept.totals.dropped + len(gone))
+            failed = {i: one for i, one in kept.failed.items() if i not in gone}
+            self._kept = replace(kept, failed=failed, totals=totals, dropped=kept.dropped | gone)
+            return len(gone)
+
     def wipe(self) -> None:
         with self._lock:
             self._kept = _Kept()
@@ -137,7 +147,8 @@ class Plugin:
 def _take(kept: _Kept, events: Sequence[Event], failed: Sequence[FailedEvent], payloads: int) -> tuple[_Kept, Counts]:
     """A new state; the old one is untouched, so that a failure in between keeps nothing."""
     new, duplicates = sort_out(events, lambda ids: {i: identity(kept.events[i])[1] for i in ids if i in kept.events})
-    fresh = {clean(one.id): (to_row(one), one.payload) for one in reversed(failed) if clean(one.id) not in kept.failed}
+    known = kept.failed.keys() | kept.dropped
+    fresh = {clean(one.id): (to_row(one), one.payload) for one in reversed(failed) if clean(one.id) not in known}
     counts = Counts(payloads, len(new), len(fresh), duplicates + len(failed) - len(fresh))
     totals = Counts(*(had + came for had, came in zip(astuple(kept.totals), astuple(counts), strict=True)))
     stored = kept.events | {identity(event)[0]: event for event in new}

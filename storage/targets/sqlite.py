@@ -45,6 +45,10 @@ _PASSING = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PROTOCOL,
 }
+_FORGET_PAYLOAD = (  # when no failed event needs it any more
+    "DELETE FROM failed_payloads WHERE payload_id = ?1 AND NOT EXISTS"
+    " (SELECT 1 FROM failed_events WHERE payload_id = ?1 AND replayed_tstamp IS NULL)"
+)
 _PLACE = {name: place for place, name in enumerate(COLUMN_NAMES)}
 
 
@@ -106,7 +110,7 @@ class Plugin:
 
     def totals(self) -> Counts:
         with self._lock, self._translated():
-            return Counts(*self._db.execute("SELECT payloads, stored, failed, duplicate FROM totals").fetchone())
+            return Counts(*self._db.execute("SELECT payloads, stored, failed, duplicate, dropped FROM totals").fetchone())
 
     def commit(self, batch: Batch) -> Counts:
         mark = _mark(batch)
@@ -125,7 +129,7 @@ class Plugin:
                 db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?)", [(k, *p) for k, p in batch.cursor.items()])
                 db.execute(
                     "UPDATE totals SET mark = ?, last_payloads = ?, last_stored = ?, last_failed = ?, last_duplicate = ?",
-                    (mark, *astuple(counts)),
+                    (mark, *astuple(counts)[:4]),
                 )
             self._cursor.update(batch.cursor)
         return counts
@@ -180,6 +184,24 @@ class Plugin:
                     solved += all(again.id != failed_id for again in failed)
         return solved
 
+    def drop(self, failed_ids: Sequence[str], dropped_ms: int) -> int:
+        """Give up those that wait among these; see FailedStore. Their rows and payloads are deleted, their ids are kept."""
+        dropped = 0
+        with self._lock, self._transaction() as db:
+            for failed_id in failed_ids:
+                row = db.execute(
+                    "SELECT failed_id, kind, collector_tstamp, payload_id FROM failed_events"
+                    " WHERE failed_id = ? AND replayed_tstamp IS NULL",
+                    (failed_id,),
+                ).fetchone()
+                if row is not None:
+                    dropped += 1
+                    db.execute("INSERT INTO dropped_events VALUES (?, ?, ?, ?)", (*row[:3], timestamp(dropped_ms)))
+                    db.execute("DELETE FROM failed_events WHERE failed_id = ?", row[:1])
+                    db.execute(_FORGET_PAYLOAD, row[3:])
+            db.execute("UPDATE totals SET failed = failed - ?1, dropped = dropped + ?1", (dropped,))
+        return dropped
+
     def waiting(self, after: tuple[str, int] | None, rows: int) -> tuple[list[Waiting], tuple[str, int] | None]:
         """Of the next `rows` failed events, by payload: those with a schema that nobody knew. And where to go on, or None.
 
@@ -207,13 +229,13 @@ class Plugin:
                     self._see_schema(db, uri, parse(uri), again=True)
 
     def wipe(self) -> None:
-        """Begin again: no events, no failed events, no views, no cursor, all totals 0. One transaction."""
+        """Begin again: no events, no failed or dropped ones, no views, no cursor, all totals 0. One transaction."""
         with self._lock, self._transaction() as db:
             for (view,) in db.execute("SELECT DISTINCT view_name FROM schemas").fetchall():
                 db.execute(f'DROP VIEW IF EXISTS "{view}"')
-            for table in ("events", "failed_events", "failed_payloads", "cursors", "schemas"):
+            for table in ("events", "failed_events", "failed_payloads", "dropped_events", "cursors", "schemas"):
                 db.execute(f"DELETE FROM {table}")
-            db.execute("UPDATE totals SET payloads = 0, stored = 0, failed = 0, duplicate = 0, mark = ''")
+            db.execute("UPDATE totals SET payloads = 0, stored = 0, failed = 0, duplicate = 0, dropped = 0, mark = ''")
         self._known, self._cursor = set(), {}
 
     # Inside one transaction -----------------------------------------------------------------------------------------
@@ -236,11 +258,7 @@ class Plugin:
             return counts
         db.execute("UPDATE failed_events SET replayed_tstamp = ? WHERE failed_id = ?", (timestamp(replayed_ms), failed_id))
         db.execute("UPDATE totals SET failed = failed - 1")
-        db.execute(
-            "DELETE FROM failed_payloads WHERE payload_id = ?1 AND NOT EXISTS"
-            " (SELECT 1 FROM failed_events WHERE payload_id = ?1 AND replayed_tstamp IS NULL)",
-            found,
-        )
+        db.execute(_FORGET_PAYLOAD, found)
         return counts
 
     def _take(self, db: sqlite3.Connection, events: Sequence[Event], failed: Sequence[FailedEvent], payload_count: int) -> Counts:
@@ -251,7 +269,7 @@ class Plugin:
         counts = Counts(payload_count, len(new), fresh, duplicates + len(failed) - fresh)
         db.execute(
             "UPDATE totals SET payloads = payloads + ?, stored = stored + ?, failed = failed + ?, duplicate = duplicate + ?",
-            astuple(counts),
+            astuple(counts)[:4],
         )
         return counts
 
@@ -287,6 +305,8 @@ class Plugin:
         for one in failed:
             row = to_row(one)
             marks = ", ".join("?" * len(row))
+            if db.execute("SELECT 1 FROM dropped_events WHERE failed_id = ?", row[:1]).fetchone():
+                continue
             if db.execute(f"INSERT OR IGNORE INTO failed_events VALUES ({marks})", row).rowcount:
                 fresh += 1
                 db.execute("INSERT OR IGNORE INTO failed_payloads VALUES (?, ?)", (row.payload_id, payload_text(one.payload)))

@@ -20,6 +20,7 @@ import pytest
 
 from protocol.schemas import bundled
 from protocol.seams import START, Cursor, Event, FailedEvent, PermanentError, Position, RawPayload, Reason, TransientError
+from storage import ddl
 from storage.duplicates import DUPLICATE, synthetic_id
 from storage.targets import Batch, Counts, FailedStore, Target, memory, sqlite
 
@@ -288,6 +289,40 @@ def test_a_failed_event_that_fails_again_stays_with_its_new_reasons(bench: Bench
     assert target.totals() == Counts(1, 0, 2, 0)
     reasons = {f["failed_id"]: (f["kind"], f["first_reason"]) for f in target.list_failed()}
     assert reasons["failed-1"] == ("adapter_failures", "no such path")
+
+
+def test_a_dropped_failed_event_is_counted_and_not_taken_again(bench: Bench) -> None:
+    target = bench.open()
+    target.commit(batch_of(failed=(failed_of(1), failed_of(2)), end=1))
+    assert target.drop(["failed-1", "unknown", "failed-1"], RECEIVED + 5) == 1
+    assert target.totals() == Counts(2, 0, 1, 0, 1)
+    assert [row["failed_id"] for row in target.list_failed(replayed=True)] == ["failed-2"]
+    assert target.show_failed("failed-1") is None
+    assert target.resolve("failed-1", [event_of(1)], [], RECEIVED + 6) is None
+    assert target.drop(["failed-1"], RECEIVED + 7) == 0
+    target = bench.open()
+    assert target.commit(batch_of(failed=(failed_of(1),), end=2)) == Counts(1, 0, 0, 1)
+    assert target.totals() == Counts(3, 0, 1, 1, 1)
+
+
+def test_a_payload_is_kept_as_long_as_an_event_of_it_waits(bench: Bench) -> None:
+    target = bench.open()
+    target.commit(batch_of(failed=(failed_of(1, payload=1), failed_of(2, payload=1)), end=1))
+    target.drop(["failed-1"], RECEIVED)
+    assert (target.show_failed("failed-2") or (None, None))[1] == payload_of(1)
+    target.drop(["failed-2"], RECEIVED)
+    if isinstance(bench, SqliteBench):
+        assert bench.rows("SELECT * FROM failed_payloads") == []
+        dropped = bench.rows("SELECT failed_id, kind FROM dropped_events ORDER BY 1")
+        assert [tuple(row) for row in dropped] == [("failed-1", "schema_violations"), ("failed-2", "schema_violations")]
+
+
+def test_a_solved_failed_event_cannot_be_dropped(bench: Bench) -> None:
+    target = bench.open()
+    target.commit(batch_of(failed=(failed_of(1),), end=1))
+    target.resolve("failed-1", [event_of(1)], [], RECEIVED)
+    assert target.drop(["failed-1"], RECEIVED) == 0
+    assert target.totals() == Counts(1, 1, 0, 0, 0)
 
 
 def test_wiped_a_target_begins_again(bench: Bench) -> None:
@@ -580,6 +615,17 @@ def test_a_file_of_a_newer_version_is_refused_untouched(on_disk: SqliteBench) ->
     db.close()
     with pytest.raises(PermanentError, match="written by a newer Spoorway: file version 99"):
         on_disk.open()
+
+
+def test_a_file_of_the_first_version_is_brought_up(on_disk: SqliteBench) -> None:
+    with sqlite3.connect(on_disk.path) as db:
+        for statement in ddl.STEPS[0]:
+            db.execute(statement)
+        db.execute("UPDATE totals SET payloads = 3, stored = 1, failed = 2")
+        db.execute(f"PRAGMA application_id = {ddl.APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    assert on_disk.open().totals() == Counts(3, 1, 2, 0, 0)
 
 
 def test_a_file_that_was_removed_while_in_use_stops_the_target(on_disk: SqliteBench) -> None:
