@@ -21,7 +21,8 @@ from enrich.enrichments import Unanswered
 
 _START_S = 20.0
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from spoorway.apart import serve; serve(sys.argv[1])"
-_LENGTH = struct.Struct("!I")
+_LENGTH, _TIMEOUT = struct.Struct("!I"), struct.Struct("!d")
+_CHUNK = 1 << 16
 
 
 class Apart:
@@ -46,7 +47,7 @@ class Apart:
     def _started(self) -> _Process:
         process = _Process(self._module)
         try:
-            refused = process.asked(struct.pack("!d", self._timeout_s) + self._setup, _START_S)
+            refused = process.asked(_TIMEOUT.pack(self._timeout_s) + self._setup, _START_S)
         except OSError as error:
             process.end()
             raise Unanswered(f"it did not start: {type(error).__name__}") from None
@@ -76,21 +77,17 @@ class _Process:
         deadline = time.monotonic() + timeout_s
         self._ours.settimeout(timeout_s)
         self._ours.sendall(_LENGTH.pack(len(message)) + message)
-        head = self._received(_LENGTH.size, deadline)
-        return self._received(_LENGTH.unpack(head)[0], deadline)
-
-    def _received(self, length: int, deadline: float) -> bytes:
-        found = b""
-        while len(found) < length:
+        found = self._ours.recv(_CHUNK)
+        while not (whole := _whole(found)):
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             self._ours.settimeout(left)
-            chunk = self._ours.recv(min(length - len(found), 1 << 20))
+            chunk = self._ours.recv(_CHUNK)
             if not chunk:
                 raise ConnectionResetError
             found += chunk
-        return found
+        return whole[_LENGTH.size :]
 
 
 def _end(process: subprocess.Popen[bytes], ours: socket.socket) -> None:
@@ -103,9 +100,9 @@ def serve(module: str) -> None:
     """The other side: reads messages from standard input, a socket, until it closes."""
     with socket.socket(fileno=os.dup(0)) as theirs:
         first = _message(theirs)
-        (timeout_s,) = struct.unpack_from("!d", first)
+        (timeout_s,) = _TIMEOUT.unpack_from(first)
         try:
-            program = import_module(module).Program(first[8:])
+            program = import_module(module).Program(first[_TIMEOUT.size :])
         except ModuleNotFoundError as error:
             _send(theirs, f"it needs the package {error.name}".encode())
             return
@@ -123,10 +120,20 @@ def serve(module: str) -> None:
             _send(theirs, answer)
 
 
+def _whole(found: bytes) -> bytes:
+    """`found` once it is a whole message with its length before it, b"" until then. There is never a second one behind it."""
+    return found if len(found) >= _LENGTH.size and len(found) >= _LENGTH.size + _LENGTH.unpack_from(found)[0] else b""
+
+
 def _message(theirs: socket.socket) -> bytes:
     """b"" at the end."""
-    head = theirs.recv(_LENGTH.size, socket.MSG_WAITALL)
-    return theirs.recv(_LENGTH.unpack(head)[0], socket.MSG_WAITALL) if len(head) == _LENGTH.size else b""
+    found = b""
+    while not (whole := _whole(found)):
+        chunk = theirs.recv(_CHUNK)
+        if not chunk:
+            return b""
+        found += chunk
+    return whole[_LENGTH.size :]
 
 
 def _send(theirs: socket.socket, message: bytes) -> None:

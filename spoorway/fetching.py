@@ -152,6 +152,8 @@ class Web:
             found += chunk
             if len(found) > self._most_bytes:
                 raise Unanswered(f"the answer is larger than {self._most_bytes} bytes")
+        if response.length:  # it was cut off, which http.client does not say of what is read in parts
+            raise http.client.IncompleteRead(bytes(found), response.length)
         return bytes(found)
 
     def _left(self, deadline: float) -> float:
@@ -174,25 +176,29 @@ class _Timed:
         self._inner.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self))
+        return io.BufferedReader(_TimedReader(self, self._inner.makefile("rb", buffering=0)))
 
-    def recv_into(self, buffer: Any) -> int:
+    def before_reading(self) -> None:
         self._inner.settimeout(self.left())
-        return self._inner.recv_into(buffer)
 
     def close(self) -> None:
-        self._inner.close()
+        self._inner.close()  # once the files made of it are closed, too
 
 
 class _TimedReader(io.RawIOBase):
-    def __init__(self, timed: _Timed) -> None:
-        self._timed = timed
+    def __init__(self, timed: _Timed, inner: Any) -> None:
+        self._timed, self._inner = timed, inner
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
-        return self._timed.recv_into(buffer)
+    def readinto(self, buffer: Any) -> int | None:
+        self._timed.before_reading()
+        return self._inner.readinto(buffer)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
 
 
 def _close(connections: dict[Any, http.client.HTTPConnection]) -> None:
