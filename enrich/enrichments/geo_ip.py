@@ -226,8 +226,8 @@ def _inner(value: object, *names: str) -> object:
 
 
 def _degrees(value: object, most: int) -> float | None:
-    """The shortest decimal that names the same 32-bit float: as precise as the reference's columns, and not less exact."""
+    """The shortest decimal that names the same 32-bit float, as the reference's columns do; it has nine digits at most."""
     if not isinstance(value, int | float) or not -most <= value <= most:
         return None
     single = struct.pack("<f", value)
-    return next(n for n in (float(f"{value:.{d}g}") for d in range(1, 10)) if struct.pack("<f", n) == single) + 0.0
+    return next(n for n in (float(f"{value:.{d}g}") for d in range(6, 10)) if struct.pack("<f", n) == single) + 0.0
