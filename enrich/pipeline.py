@@ -6,7 +6,7 @@ the steps and enrichments make of it, what the result must keep to. All run; a f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from enrich import pages
@@ -24,6 +24,9 @@ from protocol.wire import decode_base64
 
 _VALIDATION_INFO = "iglu:com.snowplowanalytics.iglu/validation_info/jsonschema/1-0-0"
 _FLAG = "iglu:io.spoorway/enrichment_flag/jsonschema/1-0-0"
+
+# The parameters of an event -> what they should have been.
+Mend = Callable[[Mapping[str, str]], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,23 @@ class Pipeline:
         self._limits = {**LIMITS, **options.limits}
         self._v_etl = f"spoorway-{options.version}"
 
-    def outcomes(self, payload: RawPayload, now_ms: int) -> Iterator[Outcome]:
-        """What became of each event of the payload, in order. now_ms: the time of enrichment, for etl_tstamp."""
+    def outcomes(self, payload: RawPayload, now_ms: int, mend: Mend | None = None) -> Iterator[Outcome]:
+        """What became of each event of the payload, in order. now_ms: the time of enrichment, for etl_tstamp.
+
+        mend: changes the parameters of each event before anybody looks at them.
+        """
         common, referer = self._common(payload, now_ms)
         for found in self._adapters.split(payload):
             if isinstance(found, Refusal):
                 yield _refused(payload, found, now_ms)
             else:
-                yield self._outcome(found, common.copy(), referer, now_ms)
+                raw = found if mend is None else RawEvent(payload, found.index, mend(found.parameters))
+                yield self._outcome(raw, common.copy(), referer, now_ms)
+
+    def outcome(self, raw: RawEvent, now_ms: int) -> Outcome:
+        """What becomes of one event whose parameters are apart already, mended perhaps."""
+        event, referer = self._common(raw.payload, now_ms)
+        return self._outcome(raw, event, referer, now_ms)
 
     def _common(self, payload: RawPayload, now_ms: int) -> tuple[Event, str | None]:
         """The columns that all events of a payload share, and its Referer header."""
