@@ -36,7 +36,11 @@ check: venv generate-check  ## linters and types only
 	.venv/bin/mypy
 	.venv/bin/pyright
 
-bench: venv runtimes  ## what it costs, with the peers beside it; writes benchmarks/results
+.venv/bench: .venv/installed
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+bench: venv runtimes .venv/bench  ## what it costs, with the peers beside it; writes benchmarks/results
 	$(PY) -m benchmarks
 
 powercuts: venv  ## 10,000 power cuts of the journal in a model of the disk

@@ -1,6 +1,6 @@
 """Runs a function of ours in a fresh process on core 0 and returns what it returned: no warm caches, no garbage of another run.
 
-    python -m benchmarks.pinned MODULE FUNCTION '["arguments"]'
+python -m benchmarks.pinned MODULE FUNCTION '["arguments"]'
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ _LONGEST_S = 120
 
 
 def pinned(function: Callable[..., dict[str, Any]], folder: Path, *arguments: str | float) -> dict[str, Any]:
-    """function: takes the folder as text, then the arguments. Raises subprocess.CalledProcessError (its complaints are on standard error), subprocess.TimeoutExpired."""
+    """function: takes the folder as text, then the arguments.
+
+    Raises subprocess.CalledProcessError (its complaints are on standard error), subprocess.TimeoutExpired.
+    """
     command = ["taskset", "-c", "0", sys.executable, "-m", "benchmarks.pinned", function.__module__, function.__name__]
     done = subprocess.run(
         [*command, json.dumps([str(folder), *arguments])], env=environment(), cwd=folder, stdout=subprocess.PIPE, check=True,

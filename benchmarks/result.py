@@ -41,7 +41,7 @@ def save(folder: Path, name: str, result: Result, circumstances: Mapping[str, An
 def write_readme(folder: Path, order: Sequence[str]) -> None:
     """README.md from the JSON files that are there; those in `order` first."""
     found = [json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))]
-    found.sort(key=lambda one: (order.index(one["name"]) if one["name"] in order else len(order)))
+    found.sort(key=lambda one: order.index(one["name"]) if one["name"] in order else len(order))
     machines = list(dict.fromkeys(one["machine"] for one in found))
     lines = ["# What it costs", "", "Written by `make bench`; the JSON files beside this one hold the same and more.", ""]
     lines += [f"Machine: {machine}." for machine in machines]
@@ -77,7 +77,7 @@ def _markdown(rows: Sequence[Row]) -> list[str]:
 def show(value: Cell) -> str:
     """Three significant digits are more than a shared machine is good for."""
     if value is None:
-        return "–"
+        return ""
     if isinstance(value, str):
         return value
     if abs(value) >= 1000:

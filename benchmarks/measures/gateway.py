@@ -93,7 +93,7 @@ def measure(effort: Effort) -> Result:
             "FastAPI runs with uvicorn[standard] (uvloop, httptools); SQLite in WAL mode with synchronous=FULL.",
         ],
         {
-            "rounds": {f"{kind}: {one.label}": [list(a) for a in one.found[kind]] for kind, some in contestants.items() for one in some},
+            "rounds": {f"{kind}: {one.label}": one.found[kind] for kind, some in contestants.items() for one in some},
             "columns": list(Answered._fields),
             "memory_pss_mib": memory,
         },

@@ -6,6 +6,7 @@ statement, in the event loop's own thread, no validation.
     python fastapi_sqlite.py PORT FILE
 """
 
+import base64
 import json
 import sqlite3
 import sys
@@ -44,7 +45,7 @@ async def pixel(request: Request) -> Response:
     return Response(GIF, media_type="image/gif")
 
 
-GIF = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\xff\xff\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 
 if __name__ == "__main__":
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", access_log=False)

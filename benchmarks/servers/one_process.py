@@ -1,6 +1,6 @@
 """The road not taken: gateway and loader in one process, the loader in a thread. The same parts as `spoorway run`.
 
-    python one_process.py DATA PORT ADMIN_PORT [SWITCH_INTERVAL_S]
+python one_process.py DATA PORT ADMIN_PORT [SWITCH_INTERVAL_S]
 """
 
 from __future__ import annotations

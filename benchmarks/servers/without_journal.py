@@ -1,6 +1,6 @@
 """The HTTP transport alone: answers as if the journal had taken the payload, keeps nothing. Shows the journal's share.
 
-    python without_journal.py PORT
+python without_journal.py PORT
 """
 
 from __future__ import annotations
