@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -280,6 +281,23 @@ def test_platforms_say_who_is_looked_at() -> None:
     assert [label["kind"] for label in labels(bots.Config(platforms=("mob",)), platform="mob", useragent="okhttp/4.9")] == [
         "http-library"
     ]
+
+
+@pytest.mark.parametrize(
+    ("module", "config", "package", "extra"),
+    [(geo_ip, geo_ip.Config(city=("x",)), "maxminddb", "geo"), (user_agent, user_agent.Config(), "ua_parser", "ua")],
+)
+def test_missing_package_names_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, module: Any, config: Any, package: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigurationError, match=rf"needs the package {package}; install spoorway\[{extra}\]"):
+        module.Plugin(config, NOBODY)
+
+
+def test_geo_ip_without_a_file_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "maxminddb", None)
+    assert geo_ip.Plugin(geo_ip.Config(), NOBODY)({"user_ipaddress": "192.0.2.1"}, raw()) == {}
 
 
 def test_columns_of_the_user_agent_may_be_left_alone() -> None:
