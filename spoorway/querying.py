@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -22,19 +24,23 @@ Ask = Callable[[tuple[object, ...]], list[dict[str, object]]]
 
 _LOOK_EVERY_S = 2.0
 _LONGEST_VALUE = 1_000_000
+# Others, such as VACUUM INTO, ask the authorizer too late.
+_QUESTION = re.compile(r"\s*(select|with|values)\b", re.IGNORECASE)
 _STEPS = 1_000  # of SQLite's machine, between two looks at the clock
 _READS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
 
 
-def sqlite(address: str, query: str, timeout_s: float, most_rows: int) -> Ask:
+def sqlite(address: str, query: str, values: int, timeout_s: float, most_rows: int) -> Ask:
     """address: the file; one that was put in its place is noticed. Raises ConfigurationError."""
     file = Path(address.removeprefix("sqlite:///")).expanduser()
     try:
         connection = _opened(file)
-        connection.execute(f"EXPLAIN {query}", (None,) * query_parameters(connection, query)).close()
+        connection.execute(f"EXPLAIN {query}", (None,) * values).close()
         seen, looked = _identity(file), time.monotonic()
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(f"{file}: {error}") from None
+    if not _QUESTION.match(query):
+        raise ConfigurationError(f"{file}: a query begins with SELECT, WITH or VALUES")
 
     def ask(values: tuple[object, ...]) -> list[dict[str, object]]:
         nonlocal connection, seen, looked
@@ -50,25 +56,12 @@ def sqlite(address: str, query: str, timeout_s: float, most_rows: int) -> Ask:
             found = cursor.fetchmany(most_rows + 1)
             names = [name for name, *_ in cursor.description]
             cursor.close()
-        except (OSError, OverflowError, sqlite3.Error) as error:
+        except (OSError, OverflowError, UnicodeError, sqlite3.Error) as error:
             late = isinstance(error, sqlite3.OperationalError) and str(error) == "interrupted"
             raise Unanswered(f"no answer within {timeout_s:g} s" if late else f"{file.name}: {error}") from None
         return _rows(names, found, most_rows)
 
     return ask
-
-
-def query_parameters(connection: sqlite3.Connection, query: str) -> int:
-    """How many values the query takes: SQLite says so when it is given none."""
-    try:
-        connection.execute(f"EXPLAIN {query}").close()
-    except sqlite3.ProgrammingError as error:
-        # "Incorrect number of bindings supplied. The current statement uses 2, and there are 0 supplied."
-        words = str(error).partition(" uses ")[2].partition(",")[0]
-        if not words.isdecimal():
-            raise
-        return int(words)
-    return 0
 
 
 def _opened(file: Path) -> sqlite3.Connection:
@@ -90,41 +83,47 @@ def _identity(file: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def postgres(address: str, query: str, timeout_s: float, most_rows: int) -> Ask:
+def postgres(address: str, query: str, values: int, timeout_s: float, most_rows: int) -> Ask:
     """address: libpq's URI. Connects when it is first asked, and again when the connection was lost."""
     try:
         psycopg: Any = import_module("psycopg")
     except ModuleNotFoundError:
         raise ConfigurationError("a PostgreSQL database needs the package psycopg; install spoorway[postgres]") from None
     milliseconds = max(1, math.ceil(timeout_s * 1_000))
-    options = f"-c default_transaction_read_only=on -c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
+    limits = f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
+    options = f"-c client_encoding=UTF8 -c default_transaction_read_only=on {limits}"
     breaker = Breaker()
-    connection: Any = None
+    kept: list[Any] = []
 
     def ask(values: tuple[object, ...]) -> list[dict[str, object]]:
-        nonlocal connection
         breaker.check()
         try:
-            if connection is None or connection.closed:
+            if not kept:
                 wait_s = max(2, math.ceil(timeout_s))  # libpq takes no less
                 keep: dict[str, Any] = {"tcp_user_timeout": milliseconds + 1_000, "connect_timeout": wait_s}
-                connection = psycopg.connect(address, autocommit=True, options=options, **keep)
+                kept.append(psycopg.connect(address, autocommit=True, options=options, **keep))
             # A server-side portal: of a million rows only as many come as were asked for.
-            with connection.transaction(), connection.cursor(name="lookup") as cursor:
+            with kept[0].transaction(), kept[0].cursor(name="lookup") as cursor:
                 cursor.execute(query, values)
                 found = cursor.fetchmany(most_rows + 1)
                 names = [column.name for column in cursor.description]
         except psycopg.errors.QueryCanceled:
             raise Unanswered(f"no answer within {timeout_s:g} s") from None
         except psycopg.Error as error:
-            if connection is None or connection.closed:
+            if not kept or kept[0].closed:
                 breaker.failed()
-                connection = None
+                kept.clear()
             raise Unanswered(f"{type(error).__name__}: {str(error).strip()}"[:500]) from None
         breaker.worked()
         return _rows(names, found, most_rows)
 
+    weakref.finalize(ask, _close, kept)
     return ask
+
+
+def _close(kept: list[Any]) -> None:
+    for connection in kept:
+        connection.close()
 
 
 def _rows(names: list[str], found: list[tuple[object, ...]], most_rows: int) -> list[dict[str, object]]:

@@ -95,10 +95,10 @@ class World:
         return Web(timeout_s, most_bytes, per_second)
 
     def database(
-        self, address: str, query: str, timeout_s: float, most_rows: int
+        self, address: str, query: str, values: int, timeout_s: float, most_rows: int
     ) -> Callable[[tuple[object, ...]], list[dict[str, object]]]:
         open_ = postgres if address.startswith(("postgresql://", "postgres://")) else sqlite
-        return open_(address, query, timeout_s, most_rows)
+        return open_(address, query, values, timeout_s, most_rows)
 
     def apart(self, module: str, setup: bytes, timeout_s: float) -> Callable[[bytes], bytes]:
         return Apart(module, setup, timeout_s)

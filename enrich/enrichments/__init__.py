@@ -101,9 +101,11 @@ class World(Protocol):
         ...
 
     def database(
-        self, address: str, query: str, timeout_s: float, most_rows: int
+        self, address: str, query: str, values: int, timeout_s: float, most_rows: int
     ) -> Callable[[tuple[object, ...]], list[dict[str, object]]]:
         """The query's rows for its values, by column name. address: a SQLite file, or postgresql://…; only ever read.
+
+        values: how many the query takes.
 
         Raises ConfigurationError: no such file, a query that is wrong or writes (of PostgreSQL only once it is asked);
         later Unanswered: no answer in time, more than most_rows.

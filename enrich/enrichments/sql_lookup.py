@@ -54,7 +54,7 @@ class Plugin:
         if self._columns and not one:
             raise ConfigurationError("sql_lookup.columns: take one row; set rows to at_most_one or exactly_one")
         self._least = 1 if config.rows in ("exactly_one", "at_least_one") else 0
-        ask = world.database(config.database, config.query, config.timeout_s, 1 if one else config.max_rows)
+        ask = world.database(config.database, config.query, len(config.inputs), config.timeout_s, 1 if one else config.max_rows)
         self._ask = world.cached(config.cache_size, config.cache_ttl_s, ask)
 
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
