@@ -15,8 +15,9 @@ from urllib.parse import parse_qsl
 import orjson
 
 from enrich.enrichments import RawEvent
+from enrich.parsing import DEEPEST, NotJson, deeper_than, parse_json
 from enrich.reasons import reason
-from enrich.selfdescribing import DEEPEST, NotJson, as_self_describing, code_reason, deeper_than, parse_json
+from enrich.selfdescribing import as_self_describing, code_reason
 from enrich.urls import QUERY_STRING
 from enrich.validators import Validators
 from enrich.webhooks import WebhookMapping

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from enrich.selfdescribing import NotJson, parse_json
+from enrich.parsing import NotJson, parse_json
 from protocol.wire import decode_base64
 
 LENIENCIES: dict[str, str] = {

@@ -6,24 +6,19 @@ themselves. Source: tracker protocol, "Wrappers".
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import orjson
 
+from enrich.parsing import NotJson, parse_json
 from enrich.reasons import reason
 from enrich.validators import Validators
 from protocol.iglu import InvalidUri, is_uri, meets, parse
 from protocol.seams import Event, Json, Reason, SelfDescribing
 
-DEEPEST = 50
 UNSTRUCT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-*"
 CONTEXTS = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-*"
-
-
-class NotJson(ValueError):
-    """The message says why the text is no JSON we take."""
 
 
 NOTHING: Mapping[str, str] = {}
@@ -35,55 +30,6 @@ class Checked(NamedTuple):
     valid: list[SelfDescribing]
     reasons: list[Reason]
     replaced: Mapping[str, str] = NOTHING
-
-
-def parse_json(text: str | bytes, deepest: int | None = DEEPEST) -> Json:
-    """Raises NotJson: not JSON, or more than so many levels deep."""
-    try:
-        value: Json = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        value = _parse_slowly(text, error)
-    if deepest is not None and _openings(text) >= deepest and deeper_than(value, deepest):
-        raise NotJson(f"deeper than {deepest} levels")
-    return value
-
-
-def _openings(text: str | bytes) -> int:
-    if isinstance(text, bytes):
-        return text.count(b"{") + text.count(b"[")
-    return text.count("{") + text.count("[")
-
-
-def _parse_slowly(text: str | bytes, error: ValueError) -> Json:
-    """What a strict parser refuses and other parsers do not: half a surrogate pair, broken UTF-8. They become U+FFFD."""
-    if isinstance(text, bytes):
-        text = text.decode("utf-8", "replace")
-    if "\\u" not in text and "\ufffd" not in text:
-        raise NotJson(str(error)) from None
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-        return cast(Json, orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")))
-    except (ValueError, RecursionError):
-        raise NotJson(str(error)) from None
-
-
-def _no_constant(name: str) -> None:
-    raise NotJson(f"{name} is not JSON")
-
-
-def deeper_than(value: Json, limit: int) -> bool:
-    level: list[Json] = [value]
-    for _ in range(limit):
-        level = [child for parent in level for child in _children(parent)]
-        if not level:
-            return False
-    return True
-
-
-def _children(value: Json) -> list[Json]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
 
 
 def as_self_describing(value: Json | SelfDescribing) -> SelfDescribing | str:

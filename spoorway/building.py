@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from enrich.enrichments import Step
-from enrich.pipeline import Pipeline
+from enrich.pipeline import Options, Pipeline
 from protocol.seams import ConfigurationError
+from spoorway import __version__, webhooks
 from spoorway.config import Instance, Settings
 from spoorway.options import unknown
 from spoorway.registry.cache import Cache
@@ -32,6 +33,12 @@ def schema_lookup(settings: Settings) -> Lookup:
     return Lookup(folders, schema_cache(settings))
 
 
+def enrich_options(settings: Settings) -> Options:
+    """Raises ConfigurationError."""
+    enrich = settings.enrich
+    return Options(__version__, enrich.lenient, enrich.limits, webhooks.mappings(enrich.webhooks))
+
+
 def pipeline(settings: Settings, schemas: Lookup | None = None, last: Sequence[Step] = ()) -> Pipeline:
     """schemas: one look-up for several pipelines and targets; by default its own. last: steps after the configured ones.
 
@@ -39,7 +46,7 @@ def pipeline(settings: Settings, schemas: Lookup | None = None, last: Sequence[S
     """
     world = World()
     steps = [Step(instance.name, instance.plugin(world), instance.on_error) for instance in settings.enrichments()]
-    return Pipeline(settings.enrich_options, schemas or schema_lookup(settings), [*steps, *last])
+    return Pipeline(enrich_options(settings), schemas or schema_lookup(settings), [*steps, *last])
 
 
 def target_instance(settings: Settings, name: str | None) -> Instance:

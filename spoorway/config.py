@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -16,10 +16,8 @@ from typing import Any, cast
 
 from enrich.enrichments import OnError
 from enrich.leniency import EVERY_LENIENCY
-from enrich.pipeline import Options as EnrichOptions
 from gateway.journal.options import Options as JournalOptions
 from protocol.seams import ConfigurationError
-from spoorway import __version__, webhooks
 from spoorway.options import build, convert, table, unknown
 from spoorway.plugins import configure
 from spoorway.registry.options import Remote, Resolver
@@ -102,9 +100,9 @@ class Settings:
     def targets(self) -> tuple[Instance, ...]:
         return _instances(self.values, "storage", "targets")
 
-    @property
-    def enrich_options(self) -> EnrichOptions:
-        return EnrichOptions(__version__, self.enrich.lenient, self.enrich.limits, webhooks.mappings(self.enrich.webhooks))
+    def target_names(self) -> list[str]:
+        """Without importing them."""
+        return [name for name, _ in _enabled(self.values, "storage", "targets")]
 
 
 def sample() -> str:
@@ -153,21 +151,27 @@ def _settings(values: dict[str, Any], sources: dict[str, str]) -> Settings:
 
 def _instances(values: Mapping[str, Any], room: str, folder: str) -> tuple[Instance, ...]:
     place = f"{room}.{folder}"
-    default: dict[str, dict[str, Any]] = {name: {} for name in _DEFAULTS[place]}
     found: list[Instance] = []
-    for name, value in table(_table(values, room).get(folder, default), place).items():
+    for name, options in _enabled(values, room, folder):
         path = f"{place}.{name}"
-        options = table(value, path)
         rest = {key: value for key, value in options.items() if key not in ("use", "enabled")}
         on_error: OnError = "fail"
         if folder == "enrichments":
             on_error = convert(OnError, rest.pop("on_error", on_error), f"{path}.on_error")
         use = convert(str, options.get("use", name), f"{path}.use")
-        if not convert(bool, options.get("enabled", True), f"{path}.enabled"):
-            continue
         module, config = configure(place, use, rest, path)
         found.append(Instance(name, use, module, config, on_error))
     return tuple(found)
+
+
+def _enabled(values: Mapping[str, Any], room: str, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Name and options of each instance that is to run."""
+    place = f"{room}.{folder}"
+    default: dict[str, dict[str, Any]] = {name: {} for name in _DEFAULTS[place]}
+    for name, value in table(_table(values, room).get(folder, default), place).items():
+        options = table(value, f"{place}.{name}")
+        if convert(bool, options.get("enabled", True), f"{place}.{name}.enabled"):
+            yield name, options
 
 
 def _table(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

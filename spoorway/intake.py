@@ -32,7 +32,7 @@ class Intake:
         self._settings = settings
         self._names = [instance.name for instance in settings.transports()]
         self._transports: list[Transport] = [instance.plugin() for instance in settings.transports()]
-        self._targets = [instance.name for instance in settings.targets()]
+        self._targets = settings.target_names()
         self._writer: FileWriter | None = None
         self._trouble = ""
         self._ending = Signal()

@@ -11,7 +11,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Event as Signal
 from threading import Thread
@@ -20,6 +20,9 @@ from typing import Any
 from spoorway.metrics import Metric
 
 log = logging.getLogger("spoorway.supervisor")
+
+MISCONFIGURED = 78
+"""Exit code of a loader that cannot do what the configuration asks for (sysexits.h: EX_CONFIG)."""
 
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 30.0
 _HEALTHY_AFTER_S = 30.0
@@ -33,12 +36,20 @@ class LoaderProcess:
         self._command = [sys.executable, "-m", "spoorway", "load", "--supervised", *arguments]
         self.statuses: dict[str, dict[str, Any]] = {}
         self._child: subprocess.Popen[str] | None = None
+        self.misconfigured = False
+        self._tell: Callable[[], object] = lambda: None
         self._ending = Signal()
         self._watching = Thread(target=self._watch, name="loader", daemon=True)
 
     def start(self) -> None:
         self._spawn()
         self._watching.start()
+
+    def when_misconfigured(self, tell: Callable[[], object]) -> None:
+        """`tell` is called, from another thread, when the loader finds that it cannot do what the configuration asks for."""
+        self._tell = tell
+        if self.misconfigured:
+            tell()
 
     def finish(self, timeout_s: float) -> bool:
         """Lets it load what the journal holds and end; False when it had to be killed."""
@@ -90,6 +101,10 @@ class LoaderProcess:
             if child.stdin is not None and not child.stdin.closed:
                 child.stdin.close()
             if self._ending.is_set():
+                return
+            if code == MISCONFIGURED:  # it has said why; another try would say the same
+                self.misconfigured = True
+                self._tell()
                 return
             if time.monotonic() - began > _HEALTHY_AFTER_S:
                 backoff_s = _FIRST_BACKOFF_S

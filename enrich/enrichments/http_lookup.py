@@ -19,9 +19,9 @@ from enrich import answers
 from enrich.answers import Unusable
 from enrich.enrichments import RawEvent, Unanswered, WebRequest, World
 from enrich.enrichments.sql_lookup import checked_columns, checked_schema
+from enrich.parsing import NotJson, parse_json
 from enrich.places import first, parse_path, place, values
 from enrich.reasons import reason
-from enrich.selfdescribing import NotJson, parse_json
 from protocol.seams import ConfigurationError, Decimal, Event, Json, Reason
 
 _SLOT = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")

@@ -13,8 +13,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from protocol.seams import ConfigurationError
 from spoorway import __version__
 from spoorway.commands import Subparsers, address, command, settings
+from spoorway.console import complain
 from spoorway.files import prepare, running, write_json
 
 if TYPE_CHECKING:
@@ -50,17 +52,16 @@ def _run(args: argparse.Namespace) -> int:
     _log()
     found = settings(args)
     prepare(found.data)
-    for look_up in (found.enrichments, found.targets):
-        look_up()  # a mistake there is told now, in one line, not by a child that dies
     arguments = ["--data", str(found.data)]
     if args.config is not None:
         arguments += ["--config", str(args.config)]
     loader = LoaderProcess(arguments)
     loader.start()  # first, so that it starts while this process imports what listens
     try:
-        return _serve(found, loader)
+        code = _serve(found, loader)
     finally:
         loader.finish(_FINISH_S)
+    return 1 if loader.misconfigured else code
 
 
 def _gateway(args: argparse.Namespace) -> int:
@@ -72,11 +73,19 @@ def _gateway(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> int:
     from spoorway.loading import Loading
+    from spoorway.supervisor import MISCONFIGURED
 
     _log()
     found = settings(args)
     prepare(found.data)
-    return Loading(found, supervised=args.supervised).run(once=args.once)
+    try:
+        loading = Loading(found, supervised=args.supervised)
+    except ConfigurationError as error:
+        if not args.supervised:
+            raise
+        complain(str(error))
+        return MISCONFIGURED
+    return loading.run(once=args.once)
 
 
 def _serve(found: Settings, loader: LoaderProcess | None) -> int:
@@ -102,6 +111,9 @@ async def _main(found: Settings, loader: LoaderProcess | None) -> int:
         ),
     )
     await intake.start()
+    if loader is not None:
+        loop = asyncio.get_running_loop()
+        loader.when_misconfigured(lambda: loop.call_soon_threadsafe(ending.set))
     try:
         served = admin.start() if found.admin.enabled else None
         _announce(found, intake.addresses, served)

@@ -321,6 +321,22 @@ def test_port_in_use_is_one_line_that_names_the_cure(spoorway_run: Any, tmp_path
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[enrich.enrichments.anon_ip]\noctets = 9", "anon_ip.octets: expected 1 to 4"),
+        ("[storage.targets.sqlit]", "unknown name 'sqlit'; did you mean sqlite?"),
+        ("[gateway.transports.http]\nprot = 1", "unknown name 'prot'; did you mean port"),
+    ],
+)
+def test_mistake_in_the_configuration_ends_the_run_with_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "spoorway.toml").write_text(text + "\n[admin]\nport = 0\n")
+    refused = spoorway("run", "--data", str(tmp_path / "data"), "--config", str(tmp_path / "spoorway.toml"))
+    assert refused.returncode == 1
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
     "arguments", [[], ["nonsense"], ["sql"], ["run", "--http", "nowhere"], ["sql", "x", "--format", "yaml"], ["failed", "eat"]]
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:

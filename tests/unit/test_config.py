@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from protocol.seams import ConfigurationError
+from spoorway import building
 from spoorway.commands.config import effective
 from spoorway.config import Settings, load, sample
 from spoorway.world import World
@@ -86,7 +87,7 @@ def test_mistake_is_answered_with_one_line_that_names_the_cure(tmp_path: Path, t
         found = settings(tmp_path, text)
         list(effective(found))
         [instance.plugin(World()) for instance in found.enrichments()]
-        found.enrich_options  # noqa: B018  reading it checks it
+        building.enrich_options(found)
     assert "\n" not in str(caught.value)
 
 

@@ -17,6 +17,7 @@ from enrich.webhooks import COLUMNS, WebhookMapping
 from protocol.schemas import bundled
 from protocol.seams import ConfigurationError, FailedEvent, RawPayload, Reason
 from protocol.tables import PARAMETERS
+from spoorway import building
 from spoorway.config import load
 from spoorway.webhooks import bundled as bundled_mappings
 
@@ -108,7 +109,7 @@ def test_files_of_the_users_own_are_read(tmp_path: Path) -> None:
     (tmp_path / "hook.json").write_text(json.dumps({"path": "/com.acme/v1", "events": [{"schema": URI, "data": ""}]}))
     (tmp_path / "ttn.toml").write_text(f'path = "/org.thethingsnetwork/v3"\n[[events]]\nschema = "{URI}"\ndata = ""\n')
     (tmp_path / "spoorway.toml").write_text(f'[enrich]\nwebhooks = ["{tmp_path}/hook.json", "{tmp_path}/ttn.toml"]\n')
-    options = load(tmp_path / "spoorway.toml", {}, {}).enrich_options
+    options = building.enrich_options(load(tmp_path / "spoorway.toml", {}, {}))
     pipeline = Pipeline(options, lambda uri: {"type": "object"} if uri == URI else bundled(uri), ())
     for path in ("/com.acme/v1", "/org.thethingsnetwork/v3"):
         (event,) = pipeline.outcomes(RawPayload("a" * 32, 0, "http", path, "", b'{"a":1}', "application/json"), 0)
@@ -130,7 +131,7 @@ def test_file_that_is_none_is_one_line(tmp_path: Path, name: str, text: str | No
         (tmp_path / name).write_text(text)
     (tmp_path / "spoorway.toml").write_text(f'[enrich]\nwebhooks = ["{tmp_path / name}"]\n')
     with pytest.raises(ConfigurationError, match=f"enrich.webhooks: .*{message}") as caught:
-        load(tmp_path / "spoorway.toml", {}, {}).enrich_options  # noqa: B018  reading it reads the files
+        building.enrich_options(load(tmp_path / "spoorway.toml", {}, {}))
     assert "\n" not in str(caught.value)
 
 
