@@ -325,7 +325,7 @@ def test_port_in_use_is_one_line_that_names_the_cure(spoorway_run: Any, tmp_path
     [
         ("[enrich.enrichments.anon_ip]\noctets = 9", "anon_ip.octets: expected 1 to 4"),
         ("[storage.targets.sqlit]", "unknown name 'sqlit'; did you mean sqlite?"),
-        ("[gateway.transports.http]\nprot = 1", "unknown name 'prot'; did you mean port"),
+        ("[gateway.transports.http]\nprot = 1", "unknown name 'prot'; did you mean"),
     ],
 )
 def test_mistake_in_the_configuration_ends_the_run_with_one_line(tmp_path: Path, text: str, message: str) -> None:
