@@ -17,5 +17,6 @@ def test_wheel_holds_only_our_rooms_and_their_data(tmp_path: Path) -> None:
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"protocol", "gateway", "enrich", "storage", "spoorway"}
     assert {"protocol/columns.json", "protocol/parameters.json", "spoorway/sample.toml", "protocol/py.typed"} <= set(names)
+    assert {"enrich/data/referers.json", "enrich/data/bots.json"} <= set(names)
     assert "protocol/schemas/com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4" in names
     assert not [n for n in names if "vectors" in n or n.startswith("tests")]
