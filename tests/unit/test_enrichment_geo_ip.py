@@ -111,6 +111,11 @@ def test_country_alone_is_a_place(tmp_path: Path) -> None:
     assert [found(plugin, ip) for ip in ("192.0.2.1", "192.0.2.200")] == [{"geo_country": "SE"}, {"geo_country": "NO"}]
 
 
+def test_name_that_fits_no_column_is_left_out(tmp_path: Path) -> None:
+    record = {"country_code": "AUS", "city": "Q" * 76, "state1": "R" * 100, "postcode": "😀" * 8}
+    assert found(geo(mmdb(tmp_path / "c.mmdb", {"192.0.2.0/24": record})), "192.0.2.1") == {"geo_region_name": "R" * 100}
+
+
 def test_one_file_for_each_version_of_addresses(tmp_path: Path) -> None:
     four = mmdb(tmp_path / "4.mmdb", {"192.0.2.0/24": {"country_code": "AU"}}, "city ipv4", 4)
     six = mmdb(tmp_path / "6.mmdb", {"2001:db8::/32": {"country_code": "NZ"}}, "city ipv6", 6)

@@ -265,6 +265,13 @@ def test_ignored_rule_does_not_fire() -> None:
     assert labels(bots.Config(ignore=("GoogleImageProxy",)), useragent=agent) == []
 
 
+def test_longest_rule_that_fires_is_the_one_named() -> None:
+    rules = [{"text": "Snail"}, {"pattern": "Snail-[A-Z]"}, {"text": "Snail-Deluxe"}, {"text": "Nail"}]
+    first = bots.read(json.dumps({"date": "2026-01-01", "rules": rules}).encode()).first
+    fired = [rule and rule.text for rule in map(first, ("Snail-Deluxe", "Snail-X", "Snail/1", "Slug"))]
+    assert fired == ["Snail-Deluxe", "Snail-[A-Z]", "Snail", None]
+
+
 def test_network_of_robots_is_a_label_of_its_own() -> None:
     def asn(likely: object) -> list[Any]:
         data = {"number": 64_496, "organization": "Example Cloud", "likelyBot": likely}
