@@ -25,6 +25,7 @@ COMMANDS = {
     "sql": "sql",
     "failed": "failed",
     "replay": "replay",
+    "schema": "schema",
     "redirect": "redirect",
     "geoip": "geoip",
     "micro": "micro",

@@ -64,6 +64,16 @@ class Lookup:
         entry = self._entry(uri)
         return entry.source if entry and entry.document is not None else None
 
+    def every(self) -> dict[SchemaKey, str]:
+        """Every schema there is, with its source: "bundled", a folder, or the registry it was fetched from; the first counts."""
+        found = {key: BUNDLED for uri in schemas.uris() if (key := layout.key_of(uri))}
+        for folder in self._folders:
+            for key, _ in layout.walk(folder):
+                found.setdefault(key, str(folder))
+        for key, cached in self._cache.walk() if self._cache else ():
+            found.setdefault(key, cached.registry)
+        return found
+
     def changes(self, since: int) -> tuple[int, frozenset[str]]:
         """URIs that were unknown and are known, or whose document is another, after the mark `since` (first 0); the new mark."""
         if self._serial == since:
