@@ -24,7 +24,7 @@ from protocol.seams import ConfigurationError, Event, Reason
 
 _CODE = re.compile(r"[A-Z]{3}")
 _CENT = Decimal("0.01")
-_MOST = Decimal(10) ** 16  # what dec(18,2) holds
+_MOST = Decimal("9999999999999999.995")  # what dec(18,2) holds, rounded
 _EXACT = Context(prec=900, rounding=ROUND_HALF_EVEN)  # an amount has 400 digits at most
 _DIVIDE = Context(prec=40, rounding=ROUND_HALF_EVEN)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,10 +89,10 @@ class Plugin:
             if rate is None:
                 return reason("currency", currency, "no rate is known for this currency", code)
             for name in given:
-                amount = _EXACT.quantize(_EXACT.multiply(columns[name], rate), _CENT)
+                amount = _EXACT.multiply(columns[name], rate)
                 if abs(amount) >= _MOST:
                     return reason("currency", name, f"too large for {name}_base", str(columns[name]))
-                added[f"{name}_base"] = amount
+                added[f"{name}_base"] = _EXACT.quantize(amount, _CENT)
         return cast(Event, added)
 
     def _rate(self, code: str, at_ms: int) -> Decimal | None:
