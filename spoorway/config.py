@@ -24,7 +24,7 @@ from spoorway.registry.options import Remote, Resolver
 
 PREFIX = "SPOORWAY__"
 FILE = "spoorway.toml"
-SECRET_WORDS = ("password", "secret", "token", "key")
+SECRET_WORDS = ("password", "secret", "token", "key", "salt")
 _TOP = ("data", "journal", "retention", "gateway", "enrich", "storage", "admin")
 # What runs where the file has no table of that kind.
 _DEFAULTS: dict[str, tuple[str, ...]] = {
