@@ -7,7 +7,7 @@ payload's order, made one at a time so that a bounded store never holds more tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -15,11 +15,12 @@ import orjson
 from enrich.enrichments import RawEvent, Step
 from protocol.seams import Event, FailedEvent, RawPayload
 from spoorway import building
+from spoorway.badrows import bad_rows
 from spoorway.config import Settings
 from spoorway.loader import outcomes
 from spoorway.micro import shapes
-from spoorway.micro.badrows import bad_row
 from spoorway.micro.shapes import to_json
+from storage import failed as failures
 
 _SENTENCES = {
     "collector_payload_format_violation": "The payload could not be read",
@@ -123,7 +124,7 @@ def _bad(failed: FailedEvent, payload: bytes) -> Record:
     incomplete = shapes.incomplete_columns(failed)
     raw = shapes.raw_event(failed.payload, failed.parameters) if failed.index is not None else None
     why = "; ".join([f"{r.field}: {r.message}" if r.field else r.message for r in failed.reasons])
-    errors = [f"{_SENTENCES.get(failed.kind, 'The event failed')}: {why}", to_json(bad_row(failed)).decode()]
+    errors = [f"{_SENTENCES.get(failed.kind, 'The event failed')}: {why}", *_bad_rows(failed)]
     path = shapes.api(failed.payload.path)
     event = failed.event
     event_id = failed.parameters.get("eid") or event.get("event_id")
@@ -140,3 +141,11 @@ def _bad(failed: FailedEvent, payload: bytes) -> Record:
         (b'{"collectorPayload":', payload, b',"rawEvent":' + to_json(raw) + b',"errors":' + to_json(errors) + b"}"),
         f"BAD   id:{event_id}  app_id:{failed.parameters.get('aid')}  {failed.kind}: {why}",
     )
+
+
+def _bad_rows(failed: FailedEvent) -> list[str]:
+    payload = failed.payload
+    if failed.index is not None and payload.body is not None:
+        # Of a batch this one object: were the whole body in each, a batch of bad objects would grow by its square.
+        payload = replace(payload, body=to_json(dict(failed.parameters)))
+    return [to_json(row).decode() for row in bad_rows(failures.to_json(failures.to_row(failed)), payload)]

@@ -24,9 +24,9 @@ from gateway.transports.http import Plugin
 from protocol.iglu import InvalidUri, parse
 from protocol.seams import RawPayload
 from spoorway.micro import filters, tables
-from spoorway.micro.badrows import resolution_error
 from spoorway.micro.filters import Query, Selection, WrongShape
 from spoorway.micro.records import Record, Recorder
+from spoorway.micro.shapes import instant
 from spoorway.micro.store import Store
 
 PREFIX = "/ns/"
@@ -217,9 +217,8 @@ class Micro:
             raise _Refused(404, "expected VENDOR/NAME/jsonschema/VERSION with a version like 1-0-0") from None
         document = self._recorder.schemas(key.uri)
         if document is None:
-            looked = resolution_error(self._now_ms(), {"error": "NotFound"})["lookupHistory"][0]
-            found = {name: looked[name] for name in ("errors", "attempts", "lastAttempt")}
-            raise _Refused(404, orjson.dumps({"value": {looked["repository"]: found}}).decode(), "application/json")
+            looked = {"errors": [{"error": "NotFound"}], "attempts": 1, "lastAttempt": instant(self._now_ms())}
+            raise _Refused(404, orjson.dumps({"value": {"spoorway": looked}}).decode(), "application/json")
         return document
 
     async def _filter(self, asked: _Asked) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from typing import Any, cast
 
 import orjson
@@ -146,17 +147,25 @@ _CHECKED_STEPS = {
 }
 
 
-def failure_entity(reason: Reason, failed: FailedEvent) -> Object:
-    """The entity that an event which could not be finished carries for each reason."""
-    source = _CHECKED_STEPS.get(reason.step)
-    kind = _FAILURE_TYPES.get(reason.keyword) or ("ValidationError" if source else f"EnrichmentError: {reason.step}")
+def failure_entities(failed: FailedEvent) -> list[Object]:
+    """What an event that could not be finished carries: an entity per failure. What one schema has against it is one."""
+    found: list[Object] = []
+    for _, reasons in groupby(failed.reasons, lambda r: (r.step, r.schema) if r.keyword == "ValidationError" else r):
+        found.append(_failure_entity(list(reasons), failed))
+    return found
+
+
+def _failure_entity(reasons: list[Reason], failed: FailedEvent) -> Object:
+    first = reasons[0]
+    source = _CHECKED_STEPS.get(first.step)
+    kind = _FAILURE_TYPES.get(first.keyword) or ("ValidationError" if source else f"EnrichmentError: {first.step}")
     return {
         "schema": FAILURE,
         "data": {
             "failureType": kind,
-            "errors": [{"message": reason.message, "source": source or reason.field, "path": reason.field or "$"}],
-            "schema": reason.schema,
-            "data": {reason.field or "value": reason.value} if reason.value is not None else None,
+            "errors": [{"message": r.message, "source": source or r.field, "path": r.field or "$"} for r in reasons],
+            "schema": first.schema,
+            "data": {first.field or "value": first.value} if first.value is not None else None,
             "timestamp": instant(failed.failed_ms),
             "componentName": "spoorway",
             "componentVersion": __version__,
@@ -168,10 +177,8 @@ def incomplete_columns(failed: FailedEvent) -> Object | None:
     """What was understood of a failed event, and why it failed; None for a payload that was never taken apart."""
     if failed.index is None or failed.kind not in ("schema_violations", "enrichment_failures"):
         return None
-    derived = [failure_entity(reason, failed) for reason in failed.reasons]
-    return columns(failed.event) | {
-        "derived_contexts": {"schema": CONTEXTS, "data": [*derived, *failed.event.get("derived_contexts", ())]}
-    }
+    derived = [*failure_entities(failed), *failed.event.get("derived_contexts", ())]
+    return columns(failed.event) | {"derived_contexts": {"schema": CONTEXTS, "data": derived}}
 
 
 _CAMEL = re.compile("([^A-Z_])([A-Z])")
