@@ -14,12 +14,16 @@ import pytest
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
-from enrich.enrichments import RawEvent
+from enrich.enrichments import DEFAULT, RawEvent
 from protocol.seams import ConfigurationError, RawPayload
 from spoorway.cli import main
 from spoorway.commands.geoip import PACKAGES, fetched
 from spoorway.config import load
 from spoorway.world import World
+
+
+# What runs by default, and geo_ip where it must be: before the address is masked.
+NAMES = tuple(n for name in DEFAULT for n in (("geo_ip", name) if name == "anon_ip" else (name,)))
 
 
 def mmdb(path: Path, country: str, network: str = "192.0.2.0/24", version: int = 4) -> Path:
@@ -43,8 +47,10 @@ def country(configuration: str, tmp_path: Path, ip: str = "192.0.2.1") -> object
     file = tmp_path / "printed.toml"
     file.write_text(configuration)
     instances = load(file, {}, {}).enrichments()
-    assert [i.name for i in instances] == ["referer", "campaign", "event_fingerprint", "geo_ip", "anon_ip"]
-    columns = instances[3].plugin(World())({"user_ipaddress": ip}, RawEvent(RawPayload("0" * 32, 0, "http", "/i"), 0, {}))
+    assert tuple(i.name for i in instances) == NAMES
+    columns = instances[NAMES.index("geo_ip")].plugin(World())(
+        {"user_ipaddress": ip}, RawEvent(RawPayload("0" * 32, 0, "http", "/i"), 0, {})
+    )
     return columns.get("geo_country")
 
 
@@ -75,8 +81,7 @@ def test_new_file_takes_the_old_ones_place(tmp_path: Path, capsys: pytest.Captur
 
 
 def tables(path: str) -> str:
-    names = ("referer", "campaign", "event_fingerprint", "geo_ip", "anon_ip")
-    return "".join(f"{name} = {{ {f'city = [{json.dumps(path)}]' if name == 'geo_ip' else ''} }}\n" for name in names)
+    return "".join(f"{name} = {{ {f'city = [{json.dumps(path)}]' if name == 'geo_ip' else ''} }}\n" for name in NAMES)
 
 
 def test_bad_file_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
