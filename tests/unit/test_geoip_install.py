@@ -21,7 +21,6 @@ from spoorway.commands.geoip import PACKAGES, fetched
 from spoorway.config import load
 from spoorway.world import World
 
-
 # What runs by default, and geo_ip where it must be: before the address is masked.
 NAMES = tuple(n for name in DEFAULT for n in (("geo_ip", name) if name == "anon_ip" else (name,)))
 
