@@ -32,7 +32,7 @@ def find(room: str, name: str, path: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name == module_name:
             raise ConfigurationError(f"{path}: there is no module {module_name}") from None
-        raise ConfigurationError(f"{path}: {name} needs the package {error.name}; install spoorway[{name}]") from None
+        raise ConfigurationError(f"{path}: {name} needs the package {error.name}; install it beside spoorway") from None
 
 
 def configure(room: str, name: str, options: Mapping[str, Any], path: str) -> tuple[Any, Any]:

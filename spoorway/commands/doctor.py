@@ -71,6 +71,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Finding]:
     yield Finding("configuration", "ok", f"{len(found.sources)} options set, {len(options)} in all")
     yield from _folder(found)
     yield from _exposure(found)
+    yield from _order(found)
     if found.data.is_dir():
         yield from _identity(found, quick=args.quick)
 
@@ -125,6 +126,14 @@ def _exposure(found: Settings) -> Iterator[Finding]:
             )
     if found.admin.enabled and found.admin.host not in ("127.0.0.1", "::1", "localhost"):
         yield Finding("admin", "warning", f"metrics are readable from {found.admin.host}; 127.0.0.1 keeps them here")
+
+
+def _order(found: Settings) -> Iterator[Finding]:
+    """What reads the client's address must come before what masks it."""
+    uses = [instance.use for instance in found.enrichments()]
+    for reader in ("geo_ip", "bots"):
+        if reader in uses and "anon_ip" in uses[: uses.index(reader)]:
+            yield Finding("enrichments", "warning", f"{reader} comes after anon_ip and sees masked addresses; put it before")
 
 
 def _identity(found: Settings, *, quick: bool) -> Iterator[Finding]:

@@ -260,6 +260,12 @@ def test_doctor_warns_of_an_open_port_without_tls(tmp_path: Path) -> None:
     assert "! http: listens on 0.0.0.0 without TLS" in warned
 
 
+def test_doctor_warns_of_an_address_that_is_masked_too_early(tmp_path: Path) -> None:
+    (tmp_path / "spoorway.toml").write_text("[enrich.enrichments.anon_ip]\n[enrich.enrichments.geo_ip]\n")
+    warned = out("doctor", "--data", str(tmp_path), "--config", str(tmp_path / "spoorway.toml"))
+    assert "! enrichments: geo_ip comes after anon_ip" in warned
+
+
 def test_stop_finishes_what_was_taken(spoorway_run: Any) -> None:
     for _ in range(20):
         post(spoorway_run.url, envelope(*[page_view() for _ in range(20)]))
