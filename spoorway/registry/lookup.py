@@ -101,11 +101,6 @@ class Lookup:
             with self._lock:
                 self._refresh(uri, entry)
 
-    def drop(self, uri: str) -> None:
-        """Makes room: this one is not waited for any more, until it is asked for again."""
-        with self._lock:
-            self._unknown.pop(uri, None)
-
     def _entry(self, uri: str) -> _Entry | None:
         with self._lock:
             entry = self._known.get(uri) or self._unknown.get(uri)

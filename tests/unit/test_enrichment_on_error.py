@@ -115,6 +115,7 @@ def test_configuration_says_it_for_each_of_several_instances(tmp_path: Path, tex
     ("text", "message"),
     [
         ('[enrich.enrichments.campaign]\non_error = "warn"', "campaign.on_error: expected one of fail, skip, flag, not 'warn'"),
+        ('[enrich.enrichments.pii]\non_error = "skip"', "pii.on_error: pii allows fail only, not 'skip'"),
         ('[storage.targets.sqlite]\non_error = "skip"', "unknown name 'on_error'"),
     ],
 )

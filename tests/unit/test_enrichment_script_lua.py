@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -312,3 +316,24 @@ def test_any_data_comes_through_or_is_refused(echo: Plugin, data: Any) -> None:
         assert "UTF-8" in answer.message
     else:
         assert orjson.loads(orjson.dumps(answer["derived_contexts"][0]["data"])) == data
+
+
+@pytest.mark.parametrize("lines", ["return {}", "return (''):rep(2^62)"], ids=["waiting", "in the middle of C"])
+def test_process_does_not_outlive_us(tmp_path: Path, lines: str) -> None:
+    (tmp_path / "script.lua").write_text(body(lines))
+    program = (
+        "import sys; from tests.unit.test_enrichment_script_lua import *\n"
+        f"made = Plugin(Config(file={str(tmp_path / 'script.lua')!r}, timeout_s=1), World())\n"
+        "print(made._script()._process.end.peek()[2][0].pid, flush=True)\n"
+        "made(EVENT, RAW)\n"
+        "sys.stdin.read()"
+    )
+    root = Path(__file__).parents[2]
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root) as parent:
+        assert parent.stdout
+        child = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+    try:
+        assert select.select([child], [], [], 10)[0]
+    finally:
+        os.close(child)
