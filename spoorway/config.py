@@ -160,6 +160,8 @@ def _instances(values: Mapping[str, Any], room: str, folder: str) -> tuple[Insta
             on_error = convert(OnError, rest.pop("on_error", on_error), f"{path}.on_error")
         use = convert(str, options.get("use", name), f"{path}.use")
         module, config = configure(place, use, rest, path)
+        if on_error not in (allowed := getattr(module, "ON_ERROR", (on_error,))):
+            raise ConfigurationError(f"{path}.on_error: {use} allows {', '.join(allowed)} only, not {on_error!r}")
         found.append(Instance(name, use, module, config, on_error))
     return tuple(found)
 

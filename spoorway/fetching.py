@@ -194,7 +194,8 @@ class _TimedReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         self._timed.before_reading()
-        return self._inner.readinto(buffer)
+        count: int | None = self._inner.readinto(buffer)
+        return count
 
     def close(self) -> None:
         self._inner.close()

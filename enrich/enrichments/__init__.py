@@ -35,6 +35,7 @@ class Replacing(list[SelfDescribing]):
 
 
 OnError = Literal["fail", "skip", "flag"]
+"""A file whose enrichment must not be left out says so: `ON_ERROR = ("fail",)`."""
 
 
 class Step(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import orjson
 
 from enrich import places
-from enrich.enrichments import RawEvent, Replacing, World
+from enrich.enrichments import OnError, RawEvent, Replacing, World
 from enrich.places import Place
 from protocol.seams import ConfigurationError, Event, Json, Reason, SelfDescribing
 
@@ -41,6 +41,8 @@ COLUMNS = (
     "domain_sessionid",
 )
 _RECORD = "iglu:com.snowplowanalytics.snowplow/pii_transformation/jsonschema/1-0-0"
+ON_ERROR: tuple[OnError, ...] = ("fail",)
+"""An event that could not be hashed must not be stored."""
 _FUNCTIONS = {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
 
 

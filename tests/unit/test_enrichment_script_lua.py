@@ -318,6 +318,16 @@ def test_any_data_comes_through_or_is_refused(echo: Plugin, data: Any) -> None:
         assert orjson.loads(orjson.dumps(answer["derived_contexts"][0]["data"])) == data
 
 
+def cpu_ticks(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < deadline
+
+
 @pytest.mark.parametrize("lines", ["return {}", "return (''):rep(2^62)"], ids=["waiting", "in the middle of C"])
 def test_process_does_not_outlive_us(tmp_path: Path, lines: str) -> None:
     (tmp_path / "script.lua").write_text(body(lines))
@@ -331,7 +341,10 @@ def test_process_does_not_outlive_us(tmp_path: Path, lines: str) -> None:
     root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root) as parent:
         assert parent.stdout
-        child = os.pidfd_open(int(parent.stdout.readline()))
+        pid = int(parent.stdout.readline())
+        child = os.pidfd_open(pid)
+        if "rep" in lines:
+            wait_until(lambda: cpu_ticks(pid) > 30)
         parent.kill()
     try:
         assert select.select([child], [], [], 10)[0]
