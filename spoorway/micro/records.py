@@ -1,7 +1,6 @@
 """Payload -> records: what is kept of each of its events, written as JSON once.
 
-Knows no clock and no network; it reads schemas, and what the enrichments read. One record per event or failure, in the
-payload's order, made one at a time so that a bounded store never holds more than it may.
+Knows no clock and no network; it reads schemas, and what the enrichments read.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ _SENTENCES = {
 class Record:
     """One event, good or bad.
 
-    columns: its canonical columns as JSON; None where there are none, because its payload was never taken apart.
     parts: joined they are the GoodEvent or BadEvent. The bad events of one payload share the part that is the payload.
-    label: for people, one line.
+    columns: its canonical columns as JSON, where a good event has them within its only part; b"" where there are none,
+    because its payload was never taken apart. label: for people, one line.
     """
 
     good: bool
@@ -48,17 +47,22 @@ class Record:
     contexts: tuple[str, ...]
     vendor: str
     version: str
-    columns: bytes | None
+    columns: bytes | slice
     parts: tuple[bytes, ...]
     label: str
 
     @property
     def size(self) -> int:
         """Bytes, were nothing shared."""
-        return sum(map(len, self.parts)) + (0 if self.good else len(self.columns or b""))
+        return sum(map(len, self.parts)) + (len(self.columns) if isinstance(self.columns, bytes) else 0)
+
+    @property
+    def has_columns(self) -> bool:
+        return self.columns != b""
 
     def column_values(self) -> dict[str, Any]:
-        return orjson.loads(self.columns) if self.columns is not None else {}
+        text = self.columns if isinstance(self.columns, bytes) else self.parts[0][self.columns]
+        return orjson.loads(text) if text else {}
 
 
 class Recorder:
@@ -71,15 +75,19 @@ class Recorder:
         self._pipeline = building.pipeline(settings, self.schemas, [Step("micro", self._note, "fail")])
         self._mark = 0
 
-    def records(self, payload: RawPayload, now_ms: int) -> Iterator[Record]:
-        """One for each event of the payload, in order."""
+    def records(self, payload: RawPayload, now_ms: int) -> tuple[int, Iterator[Record]]:
+        """How many events the payload holds, and a record of each, the last first, made when it is asked for."""
         self.schemas.look()  # a schema file that was written a moment ago counts
         self._mark, changed = self.schemas.changes(self._mark)
         if changed:
             self._pipeline.forget_schemas(changed)
         self._sent.clear()
+        found = outcomes(self._pipeline, payload, now_ms)
+        return len(found), self._newest_first(payload, found)
+
+    def _newest_first(self, payload: RawPayload, found: list[Event | FailedEvent]) -> Iterator[Record]:
         shared = b""
-        for outcome in outcomes(self._pipeline, payload, now_ms):
+        for outcome in reversed(found):
             if isinstance(outcome, FailedEvent):
                 shared = shared or to_json(shapes.collector_payload(payload))
                 yield _bad(outcome, shared)
@@ -97,14 +105,9 @@ def _good(payload: RawPayload, event: Event, parameters: Mapping[str, str]) -> R
     kind, schema = event.get("event"), shapes.schema_of(event)
     contexts = tuple([entity["schema"] for entity in event.get("contexts", ())])
     path = shapes.api(payload.path)
-    parts = (
-        b'{"rawEvent":',
-        to_json(shapes.raw_event(payload, parameters)),
-        b',"eventType":' + to_json(kind) + b',"schema":' + to_json(schema) + b',"contexts":' + to_json(contexts) + b',"event":',
-        columns,
-        b',"incomplete":false}',
-    )
-    label = f"GOOD  id:{event.get('event_id')}  app_id:{event.get('app_id')}  type:{kind} ({schema})"
+    raw = to_json(shapes.raw_event(payload, parameters))
+    about = b',"eventType":%b,"schema":%b,"contexts":%b,"event":' % (to_json(kind), to_json(schema), to_json(contexts))
+    head = b'{"rawEvent":' + raw + about
     return Record(
         True,
         event.get("event_id"),
@@ -114,9 +117,9 @@ def _good(payload: RawPayload, event: Event, parameters: Mapping[str, str]) -> R
         contexts,
         path["vendor"],
         path["version"],
-        columns,
-        parts,
-        label,
+        slice(len(head), len(head) + len(columns)),
+        (head + columns + b',"incomplete":false}',),
+        f"GOOD  id:{event.get('event_id')}  app_id:{event.get('app_id')}  type:{kind} ({schema})",
     )
 
 
@@ -137,7 +140,7 @@ def _bad(failed: FailedEvent, payload: bytes) -> Record:
         (),
         path["vendor"],
         path["version"],
-        None if incomplete is None else to_json(incomplete),
+        b"" if incomplete is None else to_json(incomplete),
         (b'{"collectorPayload":', payload, b',"rawEvent":' + to_json(raw) + b',"errors":' + to_json(errors) + b"}"),
         f"BAD   id:{event_id}  app_id:{failed.parameters.get('aid')}  {failed.kind}: {why}",
     )

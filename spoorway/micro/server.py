@@ -60,7 +60,7 @@ _Handler = Callable[[_Asked], Awaitable[Any]]
 
 
 class Micro:
-    """Call order: start -> stop. now_ms: the clock. notice: told of every record as it comes.
+    """Call order: start -> stop. now_ms: the clock. notice: told of every record that is kept, as it comes.
 
     cors: whether pages of other origins may read /micro.
     """
@@ -103,12 +103,11 @@ class Micro:
         await self.http.stop()
 
     async def _accept(self, payload: RawPayload) -> None:
-        self.store.add(_namespace.get(), map(self._seen, self._recorder.records(payload, self._now_ms())))
-
-    def _seen(self, record: Record) -> Record:
+        count, newest_first = self._recorder.records(payload, self._now_ms())
+        kept = self.store.add(_namespace.get(), count, newest_first)
         if self._notice is not None:
-            self._notice(record)
-        return record
+            for record in kept:
+                self._notice(record)
 
     async def _route(self, request: Request) -> Answer | None:
         """Takes the namespace off the request's path, and answers what lies below /micro."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import NamedTuple
@@ -47,15 +47,29 @@ class Store:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def add(self, namespace: str, records: Iterable[Record]) -> None:
-        for record in records:
+    def add(self, namespace: str, count: int, newest_first: Iterator[Record]) -> list[Record]:
+        """Takes what came together: so many records. Those that are kept, oldest first.
+
+        Records beyond the bounds are dropped without being made: a hostile batch costs no more than what is kept of it.
+        """
+        taken: list[Record] = []
+        size = 0
+        for record in newest_first:
+            size += record.size
+            if taken and (len(taken) == self.bounds.max_events or size > self.bounds.max_bytes):
+                break
+            taken.append(record)
+        taken.reverse()
+        for record in taken:
             self._numbers += 1
             self._kept.append(_Kept(self._numbers, namespace, record))
             self.bytes += record.size
-            while len(self._kept) > 1 and (len(self._kept) > self.bounds.max_events or self.bytes > self.bounds.max_bytes):
-                self.bytes -= self._kept.popleft().record.size
-                self.dropped += 1
+        while len(self._kept) > 1 and (len(self._kept) > self.bounds.max_events or self.bytes > self.bounds.max_bytes):
+            self.bytes -= self._kept.popleft().record.size
+            self.dropped += 1
+        self.dropped += count - len(taken)
         self._tell()
+        return taken
 
     def newest_first(self, namespace: str, since: int = 0) -> Iterator[Record]:
         """since: the number of a record; only those after it."""

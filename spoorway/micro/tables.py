@@ -23,7 +23,7 @@ Row = tuple[bool, Object]  # whether it is a good event, and its flattened colum
 
 def table(records: Iterable[Record]) -> Iterator[Row]:
     """The records that have columns, in their order."""
-    return ((record.good, flattened(record.column_values())) for record in records if record.columns is not None)
+    return ((record.good, flattened(record.column_values())) for record in records if record.has_columns)
 
 
 def events(records: Iterable[Record], request: Mapping[str, Any]) -> Object:
@@ -82,7 +82,7 @@ def timeline(records: Iterable[Record], request: Mapping[str, Any]) -> Object:
     buckets = items(request, "buckets", dict)
     if buckets is None:
         raise WrongShape("buckets: expected a list of objects with start and end")
-    times = [(record.good, record.received_ms) for record in records if record.columns is not None]
+    times = [(record.good, record.received_ms) for record in records if record.has_columns]
     points: list[Object] = []
     for bucket in buckets:
         start, end = _time(bucket, "start"), _time(bucket, "end")
