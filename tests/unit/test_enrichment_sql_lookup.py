@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,28 +242,25 @@ def test_column_that_the_result_has_not_is_a_reason(file: Path) -> None:
 
 
 @pytest.fixture(name="postgres", scope="module")
-def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def _postgres() -> Iterator[str]:
     """A PostgreSQL of our own, on a socket in a folder of our own. Its address."""
     control = shutil.which("pg_ctl")
     if control is None:
         pytest.fail("there is no pg_ctl: install PostgreSQL")
-    folder = tmp_path_factory.mktemp("pg")
-    # It refuses to run as root.
-    switch: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-    if switch:
-        shutil.chown(folder, "nobody")
-        for parent in folder.parents[:3]:
-            if parent != Path("/tmp") and parent.is_relative_to("/tmp"):
-                parent.chmod(0o755)
-    run = {"check": True, "capture_output": True, "env": {**os.environ, "LC_ALL": "C"}, **switch}
-    data = str(folder / "data")
-    subprocess.run([control, "initdb", "-D", data, "-o", "-A trust -U postgres --no-sync"], **run)
-    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-    subprocess.run([control, "start", "-w", "-D", data, "-l", str(folder / "log"), "-o", options], **run)
-    try:
-        yield f"postgresql://postgres@/postgres?host={folder}"
-    finally:
-        subprocess.run([control, "stop", "-w", "-m", "immediate", "-D", data], **run)
+    # Not pytest's folder: its path is too long for a socket, and another session may tidy it away.
+    with tempfile.TemporaryDirectory(prefix="spoorway-pg-", ignore_cleanup_errors=True) as name:
+        # It refuses to run as root.
+        switch: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+        if switch:
+            shutil.chown(name, "nobody")
+        run = {"check": True, "capture_output": True, "cwd": name, "env": {**os.environ, "LC_ALL": "C"}, **switch}
+        subprocess.run([control, "initdb", "-D", "data", "-o", "-A trust -U postgres --no-sync"], **run)
+        options = f"-c listen_addresses= -c unix_socket_directories={name} -c fsync=off"
+        subprocess.run([control, "start", "-w", "-D", "data", "-l", "log", "-o", options], **run)
+        try:
+            yield f"postgresql://postgres@/postgres?host={name}"
+        finally:
+            subprocess.run([control, "stop", "-w", "-m", "immediate", "-D", "data"], **run)
 
 
 def in_postgres(address: str, query: str, **options: Any) -> Event | Reason:
