@@ -36,7 +36,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(dir=args.disk, prefix=f"{name}-") as folder:
             path = Path(folder).resolve()
             path.chmod(0o755)  # nginx's worker is another user
-            effort = Effort(1, 1, 9_000, path) if args.quick else Effort(args.seconds, 3, 120_000, path)
+            effort = Effort(1, 1, 9_000, path) if args.quick else Effort(args.seconds, 3, 80_000, path)
             found = import_module(f"benchmarks.measures.{name}").measure(effort)
         print(f"\n{name}: {found.title} ({time.monotonic() - began:.0f} s; {busy})\n{result.plain(found)}", flush=True)
         if out is not None:

@@ -48,7 +48,7 @@ class Request:
 
 
 def ten_page_views() -> Request:
-    """As a browser posts what it had collected: about 4.7 KB. Every event has an id of its own."""
+    """As a browser posts what it had collected: about 5.2 KB. Every event has an id of its own."""
     chance = random.Random(1)
     events = [mix.page_view(chance, mix.START_MS) for _ in range(10)]
     for event in events:

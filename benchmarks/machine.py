@@ -37,16 +37,22 @@ def now() -> str:
 
 
 class Busyness:
-    """How much of the machine others had: before (load average) and meanwhile (time stolen by the hypervisor)."""
+    """How much of the machine others had: in the second before, and meanwhile (time stolen by the hypervisor)."""
 
     def __init__(self) -> None:
-        self._load = os.getloadavg()[0]
+        self._load = _others()
         self._before = _ticks()
 
-    def __str__(self) -> str:
+    def stolen(self) -> float:
+        """Percent of all processor time since this was made."""
         spent = [after - before for after, before in zip(_ticks(), self._before, strict=True)]
-        stolen = 100 * spent[7] / max(1, sum(spent[:8]))
-        return f"load before {self._load:.2f}, {stolen:.1f} % of processor time stolen by the hypervisor"
+        return 100 * spent[7] / max(1, sum(spent[:8]))
+
+    def was_busy(self) -> bool:
+        return self._load > 15 or self.stolen() > 3
+
+    def __str__(self) -> str:
+        return f"others used {self._load:.0f} % of the processors before, the hypervisor took {self.stolen():.1f} % meanwhile"
 
 
 def sync_ms(folder: Path, times: int = 200) -> list[float]:
@@ -110,5 +116,13 @@ def _ticks() -> list[int]:
     return [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
 
 
+def _others() -> float:
+    """Percent of all processors that is used while we do nothing for a second."""
+    before = _ticks()
+    time.sleep(1)
+    spent = [after - earlier for after, earlier in zip(_ticks(), before, strict=True)]
+    return 100 * (1 - (spent[3] + spent[4]) / max(1, sum(spent[:8])))
+
+
 def circumstances(machine: str, root: Path, busy: Busyness) -> dict[str, Any]:
-    return {"machine": machine, "date": now(), "commit": commit(root), "busy": str(busy)}
+    return {"machine": machine, "date": now(), "commit": commit(root), "busy": str(busy), "was_busy": busy.was_busy()}

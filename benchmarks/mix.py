@@ -76,10 +76,10 @@ def reading(chance: random.Random, now_ms: int) -> dict[str, str]:
 
 def page_view(chance: random.Random, now_ms: int) -> dict[str, str]:
     page = chance.randrange(400)
-    campaign = f"?utm_source=newsletter&utm_medium=email&utm_campaign=week{page % 52}" if page % 3 == 0 else ""
+    campaign = f"?utm_source=mail&utm_medium=email&utm_campaign=week{page % 52}" if page % 3 == 0 else ""
     return {
-        "e": "pv", "url": f"https://shop.example/products/{page}{campaign}", "page": f"Spring catalogue, page {page}",
-        "refr": f"https://www.google.com/search?q=catalogue+{page % 7}", "eid": _uuid(chance), "tv": "js-4.6.8", "tna": "sp",
+        "e": "pv", "url": f"https://shop.example/p/{page}{campaign}", "page": f"Catalogue, page {page}",
+        "refr": f"https://www.google.com/search?q=shop+{page % 7}", "eid": _uuid(chance), "tv": "js-4.6.8", "tna": "sp",
         "aid": "shop", "p": "web", "cookie": "1", "cs": "UTF-8", "lang": "en-GB", "res": "1920x1080", "cd": "24",
         "tz": "Europe/London", "dtm": str(now_ms - 900), "stm": str(now_ms - 40), "vp": "1280x720", "ds": "1280x4210",
         "vid": str(chance.randrange(1, 9)), "sid": _uuid(chance), "duid": _uuid(chance),

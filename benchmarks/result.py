@@ -51,8 +51,12 @@ def write_readme(folder: Path, order: Sequence[str]) -> None:
             lines += [f"**{table['title']}**", "", *_markdown(table["rows"]), ""]
         lines += [f"- {note}" for note in one["notes"]]
         where = f" on {one['machine']}" if len(machines) > 1 else ""
-        lines += ["", f"*{one['date']}, commit {one['commit']}{where}; {one['busy']}.*"]
+        lines += ["", f"*{one['date']}, commit {one['commit']}{where}; {one['busy']}.{_doubt(one)}*"]
     (folder / "README.md").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _doubt(one: Mapping[str, Any]) -> str:
+    return " **The machine was busy with other work: compare with care.**" if one["was_busy"] else ""
 
 
 def plain(result: Result) -> str:

@@ -1,13 +1,14 @@
 """Where the time goes, line by line: looks at the running program a thousand times a second.
 
-Time in C code counts for the Python line that called it. Costs the program a few percent, so what is measured for its speed
-is measured without. For the main thread only.
+Each look counts for the time since the one before, because none is possible within C code: that time goes to the Python line
+that called it. Costs the program a few percent, so what is measured for its speed is measured without. Main thread only.
 """
 
 from __future__ import annotations
 
 import signal
-from collections import Counter
+import time
+from collections import defaultdict
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ _EVERY_S = 0.001
 
 
 class Spot(NamedTuple):
-    """share: of all samples that found the program in this function itself. line: its costliest, with that line's share."""
+    """share: of the time, that the program was in this function itself. line: its costliest, with that line's share."""
 
     function: str
     share: float
@@ -29,11 +30,18 @@ class Spot(NamedTuple):
 @contextmanager
 def sampled(root: Path, found: list[Spot]) -> Generator[None]:
     """Fills `found`, costliest first, when the block ends. root: paths below it are shown without it."""
-    samples: Counter[tuple[str, str, int]] = Counter()
+    times: defaultdict[tuple[str, str, int], float] = defaultdict(float)
+    last = time.perf_counter()
 
     def look(number: int, frame: FrameType | None) -> None:
+        nonlocal last
         if frame is not None:
-            samples[frame.f_code.co_filename, frame.f_code.co_qualname, frame.f_lineno or frame.f_code.co_firstlineno] += 1
+            now, code = time.perf_counter(), frame.f_code
+            name = code.co_qualname
+            if code.co_filename == "<string>" and "self" in frame.f_locals:  # what dataclass writes: say whose it is
+                name = f"{type(frame.f_locals['self']).__qualname__}.{code.co_name}"
+            times[code.co_filename, name, frame.f_lineno or code.co_firstlineno] += now - last
+            last = now
 
     before = signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, _EVERY_S, _EVERY_S)
@@ -42,17 +50,19 @@ def sampled(root: Path, found: list[Spot]) -> Generator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    total = samples.total()
-    functions: Counter[tuple[str, str]] = Counter()
-    for (file, name, _), count in samples.items():
-        functions[file, name] += count
-    for (file, name), count in functions.most_common():
-        (line, most) = max(((place[2], n) for place, n in samples.items() if place[:2] == (file, name)), key=lambda one: one[1])
-        where = _shown(Path(file), root)
-        found.append(Spot(f"{where} {name}", count / total, f"{line}: {_source(Path(file), line)}", most / total))
+    total = sum(times.values())
+    functions: defaultdict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
+    for (file, name, line), spent in times.items():
+        functions[file, name].append((spent, line))
+    for (file, name), lines in sorted(functions.items(), key=lambda one: -sum(spent for spent, _ in one[1])):
+        most, line = max(lines)
+        share = sum(spent for spent, _ in lines) / total
+        found.append(Spot(f"{_shown(Path(file), root)} {name}", share, f"{line}: {_source(Path(file), line)}", most / total))
 
 
 def _shown(file: Path, root: Path) -> str:
+    if file.name == "<string>":
+        return "generated:"
     return str(file.relative_to(root)) if file.is_relative_to(root) else "/".join(file.parts[-2:])
 
 

@@ -82,7 +82,7 @@ def measure(effort: Effort) -> Result:
         "what one core answers, each answer given when the request is on disk",
         f"One server process on core 0, wrk with 64 kept-alive connections on core 1; {effort.rounds} rounds of "
         f"{effort.seconds:g} s each, the servers taking turns; medians.",
-        f"POST: ten page views in one request of {bytes_of[POST]:,} bytes, every event with its own id. "
+        f"POST: ten page views in one request of {bytes_of[POST]:,} bytes, headers and all, every event with its own id. "
         f"GET: one page view in a request of {bytes_of[GET]:,} bytes.",
         [Table(kind, _rows(kind, some)) for kind, some in contestants.items()],
         [

@@ -30,7 +30,7 @@ def measure(effort: Effort) -> Result:
     return Result(
         "what it takes to be there",
         f"`spoorway run` with its defaults on an empty data folder, looked at after {_IDLE_S:g} idle seconds; starts with "
-        " everything in the page cache.",
+        "everything in the page cache.",
         "none.",
         [
             Table("Memory when idle", rows),
