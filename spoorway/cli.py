@@ -23,6 +23,7 @@ COMMANDS = {
     "send": "send",
     "tail": "tail",
     "sql": "sql",
+    "export": "export",
     "failed": "failed",
     "replay": "replay",
     "schema": "schema",

@@ -7,9 +7,11 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage. A command imports what i
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from protocol.seams import ConfigurationError
 from spoorway.config import Settings, load
 
 Subparsers = Any  # argparse keeps this type private
@@ -35,6 +37,18 @@ def address(text: str) -> tuple[str, int]:
     if not port.isdecimal() or int(port) > 65_535:
         raise argparse.ArgumentTypeError(f"expected HOST:PORT, not {text!r}")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def moment_ms(text: str, option: str) -> int:
+    """Milliseconds since 1970 of a time such as 2026-01-31 or '2026-01-31 12:00', UTC as in every column.
+
+    Raises ConfigurationError.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{option}: expected a time such as 2026-01-31 or '2026-01-31 12:00', not {text!r}") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def settings(args: argparse.Namespace) -> Settings:

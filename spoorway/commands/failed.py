@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from enrich.pipeline import Pipeline
 from protocol.seams import ConfigurationError, Event, FailedEvent, RawPayload
 from spoorway import building
 from spoorway.badrows import bad_rows
-from spoorway.commands import Subparsers, command, settings
+from spoorway.commands import Subparsers, command, moment_ms, settings
 from spoorway.config import Settings
 from spoorway.console import Progress, complain, printable, table, tracked
 from spoorway.mending import Mending, Unmended, assignments, script
@@ -104,15 +103,7 @@ def _failed(args: argparse.Namespace) -> int:
 
 
 def _ms(since: str | None) -> int | None:
-    if since is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(since)
-    except ValueError:
-        raise ConfigurationError(f"--since: expected a time such as 2026-01-31 or '2026-01-31 12:00', not {since!r}") from None
-    if moment.tzinfo is None:  # times are UTC here, as in every column
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
+    return None if since is None else moment_ms(since, "--since")
 
 
 def _list(target: Any, found: Settings, args: argparse.Namespace) -> int:
