@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,7 @@ def test_redirect_to_another_host_is_refused_before_it_is_asked(site: Site) -> N
             "http://[",
             "file:///etc",
         ):
-            site.reply = lambda handler, to=location: send(handler, 301, Location=to)
+            site.reply = partial(send, status=301, Location=location)
             with pytest.raises((Refused, Down)):
                 fetch(site.remote(), KEY)
         assert other.requests == []
