@@ -100,7 +100,8 @@ export function difference(actual, expected, path = "") {
   const here = path || "the event";
   if (typeof expected === "function") return expected(actual) ? "" : `${here}: ${show(actual)} is refused by ${expected}`;
   if (typeof expected?.asymmetricMatch === "function") {
-    return expected.asymmetricMatch(actual) ? "" : `${here}: ${show(actual)} is not ${expected}`;
+    const wanted = expected.toAsymmetricMatcher?.() ?? String(expected);
+    return expected.asymmetricMatch(actual) ? "" : `${here}: ${show(actual)} is not ${wanted}`;
   }
   if (expected === null || typeof expected !== "object") {
     return Object.is(actual, expected) ? "" : `${here}: ${show(actual)} instead of ${show(expected)}`;
