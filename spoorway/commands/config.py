@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
+from spoorway import building
 from spoorway.commands import Subparsers, command, settings
 from spoorway.config import SECRET_WORDS, Settings, sample
 from spoorway.console import table
@@ -32,6 +33,7 @@ def _config(args: argparse.Namespace) -> int:
         return 0
     found = settings(args)
     options = list(effective(found))  # builds every part of it: finds every mistake
+    building.enrich_options(found)
     if args.json:
         for place, value, source in options:
             print(json.dumps({"option": place, "value": value, "source": source}, default=str))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -95,7 +95,7 @@ def _write(rows: sqlite3.Cursor, out: BinaryIO, form: str, progress: Progress) -
 
 
 @contextmanager
-def _output(path: Path | None) -> Iterator[BinaryIO]:
+def _output(path: Path | None) -> Generator[BinaryIO]:
     """Standard output, or a file that is there under its name only once it is whole. Raises ConfigurationError."""
     if path is None:
         yield sys.stdout.buffer

@@ -23,6 +23,7 @@ from spoorway.config import Settings
 from spoorway.console import Progress, complain, printable, table, tracked
 from spoorway.mending import Mending, Unmended, assignments, script
 from spoorway.registry.comeback import picked
+from storage.targets import FailedStore
 
 _ALL = 1_000_000_000
 _AT_ONCE = 500  # drops in one transaction: other writers wait no longer than that
@@ -143,13 +144,12 @@ def _show(target: Any, found: Settings, args: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(target: Any, args: argparse.Namespace) -> list[str]:
+def _chosen(target: FailedStore, args: argparse.Namespace) -> list[str]:
     """The ids of the failed events that the options name. Raises ConfigurationError for an id that is unknown."""
     for failed_id in args.id:
         if target.show_failed(failed_id) is None:
             raise ConfigurationError(f"there is no failed event {failed_id}")
-    rows = () if args.id else target.list_failed(kind=args.kind, since_ms=_ms(args.since), limit=args.limit)
-    return list(dict.fromkeys(args.id)) or [row["failed_id"] for row in rows]
+    return list(dict.fromkeys(args.id)) or target.failed_ids(kind=args.kind, since_ms=_ms(args.since), limit=args.limit)
 
 
 def _replay(target: Any, found: Settings, args: argparse.Namespace) -> int:

@@ -73,6 +73,10 @@ class FailedStore(Protocol):
         """Newest first: the columns of `failed_events`. replayed: also those that were solved since."""
         ...
 
+    def failed_ids(self, kind: str | None = None, since_ms: int | None = None, limit: int = 100) -> list[str]:
+        """Those that wait, in the order of `list_failed`, when there may be more than memory has room for."""
+        ...
+
     def show_failed(self, failed_id: str) -> tuple[dict[str, Json], RawPayload | None] | None:
         """One failed event and the payload it came from; the payload is gone once all of its events are solved."""
         ...

@@ -98,6 +98,9 @@ class Plugin:
         rows.sort(key=lambda row: row.failed_tstamp or "", reverse=True)
         return [to_json(row) for row in rows[:limit]]
 
+    def failed_ids(self, kind: str | None = None, since_ms: int | None = None, limit: int = 100) -> list[str]:
+        return [str(row["failed_id"]) for row in self.list_failed(kind, since_ms, limit)]
+
     def show_failed(self, failed_id: str) -> tuple[dict[str, Json], RawPayload | None] | None:
         found = self._kept.failed.get(failed_id)
         if found is None:

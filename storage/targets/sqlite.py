@@ -153,6 +153,17 @@ class Plugin:
             ).fetchall()
         return [to_json(FailedRow(*row)) for row in rows]
 
+    def failed_ids(self, kind: str | None = None, since_ms: int | None = None, limit: int = 100) -> list[str]:
+        """Those that wait, newest first."""
+        since = timestamp(since_ms) if since_ms is not None else None
+        with self._lock, self._translated():
+            rows = self._db.execute(
+                "SELECT failed_id FROM failed_events WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR failed_tstamp >= ?2)"
+                " AND replayed_tstamp IS NULL ORDER BY failed_tstamp DESC, failed_id LIMIT ?3",
+                (kind, since, limit),
+            )
+            return [failed_id for (failed_id,) in rows]
+
     def show_failed(self, failed_id: str) -> tuple[dict[str, Json], RawPayload | None] | None:
         """One failed event and the payload it came from, byte for byte; the payload is gone once all of its events are solved."""
         with self._lock, self._translated():

@@ -251,6 +251,9 @@ def test_a_failed_event_can_be_listed_and_shown_with_its_payload_byte_for_byte(b
     target.commit(batch_of(failed=(failed_of(1), failed_of(2, None)), end=1))
     assert [f["failed_id"] for f in target.list_failed(limit=1)] == ["failed-2"]
     assert [f["failed_id"] for f in target.list_failed(since_ms=RECEIVED + 2)] == ["failed-2"]
+    assert target.failed_ids() == ["failed-2", "failed-1"]
+    assert target.failed_ids(limit=1) == target.failed_ids(since_ms=RECEIVED + 2) == ["failed-2"]
+    assert target.failed_ids(kind="size_violation") == []
     assert target.list_failed(kind="size_violation") == []
     shown = target.show_failed("failed-1")
     assert shown is not None
@@ -270,7 +273,7 @@ def test_a_solved_failed_event_moves_from_failed_to_stored(bench: Bench) -> None
     target.commit(batch_of(event_of(9), failed=(failed_of(1, payload=1), failed_of(2, payload=1)), end=1))
     assert target.resolve("failed-1", [event_of(1)], [], RECEIVED + 5) == Counts(0, 1, 0, 0)
     assert target.totals() == Counts(3, 2, 1, 0)
-    assert [f["failed_id"] for f in target.list_failed()] == ["failed-2"]
+    assert [f["failed_id"] for f in target.list_failed()] == target.failed_ids() == ["failed-2"]
     assert len(target.list_failed(replayed=True)) == 2
     assert target.resolve("failed-1", [event_of(1)], [], RECEIVED + 6) is None
     # Solved by an event that came by itself meanwhile: a duplicate. Then nobody needs the payload any more.
