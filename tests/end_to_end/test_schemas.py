@@ -198,7 +198,7 @@ def test_known_schemas_flow_at_full_speed_while_the_registry_hangs(
     running.until(lambda: len(registry.asked) >= 1, lambda: "the registry was not asked")
     during = slowest(2_000, unknown=False)
     print(f"slowest commit: {calm:.3f} s calm, {hanging:.3f} s with unknown schemas, {during:.3f} s while the registry hangs")
-    assert max(hanging, during) < calm + 0.5  # a question may hang 10 s; a commit never does
+    assert max(hanging, during) < calm + 3  # a question hangs for 10 s; no commit waits for one, however busy the machine is
     assert len(running.query("select name from atomic.com_snowplowanalytics_snowplow_screen_view_1")) == 181
     running.stop(signal.SIGKILL)
 
