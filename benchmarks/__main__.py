@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,19 +31,25 @@ def main() -> int:
     out: Path | None = args.out or (None if args.quick else HERE / "results")
     args.disk.mkdir(parents=True, exist_ok=True)
     described = machine.describe(args.disk)
-    print(described)
+    print(described, flush=True)
+    code = 0
     for name in args.names or NAMES:
         busy, began = machine.Busyness(), time.monotonic()
         with tempfile.TemporaryDirectory(dir=args.disk, prefix=f"{name}-") as folder:
             path = Path(folder).resolve()
             path.chmod(0o755)  # nginx's worker is another user
             effort = Effort(1, 1, 9_000, path) if args.quick else Effort(args.seconds, 3, 80_000, path)
-            found = import_module(f"benchmarks.measures.{name}").measure(effort)
+            try:
+                found = import_module(f"benchmarks.measures.{name}").measure(effort)
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                print(f"\n{name} failed: {error}", file=sys.stderr, flush=True)  # the others are still worth having
+                code = 1
+                continue
         print(f"\n{name}: {found.title} ({time.monotonic() - began:.0f} s; {busy})\n{result.plain(found)}", flush=True)
         if out is not None:
             result.save(out, name, found, machine.circumstances(described, HERE.parent, busy))
             result.write_readme(out, NAMES)
-    return 0
+    return code
 
 
 if __name__ == "__main__":
