@@ -18,7 +18,7 @@ from spoorway.config import Settings
 from spoorway.files import Claim, cursor_file, journal_folder, write_cursor
 from spoorway.loader import Loader
 from spoorway.registry.comeback import ComeBack
-from spoorway.registry.fetching import Fetching
+from spoorway.registry.lookup import LOOK_EVERY_S
 
 log = logging.getLogger("spoorway.loading")
 
@@ -62,7 +62,7 @@ class Loading:
             threading.Thread(target=loader.run, args=(self._stop, self._finish), name=f"load-{loader.status.target}")
             for loader in self.loaders
         ]
-        threading.Thread(target=self._fetching().run, args=(self._finish,), name="registry", daemon=True).start()
+        threading.Thread(target=self._watch_schemas, name="schemas", daemon=True).start()
         for thread in threads:
             thread.start()
         tell = self._teller()
@@ -77,12 +77,17 @@ class Loading:
             target.close()
         return 0 if all(loader.status.state == "finished" for loader in self.loaders) else 1
 
-    def _fetching(self) -> Fetching:
+    def _watch_schemas(self) -> None:
+        enrich = self._settings.enrich
+        if not enrich.registries:  # then HTTP and TLS are not loaded: 100 ms of a start
+            while not self._finish.wait(LOOK_EVERY_S):
+                self._lookup.look()
+            return
+        from spoorway.registry.fetching import Fetching
         from spoorway.registry.remote import fetch
 
-        enrich = self._settings.enrich
         cache = building.schema_cache(self._settings)
-        return Fetching(self._lookup, cache, enrich.registries, enrich.resolver, fetch, building.now_ms)
+        Fetching(self._lookup, cache, enrich.registries, enrich.resolver, fetch, building.now_ms).run(self._finish)
 
     def _on_signal(self, number: int, frame: object) -> None:
         # The first signal asks to finish; one from a person who does not want to wait ends it at once.
