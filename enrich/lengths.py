@@ -14,23 +14,30 @@ from protocol.tables import COLUMNS
 
 LIMITS: dict[str, int] = {c.name: c.max_length for c in COLUMNS if c.max_length is not None}
 
-_NEVER_TOO_LONG = 62
-_NARROW = frozenset(name for name, limit in LIMITS.items() if limit <= 2 * _NEVER_TOO_LONG)
+# Most texts are shorter than this, most limits are wider: what is checked one by one is the rest.
+_SHORT = 62
 
 
-def too_long(event: Event, limits: Mapping[str, int]) -> list[Reason]:
-    """limits: column -> code units; a limit may be raised, or lowered to no less than the canonical one's half."""
-    columns = cast(Mapping[str, Any], event)
-    # A text of n characters has at most 2n code units: the cheap test that nearly every value passes comes first.
-    suspects = [name for name, value in columns.items() if type(value) is str and len(value) > _NEVER_TOO_LONG]
-    suspects += columns.keys() & _NARROW
-    reasons: list[Reason] = []
-    for name in suspects:
-        value, limit = columns[name], limits.get(name)
-        if limit is not None and 2 * len(value) > limit and (units := _units(value)) > limit:
-            message = f"longer than {limit} UTF-16 code units: {units}"
-            reasons.append(reason("atomic", name, message, value, "atomic_field_length_exceeded", ATOMIC_SCHEMA))
-    return reasons
+class Lengths:
+    """Built once with the limits, column -> UTF-16 code units; called for each event."""
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
+        self._limits = limits
+        # A text of n characters has at most 2n code units.
+        self._narrow = frozenset(name for name, limit in limits.items() if limit < 2 * _SHORT)
+
+    def __call__(self, event: Event) -> list[Reason]:
+        """A reason for each column that is too long."""
+        columns = cast(Mapping[str, Any], event)
+        suspects = [name for name, value in columns.items() if type(value) is str and len(value) > _SHORT]
+        suspects += [name for name in columns.keys() & self._narrow if len(columns[name]) <= _SHORT]
+        reasons: list[Reason] = []
+        for name in suspects:
+            value, limit = columns[name], self._limits.get(name)
+            if limit is not None and 2 * len(value) > limit and (units := _units(value)) > limit:
+                message = f"longer than {limit} UTF-16 code units: {units}"
+                reasons.append(reason("atomic", name, message, value, "atomic_field_length_exceeded", ATOMIC_SCHEMA))
+        return reasons
 
 
 def fitting(columns: Event) -> Event:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enrich import pages
 from enrich.adapters import Adapters, Refusal
 from enrich.enrichments import RawEvent, Replacing, Step
-from enrich.lengths import LIMITS, too_long
+from enrich.lengths import LIMITS, Lengths
 from enrich.leniency import EVERY_LENIENCY, LENIENCIES, mended
 from enrich.reasons import derived_id, reason, shortened
 from enrich.selfdescribing import SelfDescribingStep, unstruct_columns
@@ -58,7 +58,7 @@ class Pipeline:
         self._transform = Transform(options.lenient)
         self._self_describing = SelfDescribingStep(validators)
         self._enrichments = tuple(enrichments)
-        self._limits = {**LIMITS, **options.limits}
+        self._too_long = Lengths({**LIMITS, **options.limits})
         self._v_etl = f"spoorway-{options.version}"
 
     def outcomes(self, payload: RawPayload, now_ms: int, mend: Mend | None = None) -> Iterator[Outcome]:
@@ -129,7 +129,7 @@ class Pipeline:
             ]
             event["derived_contexts"] = [*event.get("derived_contexts", ()), *notes]
 
-        kept = too_long(event, self._limits)
+        kept = self._too_long(event)
         if derived := event.get("derived_contexts"):
             kept += self._self_describing.each(derived, "", "derived_contexts").reasons
         if sent or made or kept:
@@ -178,7 +178,7 @@ class Pipeline:
 
     def _flaw(self, added: Event) -> Reason | None:
         """What would fail the event later, found while it can still be told whose fault it is."""
-        reasons = too_long(added, self._limits)
+        reasons = self._too_long(added)
         if derived := added.get("derived_contexts"):
             reasons += self._self_describing.each(derived, "", "derived_contexts").reasons
         return reasons[0] if reasons else None

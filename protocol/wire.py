@@ -24,9 +24,10 @@ def parse_query(query: str) -> dict[str, str | None]:
     Separators are both "&" and ";"; "+" is a space; bytes that are no UTF-8 become U+FFFD.
     """
     found: dict[str, str | None] = {}
+    encoded = _ENCODED.search(query) is not None
     for pair in query.replace(";", "&").split("&"):
         name, equals, value = pair.partition("=")
-        if _ENCODED.search(pair):
+        if encoded and _ENCODED.search(pair):
             name, value = _decode(name), _decode(value)
         if name:
             found[name] = value if equals else None

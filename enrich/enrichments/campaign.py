@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from enrich.conversions import text
 from enrich.enrichments import RawEvent, World
@@ -25,6 +26,10 @@ class Config:
     )
 
 
+_NOTHING = Event()
+_MOST_KEPT = 1_000  # queries; those of one campaign come again and again
+
+
 class Plugin:
     def __init__(self, config: Config, world: World) -> None:
         self._columns = (
@@ -36,11 +41,14 @@ class Plugin:
         )
         self._click_ids = dict(config.click_ids)
 
+        self._found_in = lru_cache(_MOST_KEPT)(self._find)
+
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
-        found = Event()
         query = event.get("page_urlquery")
-        if query is None:
-            return found
+        return _NOTHING if query is None else self._found_in(query)
+
+    def _find(self, query: str) -> Event:
+        found = Event()
         parameters = parse_query(query)
         for column, names in self._columns:
             name = next((n for n in names if n in parameters), None)

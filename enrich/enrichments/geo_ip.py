@@ -229,5 +229,6 @@ def _degrees(value: object, most: int) -> float | None:
     """The shortest decimal that names the same 32-bit float, as the reference's columns do; it has nine digits at most."""
     if not isinstance(value, int | float) or not -most <= value <= most:
         return None
-    single = struct.pack("<f", value)
-    return next(n for n in (float(f"{value:.{d}g}") for d in range(6, 10)) if struct.pack("<f", n) == single) + 0.0
+    packed = struct.pack("<f", value)
+    (single,) = struct.unpack("<f", packed)  # its digits, not the value's: rounding twice may end on a neighbour
+    return next(n for n in (float(f"{single:.{d}g}") for d in range(6, 10)) if struct.pack("<f", n) == packed) + 0.0

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from enrich import pages
 from enrich.enrichments import Enrichment, RawEvent, bots, client_hints, cross_navigation, geo_ip, referer, user_agent
-from enrich.lengths import LIMITS, too_long
+from enrich.lengths import LIMITS, Lengths
 from enrich.validators import Validators
 from protocol.schemas import bundled
 from protocol.seams import ConfigurationError, Event, RawPayload
@@ -64,7 +64,7 @@ def looked_up(name: str, event: Event, headers: tuple[tuple[str, str], ...] = ()
     assert event == before
     assert found.keys() <= OWN[name] | {"derived_contexts"}
     assert all(value is not None and value != "" for value in found.values())
-    assert too_long(found, LIMITS) == []
+    assert Lengths(LIMITS)(found) == []
     for entity in found.get("derived_contexts", ()):
         assert not VALIDATORS.reasons(entity["schema"], entity["data"], "derived_contexts"), entity
     if "derived_contexts" in found:  # a later step may write into what it was given; that must not come back
