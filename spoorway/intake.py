@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import sys
+import threading
 import time
 from pathlib import Path
 from threading import Event as Signal
@@ -91,6 +94,7 @@ class Intake:
 
     def _keep(self) -> None:
         assert self._writer is not None
+        _stand_back()
         keeper, retention = Keeper(self._writer), self._settings.retention
         while not self._ending.wait(_ROUND_S):
             cursors = [read_cursor(cursor_file(self._settings.data, target)) for target in self._targets]
@@ -109,6 +113,12 @@ class Intake:
                 continue
             if kept.sealed or kept.deleted:
                 log.info("journal: %d segments sealed, %d deleted", len(kept.sealed), len(kept.deleted))
+
+
+def _stand_back() -> None:
+    """Lets every other thread go first: compressing old segments is never urgent. Linux has priorities per thread."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def _transport_metrics(name: str, counters: Any) -> list[Metric]:
