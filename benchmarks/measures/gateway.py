@@ -88,7 +88,7 @@ def measure(effort: Effort) -> Result:
         [
             "Latency is of a saturated server: 64 requests are always waiting. See `latency` for light load.",
             "Every server was made to prove that it kept what it had answered: durable payloads, rows, log lines.",
-            "Spoorway compresses finished journal segments on the same core meanwhile (at most a quarter of it).",
+            "Spoorway compresses finished journal segments on the same core meanwhile, at the lowest priority.",
             "nginx logs GETs without parsing them and never calls fsync: a power cut loses what it answered last.",
             "FastAPI runs with uvicorn[standard] (uvloop, httptools); SQLite in WAL mode with synchronous=FULL.",
         ],
