@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import os
@@ -17,7 +16,7 @@ from protocol.seams import ConfigurationError
 from spoorway import building
 from spoorway.config import Settings
 from spoorway.files import Claim, cursor_file, journal_folder, write_cursor
-from spoorway.loader import Loader
+from spoorway.loader import Loader, collect_seldom
 from spoorway.registry.comeback import ComeBack
 from spoorway.registry.lookup import LOOK_EVERY_S
 
@@ -64,11 +63,7 @@ class Loading:
             for loader in self.loaders
         ]
         threading.Thread(target=self._watch_schemas, name="schemas", daemon=True).start()
-        # A batch makes tens of thousands of values that live until its commit and then die by themselves: looking for
-        # cycles among them again and again cost a tenth of the time.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        collect_seldom()
         for thread in threads:
             thread.start()
         tell = self._teller()

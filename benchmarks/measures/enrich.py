@@ -29,7 +29,7 @@ from protocol.seams import Cursor, Outcome, RawPayload
 from spoorway import building
 from spoorway.config import load
 from spoorway.files import journal_folder, prepare
-from spoorway.loader import BATCH_BYTES, Loader
+from spoorway.loader import BATCH_BYTES, Loader, collect_seldom
 from storage.targets import Batch, Counts, Target
 
 _TOP = 5
@@ -137,9 +137,10 @@ class _Timed:
 
 def load_journal(folder: str, events: float) -> dict[str, Any]:
     """The real journal through the real loader; every event must arrive."""
-    data, payloads, sent = _filled(Path(folder) / "ours", events)
+    data, payloads, sent = filled(Path(folder) / "ours", events)
     settings = load(None, {"data": str(data)})
     (instance,) = settings.targets()
+    collect_seldom()
     timed = _Timed(FileReader(journal_folder(data)), building.pipeline(settings), building.open_target(settings, instance))
     loader = Loader("sqlite", timed, cast(Pipeline, timed), timed, building.now_ms)
     quarters: list[float] = []
@@ -165,7 +166,7 @@ def load_journal(folder: str, events: float) -> dict[str, Any]:
 
 
 def find_costs(folder: str, events: float) -> dict[str, Any]:
-    data, *_ = _filled(Path(folder) / "looked", events)
+    data, *_ = filled(Path(folder) / "looked", events)
     settings = load(None, {"data": str(data)})
     (instance,) = settings.targets()
     target = building.open_target(settings, instance)
@@ -246,7 +247,7 @@ def _json(value: Any) -> str | None:
     return None if value is None else json.dumps(value)
 
 
-def _filled(data: Path, events: float) -> tuple[Path, int, int]:
+def filled(data: Path, events: float) -> tuple[Path, int, int]:
     """(data folder with a journal, payloads in it, events in those)."""
     prepare(data)
     return data, *asyncio.run(_fill(journal_folder(data), mix.payloads(int(events))))

@@ -1,0 +1,122 @@
+"""What enrichments cost: events per second from the journal to SQLite with the usual ones on, and each one's own time."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import mix
+from benchmarks.measures import Effort
+from benchmarks.measures.enrich import filled
+from benchmarks.pinned import pinned
+from benchmarks.result import Result, Row, Table
+from enrich.enrichments import Enrichment, RawEvent, Step
+from enrich.pipeline import Pipeline
+from gateway.journal.reader import FileReader
+from protocol.seams import Event, Reason
+from spoorway import building
+from spoorway.config import load
+from spoorway.files import journal_folder
+from spoorway.loader import Loader, collect_seldom
+from spoorway.world import World
+from storage.targets import Counts
+
+USUAL = ("geo_ip", "referer", "user_agent", "campaign", "bots", "event_fingerprint", "anon_ip")
+
+
+def measure(effort: Effort) -> Result:
+    without = pinned(load_with, effort.folder, effort.events / 2, "", 0)
+    loaded = pinned(load_with, effort.folder, effort.events / 2, ",".join(USUAL), 0)
+    timed = pinned(load_with, effort.folder, effort.events / 4, ",".join(USUAL), 1)
+    rates: list[Row] = [
+        {"enrichments": label, "events/s": one["events"] / one["seconds"], "µs/event": one["seconds"] / one["events"] * 1e6}
+        for label, one in (("none", without), (", ".join(USUAL), loaded))
+    ]
+    costs: list[Row] = [
+        {"enrichment": name, "µs/event": timed["spent"][name] / timed["events"] * 1e6, "answered, % of events": share}
+        for name, share in ((name, 100 * timed["answered"][name] / timed["events"]) for name in USUAL)
+    ]
+    return Result(
+        "what enrichments cost",
+        f"The product's loader takes {loaded['events']:,} events from a journal into an empty SQLite file, on core 0.",
+        f"{mix.DESCRIPTION}; a city database of 256 networks made for the run.",
+        [Table("Events per second, journal to SQLite", rates), Table("Each enrichment's own time", costs)],
+        ["Own times come from a run of its own with a clock around each call, which adds a tenth of a microsecond to each."],
+        {"none": without, "usual": loaded, "timed": timed},
+    )
+
+
+class _Timed:
+    """An enrichment with a clock around it."""
+
+    def __init__(self, enrichment: Enrichment) -> None:
+        self._enrichment: Callable[[Event, RawEvent], Event | Reason] = enrichment
+        self.spent_s, self.answered = 0.0, 0
+
+    def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
+        began = time.perf_counter()
+        added = self._enrichment(event, raw)
+        self.spent_s += time.perf_counter() - began
+        self.answered += bool(added)
+        return added
+
+
+def load_with(folder: str, events: float, names: str, with_clock: float) -> dict[str, Any]:
+    """In a process of its own, on core 0; every event must arrive. names: separated by commas."""
+    data, payloads, sent = filled(Path(folder) / f"with-{len(names)}-{with_clock:.0f}", events)
+    city = data / "city.mmdb"
+    city.write_bytes(_city())
+    wanted = [name for name in names.split(",") if name]
+    config = data / "spoorway.toml"
+    tables = [f"[enrich.enrichments.{name}]" + (f'\ncity = ["{city}"]' if name == "geo_ip" else "") for name in wanted]
+    config.write_text("\n".join(["[enrich.enrichments]", *tables]))
+    settings = load(config, {"data": str(data)})
+    (instance,) = settings.targets()
+    world, clocks = World(), dict[str, _Timed]()
+    steps: list[Step] = []
+    for one in settings.enrichments():
+        enrichment = one.plugin(world)
+        if with_clock:
+            enrichment = clocks[one.name] = _Timed(enrichment)
+        steps.append(Step(one.name, enrichment, one.on_error))
+    pipeline = Pipeline(building.enrich_options(settings), building.schema_lookup(settings), steps)
+    target = building.open_target(settings, instance)
+    loader = Loader("sqlite", FileReader(journal_folder(data)), pipeline, target, building.now_ms)
+    collect_seldom()
+    began = time.perf_counter()
+    while loader.step():
+        pass
+    seconds = time.perf_counter() - began
+    stored = target.totals()
+    target.close()
+    if stored != Counts(payloads, sent, 0, 0):
+        raise RuntimeError(f"{sent} events of {payloads} payloads were sent; the store says {stored}")
+    return {
+        "events": sent, "seconds": seconds, "spent": {name: one.spent_s for name, one in clocks.items()},
+        "answered": {name: one.answered for name, one in clocks.items()},
+    }  # fmt: skip
+
+
+def _city() -> bytes:
+    """A city database: a place for each of the 256 first octets."""
+    import tempfile
+
+    from mmdb_writer import MMDBWriter
+    from netaddr import IPSet  # type: ignore[import-untyped]  # the checker need not have it
+
+    writer = MMDBWriter(4, "GeoLite2-City", languages=["en"])
+    for octet in range(256):
+        record = {
+            "country": {"iso_code": "GB"},
+            "city": {"names": {"en": f"Town {octet}"}},
+            "location": {"latitude": 51.5, "longitude": -octet / 10, "time_zone": "Europe/London"},
+            "postal": {"code": str(octet)},
+            "subdivisions": [{"iso_code": "ENG", "names": {"en": "England"}}],
+        }
+        writer.insert_network(IPSet([str(ipaddress.ip_network(f"{octet}.0.0.0/8"))]), record)
+    with tempfile.NamedTemporaryFile(suffix=".mmdb") as file:
+        writer.to_db_file(file.name)
+        return Path(file.name).read_bytes()
