@@ -8,7 +8,6 @@ import shutil
 import sys
 import threading
 import time
-from pathlib import Path
 from threading import Event as Signal
 from threading import Thread
 from typing import Any
@@ -99,7 +98,8 @@ class Intake:
         while not self._ending.wait(_ROUND_S):
             cursors = [read_cursor(cursor_file(self._settings.data, target)) for target in self._targets]
             # A target whose place is not known has, as far as anybody can tell, stored nothing.
-            stored = [cursor or {} for cursor in cursors]
+            # Where no target is configured nobody has stored anything either: another process may, some day.
+            stored = [cursor or {} for cursor in cursors] or [{}]
             try:
                 kept = keeper.housekeep(
                     now_ms=time.time_ns() // 1_000_000,
@@ -132,8 +132,3 @@ def _transport_metrics(name: str, counters: Any) -> list[Metric]:
         Metric("refused_connections", "counter", "Connections beyond the limit.", [(label, counters.refused_connections)]),
         Metric("open_connections", "gauge", "Connections open now.", [(label, counters.open_connections)]),
     ]  # fmt: skip
-
-
-def data_size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -254,6 +254,30 @@ def test_retention_deletes_what_every_target_has_and_doctor_still_counts(start: 
     assert running.query("select count(*) as n from atomic.events") == [{"n": 41}]
 
 
+def test_retention_deletes_nothing_where_no_target_is_there_to_store_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (tmp_path / "edge.toml").write_text("[journal]\nsegment_bytes = 2000\n[retention]\njournal_bytes = 1\n[storage.targets]\n")
+    command = [sys.executable, "-m", "spoorway", "gateway", "--data", str(data), "--config", str(tmp_path / "edge.toml")]
+    with subprocess.Popen(
+        [*command, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
+    ) as gateway:
+        assert gateway.stdout is not None
+        assert "ready\n" in iter(gateway.stdout.readline, "")
+        url = json.loads((data / "running.json").read_text())["urls"]["http"][0]
+        for number in range(20):
+            post(url, envelope(page_view(url=f"http://x/{number}")))
+        # Compressed segments show that a round of housekeeping, which also deletes, has come by.
+        end = time.monotonic() + 30
+        while len(list(data.glob("journal/*/*.gz"))) < 3 and time.monotonic() < end:
+            time.sleep(0.1)
+        time.sleep(5.5)  # one round more
+        gateway.terminate()
+        assert gateway.wait(20) == 0
+    assert len(list(data.glob("journal/*/*.gz"))) >= 3
+    out("load", "--once", "--data", str(data))
+    assert out("sql", "--data", str(data), "select count(*) as n from atomic.events", "--json") == '{"n": 20}\n'
+
+
 def test_doctor_warns_of_an_open_port_without_tls(tmp_path: Path) -> None:
     (tmp_path / "spoorway.toml").write_text('[gateway.transports.http]\nhost = "0.0.0.0"\n')
     warned = out("doctor", "--data", str(tmp_path), "--config", str(tmp_path / "spoorway.toml"))
