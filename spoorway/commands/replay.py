@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from gateway.journal.lanes import lanes, segments
 from gateway.journal.reader import FileReader
 from protocol.seams import ConfigurationError
 from spoorway import building
@@ -24,6 +25,7 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--from", dest="source", choices=("journal", "archive"), default="journal", help="default: journal")
     parser.add_argument("--archive", metavar="DIR", type=Path, help="a copy of a journal folder, for --from archive")
     parser.add_argument("--to", metavar="TARGET", help="the target's name (default: the first)")
+    parser.add_argument("--partial", action="store_true", help="even if the beginning of the journal was deleted by retention")
     parser.set_defaults(do=_replay)
 
 
@@ -40,8 +42,15 @@ def _replay(args: argparse.Namespace) -> int:
     try:
         if not hasattr(target, "wipe"):
             raise ConfigurationError(f"target {instance.name}: {instance.use} cannot be built anew")
+        if _begins_late(folder) and not args.partial:
+            raise ConfigurationError(
+                "replay: retention has deleted the beginning of this journal, so the target would lose what it has of it; "
+                "use --from archive, or --partial to accept that"
+            )
         reader = FileReader(folder)
         progress = Progress("replaying", reader.pending({}))
+        # Retention believes this copy: it must not run ahead of a target that is empty.
+        write_cursor(cursor_file(found.data, instance.name), {})
         target.wipe()
         loader = Loader(instance.name, reader, building.pipeline(found), target, building.now_ms)
         before = 0
@@ -59,3 +68,12 @@ def _replay(args: argparse.Namespace) -> int:
         target.close()
         claim.release()
     return 0
+
+
+def _begins_late(folder: Path) -> bool:
+    """Whether a lane of the journal has lost its first segments."""
+    for lane in lanes(folder):
+        plain, sealed = segments(lane)
+        if min((*plain, *sealed), default=1) > 1:
+            return True
+    return False

@@ -252,6 +252,13 @@ def test_retention_deletes_what_every_target_has_and_doctor_still_counts(start: 
     post(running.url, envelope(page_view()))
     running.wait(41)
     assert running.query("select count(*) as n from atomic.events") == [{"n": 41}]
+    running.stop()
+    refused = spoorway("replay", "--data", str(running.data))
+    assert refused.returncode == 1
+    assert "retention has deleted the beginning" in refused.stderr
+    assert running.query("select count(*) as n from atomic.events") == [{"n": 41}]
+    out("replay", "--data", str(running.data), "--partial")
+    assert running.query("select count(*) as n from atomic.events")[0]["n"] < 41
 
 
 def test_retention_deletes_nothing_where_no_target_is_there_to_store_it(tmp_path: Path) -> None:
