@@ -33,7 +33,7 @@ class Intake:
         """Raises ConfigurationError."""
         self._settings = settings
         self._names = [instance.name for instance in settings.transports()]
-        self._transports: list[Transport] = [instance.plugin() for instance in settings.transports()]
+        self._transports: list[Transport] = [instance.plugin(None) for instance in settings.transports()]
         self._targets = settings.target_names()
         self._writer: FileWriter | None = None
         self._trouble = ""

@@ -1,8 +1,9 @@
 """One file per transport; file name = name in the configuration.
 
-Call order: `Plugin(config)` -> `start(accept)` once -> payloads flow -> `stop()` once.
+Call order: `Plugin(config, devices)` -> `start(accept)` once -> payloads flow -> `stop()` once.
 A transport tells its sender "taken" only after `await accept(payload)` has returned. `accept` raises TransientError
-when the journal cannot take more (the sender must try again later); nothing was taken then.
+when the journal cannot take more (the sender must try again later); nothing was taken then. `devices` is the register of
+devices (gateway.devices) for the transports whose senders can prove who they are; None = there is none.
 """
 
 from __future__ import annotations

@@ -57,7 +57,10 @@ def _new_id() -> str:
 class Plugin:
     """A `gateway.transports.Transport` that comes to an end: see `finished`."""
 
-    def __init__(self, config: Config, *, now_ms: Callable[[], int] = _now_ms, new_id: Callable[[], str] = _new_id) -> None:
+    def __init__(
+        self, config: Config, devices: object = None, *, now_ms: Callable[[], int] = _now_ms, new_id: Callable[[], str] = _new_id
+    ) -> None:
+        """devices: of no use here; a payload that was read keeps the device it had."""
         self._config, self._now_ms, self._new_id = config, now_ms, new_id
         self._stopping = False
         self._task: asyncio.Task[int] | None = None

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from aiohttp.http import RawRequestMessage
 
+from gateway.devices import Devices
 from gateway.http import answers
 from gateway.http.answers import Answer, Outcome
 from gateway.http.bodies import TooLarge, inflate, normal_content_type
@@ -48,6 +49,7 @@ class Plugin:
     def __init__(
         self,
         config: Config,
+        devices: Devices | None = None,
         *,
         clock_ns: Callable[[], int] = time.time_ns,
         new_id: Callable[[], str] = _random_id,
@@ -56,10 +58,12 @@ class Plugin:
     ) -> None:
         """Raises ConfigurationError. clock_ns: nanoseconds since 1970. new_id: payload ids. new_uuid: network user ids.
 
-        more_routes: asked before ours; None means that the request is not its own. It may replace `request.message`.
+        devices: None = no request can prove a device. more_routes: asked before ours; None means that the request is not its own.
+        It may replace `request.message`.
         """
         self.counters = Counters()
         self._config = config
+        self._devices = devices
         self._clock_ns = clock_ns
         self._new_id = new_id
         self._more_routes = more_routes

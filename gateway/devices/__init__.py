@@ -1,0 +1,66 @@
+"""Who a device is: the contract between transports and the register of devices.
+
+Call order of a transport: `Plugin(config, devices)`; then for a connection that logs in once `login`, for a message that is
+signed `signed`. A Verdict without refusal names the device; the payload carries it, and `settle` says what became of a signed
+message. `watch` tells of the moment a device's credentials end, `delay_s` how long its next payload has to wait.
+
+Lives on one event loop; nothing here blocks it for longer than a look into memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol
+
+# unknown: no such device. secret: wrong password, certificate or signature. revoked. replayed: a sequence from the past that is
+# not an exact copy. busy: the same message is under way just now, or its device sends too fast: come back later.
+Refusal = Literal["", "unknown", "secret", "revoked", "replayed", "busy"]
+
+
+class Message(NamedTuple):
+    """A signed message as it came; see protocol.devices.signature. sequence: of the message, within its boot."""
+
+    device: str
+    boot: int
+    sequence: int
+    target: str
+    body: bytes
+    signature: bytes
+
+
+class Verdict(NamedTuple):
+    """device: the name it proved; "" with a refusal. repeated: this very message is on disk: acknowledge, keep nothing."""
+
+    device: str = ""
+    refusal: Refusal = ""
+    repeated: bool = False
+
+
+class Devices(Protocol):
+    async def login(self, device: str, secret: str) -> Verdict:
+        """By its password, for the time of a connection."""
+        ...
+
+    def certified(self, device: str) -> Verdict:
+        """By a TLS client certificate that was verified already; device: its common name."""
+        ...
+
+    def known(self, device: str) -> bool:
+        """Whether there is such a device at all, so that nobody else may speak in its name."""
+        ...
+
+    def signed(self, message: Message) -> Verdict:
+        """Without refusal and not repeated: the message is reserved until `settle`."""
+        ...
+
+    def settle(self, message: Message, taken: bool) -> None:
+        """taken: its payload is on disk. Otherwise the device may send it again."""
+        ...
+
+    def delay_s(self, device: str, size: int) -> float:
+        """Seconds to wait before a payload of so many bytes is within the device's limits; 0 = take it, and count it."""
+        ...
+
+    def watch(self, device: str, ended: Callable[[], None]) -> Callable[[], None]:
+        """Calls `ended` once, within a second of the device being revoked or its secret rotated. Returns what ends the watch."""
+        ...
