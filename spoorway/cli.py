@@ -30,6 +30,7 @@ COMMANDS = {
     "redirect": "redirect",
     "geoip": "geoip",
     "micro": "micro",
+    "simulate": "simulate",
     "config": "config",
     "doctor": "doctor",
 }

@@ -1,0 +1,149 @@
+"""`spoorway simulate`: devices that are not there, with faults that are, over the doors that real ones use."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from protocol.seams import ConfigurationError
+from spoorway.commands import Subparsers, command, settings
+from spoorway.console import Progress
+from spoorway.files import read_json, running
+
+if TYPE_CHECKING:
+    from spoorway.simulate.history import Device
+    from spoorway.simulate.running import Outcome, Sender
+
+_MOST_DEVICES = 10_000
+_MOST_EVENTS = 10_000_000
+_AT_ONCE = 1_000
+_WAYS = ("http", "mqtt", "serial")
+
+
+def add(subparsers: Subparsers) -> None:
+    from spoorway.simulate.history import FAULTS
+    from spoorway.simulate.profiles import PROFILES
+
+    parser = command(
+        subparsers,
+        "simulate",
+        "send what devices would send, faults on request, and say what was done to them",
+        "spoorway simulate greenhouse --devices 20 --over mqtt\n"
+        "spoorway simulate fleet --devices 100 --events 500 --fault gap --fault reboot --json\n"
+        "spoorway simulate website --to http://127.0.0.1:8080 --pace 2\n"
+        "spoorway simulate greenhouse --over serial --to /tmp/boards     # ports for: spoorway run --serial '/tmp/boards/*'",
+    )
+    profiles = "; ".join(f"{name}: {profile.about}" for name, profile in PROFILES.items())
+    parser.add_argument("profile", choices=PROFILES, help=profiles)
+    parser.add_argument("--devices", type=_count(_MOST_DEVICES), default=10, metavar="N", help="how many (default: 10)")
+    parser.add_argument("--first", type=_count(1_000_000), default=1, metavar="N", help="number of the first one (default: 1)")
+    parser.add_argument("--events", type=_count(1_000_000), default=60, metavar="N", help="of each device (default: 60)")
+    parser.add_argument("--batch", type=_count(1_000), default=10, metavar="N", help="events a message (default: 10)")
+    parser.add_argument("--over", choices=_WAYS, default="http", help="how they send (default: http)")
+    parser.add_argument(
+        "--to",
+        metavar="PLACE",
+        help="URL, HOST:PORT or, for serial, a folder for the ports (default: the gateway that runs on the data folder)",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="the same seed, the same events (default: 1)")
+    faults = "; ".join(f"{name}: {about}" for name, about in FAULTS.items())
+    parser.add_argument("--fault", choices=FAULTS, action="append", default=[], help=f"may be repeated; {faults}")
+    parser.add_argument("--pace", type=float, default=0, metavar="N", help="events a second of each device (default: as taken)")
+    parser.add_argument("--for", dest="limit_s", type=float, default=300, metavar="SECONDS", help="then give up (default: 300)")
+    parser.add_argument("--json", action="store_true", help="what was sent and lost, device by device")
+    parser.set_defaults(do=_simulate)
+
+
+def _count(most: int) -> Any:
+    def count(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected a number from 1 to {most:,}, not {text!r}")
+        return int(text)
+
+    return count
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from spoorway.simulate.history import Device
+    from spoorway.simulate.running import simulate
+
+    if args.devices * args.events > _MOST_EVENTS:
+        raise ConfigurationError(f"--devices times --events: {_MOST_EVENTS:,} events at most, they are held in memory")
+    place = args.to or _running(args)
+    faults = frozenset(args.fault)
+    numbers = range(args.first, args.first + args.devices)
+    devices = [Device(args.profile, number, args.seed, args.events, args.batch, faults) for number in numbers]
+    progress = Progress(f"{args.profile} over {args.over}", sum(len(m.events) for device in devices for m in device.messages))
+    try:
+        outcome = asyncio.run(
+            simulate(
+                devices,
+                lambda device: _sender(args.over, place, device),
+                seed=args.seed,
+                offline="offline" in faults,
+                pace=args.pace,
+                limit_s=args.limit_s,
+                at_once=_AT_ONCE,
+                advance=progress.advance,
+            )
+        )
+    except ExceptionGroup as failures:  # of the devices' tasks; one is as good as all
+        raise failures.exceptions[0] from None
+    finally:
+        progress.close()
+    _tell(outcome, as_json=args.json)
+    return 1 if outcome.unsent else 0
+
+
+def _sender(over: str, place: str, device: Device) -> Sender:
+    if over == "serial":
+        from spoorway.simulate.over_serial import SerialSender
+
+        return SerialSender(place, device.name, device.last_boot)
+    url = urlsplit(place if "://" in place else f"{over}://{place}")
+    try:
+        host, port = url.hostname, url.port
+    except ValueError:
+        host = port = None
+    if not host or url.scheme not in ("http", "mqtt"):
+        raise ConfigurationError(f"--to: expected HOST:PORT or {over}://HOST:PORT, not {place!r}")
+    if over == "mqtt":
+        from spoorway.simulate.over_mqtt import MqttSender
+
+        return MqttSender(host, port or 1883, device.name)
+    from spoorway.simulate.over_http import HttpSender
+
+    return HttpSender(host, port or 80, device.name, device.last_boot, None)
+
+
+def _running(args: argparse.Namespace) -> str:
+    if args.over == "serial":
+        raise ConfigurationError("--over serial needs a folder for the ports: --to DIR, and spoorway run --serial 'DIR/*'")
+    data = settings(args).data
+    urls = (read_json(running(data)) or {}).get("urls", {}).get(args.over, [])
+    if not urls:
+        raise ConfigurationError(f"no gateway that takes {args.over} runs on {data}; start `spoorway run`, or say --to")
+    return str(urls[0])
+
+
+def _tell(outcome: Outcome, *, as_json: bool) -> None:
+    lost = sum(len(truth.lost) for truth in outcome.truths)
+    resent = sum(truth.resent for truth in outcome.truths)
+    if as_json:
+        devices = [
+            {"device": t.device, "tracked": t.tracked, "boots": t.boots, "lost": t.lost, "resent": t.resent}
+            for t in outcome.truths
+        ]
+        facts = {name: getattr(outcome, name) for name in ("events", "messages", "acknowledged", "attempts", "unsent", "seconds")}
+        print(json.dumps({**facts, "lost": lost, "devices": devices}))
+        return
+    print(
+        f"{len(outcome.truths):,} devices sent {outcome.events:,} events in {outcome.messages:,} messages "
+        f"in {outcome.seconds:.1f} s; {lost:,} events lost on the way, {resent:,} messages sent again"
+    )
+    if outcome.unsent:
+        print(f"{outcome.unsent:,} messages were not acknowledged in time")
