@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
-
+from protocol.payloads import derived_id as derived_id
 from protocol.seams import Reason
 
 _LONGEST_VALUE = 1_000
-# Namespace of ids that are derived rather than sent: the same payload always gives the same ids.
-_NAMESPACE = uuid.UUID("3f9d0c86-5d0e-5a63-9f43-0f6d6a6b7c11")
 
 ATOMIC_SCHEMA = "iglu:com.snowplowanalytics.snowplow/atomic/jsonschema/1-0-0"
 
@@ -21,8 +18,3 @@ def shortened(value: str | None) -> str | None:
 
 def reason(step: str, field: str, message: str, value: str | None = None, keyword: str = "", schema: str | None = None) -> Reason:
     return Reason(step, field, message, shortened(value), keyword, schema)
-
-
-def derived_id(*parts: object) -> str:
-    """A UUID (version 5) that only the parts decide."""
-    return str(uuid.uuid5(_NAMESPACE, "/".join(map(str, parts))))

@@ -26,6 +26,7 @@ TP1_PATH = "/i"
 TP2_PATH = "/com.snowplowanalytics.snowplow/tp2"
 IGLU_PATH = "/com.snowplowanalytics.iglu/v1"
 COMPACT_PATH = "/io.spoorway/c1"
+RELAY_PATH = "/io.spoorway/relay"
 
 DEVICE_CLOCK = "iglu:io.spoorway/device_clock/jsonschema/1-0-0"
 DEVICE_TIME = "iglu:io.spoorway/device_time/jsonschema/1-0-0"

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import uuid
 from typing import Any, cast
 
 import orjson
 
 from protocol.seams import RawPayload
+
+# Namespace of ids that are derived rather than sent: the same payload always gives the same ids.
+_NAMESPACE = uuid.UUID("3f9d0c86-5d0e-5a63-9f43-0f6d6a6b7c11")
+
+
+def derived_id(*parts: object) -> str:
+    """A UUID (version 5) that only the parts decide. Of an event that came without one: (payload id, its place in it)."""
+    return str(uuid.uuid5(_NAMESPACE, "/".join(map(str, parts))))
 
 
 def to_json(payload: RawPayload, sequence: int | None = None) -> bytes:

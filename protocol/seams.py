@@ -200,6 +200,7 @@ FailedKind = Literal[
     "enrichment_failures",
     "size_violation",
     "journal_damage",
+    "relay_refused",
 ]
 
 

@@ -5,6 +5,9 @@ Call order: `Plugin(config)` -> `cursor()` -> `commit(batch)` repeatedly -> `clo
 TransientError = the same batch again later, PermanentError = stop this target. A batch may be offered again after a crash:
 every event is kept once (event_id + fingerprint), every failed event once (its id).
 
+A module with `TAKES = "payloads"` has a `PayloadTarget` instead: the same calls in the same order, with payloads as the journal
+holds them and no pipeline before it; `pause_s` is asked before each batch.
+
 An error after the commit itself looks like one before it. So the very batch that was committed last (same cursor, same ids)
 is recognised: `commit` changes nothing and answers what it counted the first time. After any error, either offer the same
 batch again or ask `cursor()` anew.
@@ -12,8 +15,8 @@ batch again or ask `cursor()` anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from protocol.seams import Cursor, Event, FailedEvent, Json, RawPayload
@@ -36,11 +39,25 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class RawBatch:
+    """One stretch of the journal as it is. failed: its damaged places. covered: payloads and damaged places."""
+
+    payloads: Sequence[RawPayload]
+    failed: Sequence[FailedEvent]
+    cursor: Cursor
+
+    @property
+    def covered(self) -> int:
+        return len(self.payloads) + len(self.failed)
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """Of a batch or of everything so far: events stored, failed, and dropped because they came before; payloads covered.
 
     duplicate: natural duplicates, and failed events the target had already. dropped: failed events that somebody gave up.
     `stored + failed + duplicate + dropped` is the number of events (and of payloads that failed whole) that were accepted.
+    forwarded: of a PayloadTarget, which counts payloads: `forwarded + failed + duplicate + dropped` is the number it covered.
     """
 
     payloads: int = 0
@@ -48,6 +65,7 @@ class Counts:
     failed: int = 0
     duplicate: int = 0
     dropped: int = 0
+    forwarded: int = 0
 
 
 class Target(Protocol):
@@ -61,6 +79,38 @@ class Target(Protocol):
         """Everything ever committed, from the same transactions as the rows."""
         ...
 
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """How a PayloadTarget stands with its other side. contact_ms: its last answer, milliseconds since 1970; 0 = none yet.
+
+    error: what went wrong last, at error_ms, also when all is well again. errors: how often, by kind, in this process.
+    """
+
+    contact_ms: int = 0
+    error: str = ""
+    error_ms: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+class PayloadTarget(Protocol):
+    limits: tuple[int, int]
+    """(payloads, journal bytes) that one batch should not exceed."""
+
+    def cursor(self) -> Cursor: ...
+
+    def pause_s(self, finishing: bool) -> float:
+        """Seconds until it wants a batch; 0 = now. finishing: nothing is gained by waiting for more."""
+        ...
+
+    def commit(self, batch: RawBatch) -> Counts:
+        """As Target.commit. The other side has every payload before the cursor moves; what it will never take is kept here."""
+        ...
+
+    def totals(self) -> Counts: ...
+    def contact(self) -> Contact: ...
     def close(self) -> None: ...
 
 
