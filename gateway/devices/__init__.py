@@ -1,8 +1,9 @@
 """Who a device is: the contract between transports and the register of devices.
 
 Call order of a transport: `Plugin(config, devices)`; then for a connection that logs in once `login`, for a message that is
-signed `signed`. A Verdict without refusal names the device; the payload carries it, and `settle` says what became of a signed
-message. `watch` tells of the moment a device's credentials end, `delay_s` how long its next payload has to wait.
+signed `signed`. A Verdict without refusal names the device; the payload carries it and the verdict's headers. Then, unless it is
+repeated, `delay_s` says how long the payload has to wait; where a signed message waits, or is not taken for any other reason,
+`settle` takes the reservation back. `watch` tells of the moment a device's credentials end.
 
 Lives on one event loop; nothing here blocks it for longer than a look into memory.
 """
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
 # unknown: no such device. secret: wrong password, certificate or signature. revoked. replayed: a sequence from the past that is
-# not an exact copy. busy: the same message is under way just now, or its device sends too fast: come back later.
+# not an exact copy. busy: the same message is under way just now, or we cannot tell now: come back later.
 Refusal = Literal["", "unknown", "secret", "revoked", "replayed", "busy"]
 
 
@@ -29,11 +30,16 @@ class Message(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """device: the name it proved; "" with a refusal. repeated: this very message is on disk: acknowledge, keep nothing."""
+    """device: the name it proved; "" with a refusal. repeated: this very message is on disk: acknowledge, keep nothing.
+
+    headers: what the payload of a signed message keeps, as its first headers: from them the register knows after a crash what
+    it has seen.
+    """
 
     device: str = ""
     refusal: Refusal = ""
     repeated: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Devices(Protocol):
