@@ -64,6 +64,8 @@ def target_instance(settings: Settings, name: str | None) -> Instance:
 def open_target(settings: Settings, instance: Instance, schemas: Lookup | None = None) -> Any:
     """The target, ready for `commit`; without a path a file is DATA/events.db. Raises ConfigurationError, PermanentError."""
     config = instance.config
+    if getattr(config, "state", None) == "":
+        config = dataclasses.replace(config, state=str(settings.data / f"{instance.name}.relay.db"))
     if getattr(config, "path", None) == "":
         config = dataclasses.replace(config, path=str(settings.data / "events.db"))
     return instance.module.Plugin(config, schemas or schema_lookup(settings))

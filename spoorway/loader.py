@@ -1,6 +1,7 @@
 """Journal -> enrichment -> target, batch after batch: one loop per target, so that a target that is down delays nobody.
 
-The rows and the place in the journal are one commit of the target; a crash between two commits repeats nothing.
+The rows and the place in the journal are one commit of the target; a crash between two commits repeats nothing. A target that
+takes payloads gets them without enrichment, and says itself when it wants the next ones.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from threading import Event as Signal
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from enrich.pipeline import Pipeline
 from enrich.reasons import derived_id, reason
-from gateway.journal import Damage, Reader
+from gateway.journal import Chunk, Damage, Reader
 from protocol.seams import Event, FailedEvent, PermanentError, RawPayload, TransientError
-from storage.targets import Batch, Counts, Target
+from storage.targets import Batch, Counts, PayloadTarget, RawBatch, Target
+
+if TYPE_CHECKING:  # which validates, and is large: a process that only forwards does without
+    from enrich.pipeline import Pipeline
 
 log = logging.getLogger("spoorway.loader")
 
@@ -25,11 +28,16 @@ BATCH_BYTES = 1 << 20
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.1
 _IDLE_ROUNDS = 200  # about four seconds of short waits before the long ones
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 5.0
+_LONGEST_PAUSE_S = 1.0  # then what waits is counted again
 
 
 @dataclass(slots=True)
 class Status:
-    """What is told of a target: state is starting, loading, waiting, retrying, stopped or finished."""
+    """What is told of a target: state is starting, loading, waiting, retrying, held, stopped or finished.
+
+    held: its other side takes no payloads now, so the journal keeps them; nothing is wrong here. contact_ms, error, error_ms,
+    errors: see storage.targets.Contact.
+    """
 
     target: str
     state: str = "starting"
@@ -41,6 +49,11 @@ class Status:
     dropped: int = 0
     pending: int = 0
     committed_ms: int = 0
+    forwarded: int = 0
+    contact_ms: int = 0
+    error: str = ""
+    error_ms: int = 0
+    errors: dict[str, int] = field(default_factory=dict[str, int])
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,6 +62,7 @@ class Status:
 class Loader:
     """One target's loop. clock: milliseconds since 1970.
 
+    pipeline: None for a target that takes payloads.
     beside: bounded work of the same thread between two batches, True when it did any; raises as `step` does.
     """
 
@@ -56,32 +70,29 @@ class Loader:
         self,
         name: str,
         reader: Reader,
-        pipeline: Pipeline,
-        target: Target,
+        pipeline: Pipeline | None,
+        target: Target | PayloadTarget,
         clock: Callable[[], int],
         beside: Callable[[], bool] = lambda: False,
     ) -> None:
         self._reader, self._pipeline, self._target, self._clock, self._beside = reader, pipeline, target, clock, beside
+        self._raw = cast(PayloadTarget, target) if pipeline is None else None
+        self._limits = (BATCH_PAYLOADS, BATCH_BYTES) if self._raw is None else self._raw.limits
         self.cursor = dict(target.cursor())
         self.status = Status(name)
         self._tell(target.totals())
 
     def step(self) -> bool:
         """Loads what there is, one batch at most; True when there was anything. Raises TransientError, PermanentError."""
-        chunk = self._reader.read(self.cursor, max_payloads=BATCH_PAYLOADS, max_bytes=BATCH_BYTES)
+        payloads, size = self._limits
+        chunk = self._reader.read(self.cursor, max_payloads=payloads, max_bytes=size)
         if not chunk.items and chunk.cursor == self.cursor:
             return False
         now_ms = self._clock()
-        events: list[Event] = []
-        failed: list[FailedEvent] = []
-        for item in chunk.items:
-            found = [damaged(item, now_ms)] if isinstance(item, Damage) else outcomes(self._pipeline, item, now_ms)
-            for outcome in found:
-                if isinstance(outcome, FailedEvent):
-                    failed.append(outcome)
-                else:
-                    events.append(outcome)
-        self._target.commit(Batch(events, failed, chunk.cursor, len(chunk.items)))
+        if self._raw is not None:
+            self._raw.commit(_as_it_is(chunk, now_ms))
+        elif self._pipeline is not None:
+            cast(Target, self._target).commit(_enriched(self._pipeline, chunk, now_ms))
         self.cursor = dict(chunk.cursor)
         self.status.committed_ms = now_ms
         self._tell(self._target.totals())
@@ -93,6 +104,12 @@ class Loader:
         while not stop.is_set():
             try:
                 finishing = finish.is_set()  # asked before the look: what came before the question is loaded
+                if pause_s := self._pause_s(finishing):
+                    if finishing:  # the journal keeps it for the next start
+                        return
+                    finish.wait(min(pause_s, _LONGEST_PAUSE_S))
+                    self._tell(self._target.totals())
+                    continue
                 loaded = self.step()
                 if self._beside():
                     self._tell(self._target.totals())
@@ -106,15 +123,19 @@ class Loader:
                     self.status.state = "finished"
                     return
             except TransientError as error:
-                self._report("retrying", error)
-                stop.wait(backoff_s)
-                backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
+                self._report("retrying" if self._raw is None else "held", error)
+                if not self._pause_s(False):
+                    stop.wait(backoff_s)
+                    backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
                 continue
             except PermanentError as error:
                 self._report("stopped", error)
                 return
             idle += 1
             stop.wait(_SHORTEST_WAIT_S if idle < _IDLE_ROUNDS else _LONGEST_WAIT_S)
+
+    def _pause_s(self, finishing: bool) -> float:
+        return 0.0 if self._raw is None else self._raw.pause_s(finishing)
 
     def _report(self, state: str, error: Exception) -> None:
         if (self.status.state, self.status.message) != (state, str(error)):
@@ -125,7 +146,29 @@ class Loader:
         status = self.status
         status.payloads, status.stored = totals.payloads, totals.stored
         status.failed, status.duplicate, status.dropped = totals.failed, totals.duplicate, totals.dropped
-        status.pending = self._reader.pending(self.cursor)
+        status.forwarded, status.pending = totals.forwarded, self._reader.pending(self.cursor)
+        if self._raw is not None:
+            contact = self._raw.contact()
+            status.contact_ms, status.error, status.error_ms = contact.contact_ms, contact.error, contact.error_ms
+            status.errors = dict(contact.errors)
+
+
+def _enriched(pipeline: Pipeline, chunk: Chunk, now_ms: int) -> Batch:
+    events: list[Event] = []
+    failed: list[FailedEvent] = []
+    for item in chunk.items:
+        found = [damaged(item, now_ms)] if isinstance(item, Damage) else outcomes(pipeline, item, now_ms)
+        for outcome in found:
+            if isinstance(outcome, FailedEvent):
+                failed.append(outcome)
+            else:
+                events.append(outcome)
+    return Batch(events, failed, chunk.cursor, len(chunk.items))
+
+
+def _as_it_is(chunk: Chunk, now_ms: int) -> RawBatch:
+    payloads = [item for item in chunk.items if not isinstance(item, Damage)]
+    return RawBatch(payloads, [damaged(item, now_ms) for item in chunk.items if isinstance(item, Damage)], chunk.cursor)
 
 
 def collect_seldom() -> None:

@@ -44,6 +44,9 @@ class Loading:
         folder = journal_folder(settings.data)
         self.loaders: list[Loader] = []
         for instance, target in zip(instances, self._targets, strict=True):
+            if getattr(instance.module, "TAKES", "events") == "payloads":
+                self.loaders.append(Loader(instance.name, FileReader(folder), None, target, building.now_ms))
+                continue
             pipeline = building.pipeline(settings, self._lookup)
             come_back = ComeBack(self._lookup, pipeline, target, building.now_ms, replays=settings.enrich.resolver.come_back)
             self.loaders.append(

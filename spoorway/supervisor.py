@@ -119,12 +119,18 @@ def target_metrics(statuses: Sequence[dict[str, Any]]) -> list[Metric]:
     def each(field: str) -> list[tuple[dict[str, str], float]]:
         return [({"target": s["target"]}, s[field]) for s in statuses]
 
-    outcomes = ("stored", "failed", "duplicate", "dropped")
+    outcomes = ("stored", "failed", "duplicate", "dropped", "forwarded")
+    errors = [({"target": s["target"], "error": kind}, n) for s in statuses for kind, n in s["errors"].items()]
     events = [({"target": s["target"], "outcome": o}, s[o]) for s in statuses for o in outcomes]
     return [
         Metric("target_payloads_taken", "counter", "Payloads a target has stored, failed or dropped.", each("payloads")),
         Metric("target_payloads_pending", "gauge", "Durable payloads a target has not taken yet.", each("pending")),
         Metric("target_events", "counter", "Events by what became of them.", events),
         Metric("target_up", "gauge", "1 while the target takes batches.",
-               [({"target": s["target"]}, int(s["state"] not in ("retrying", "stopped"))) for s in statuses]),
+               [({"target": s["target"]}, int(s["state"] not in ("retrying", "held", "stopped"))) for s in statuses]),
+        Metric("target_contact_timestamp_seconds", "gauge", "When the other side of a target last answered, since 1970.",
+               [({"target": s["target"]}, s["contact_ms"] / 1000) for s in statuses if s["contact_ms"]]),
+        Metric("target_errors", "counter", "What went wrong with the other side of a target, by kind.", errors),
+        Metric("target_error_timestamp_seconds", "gauge", "When it last went wrong, since 1970.",
+               [({"target": s["target"]}, s["error_ms"] / 1000) for s in statuses if s["error_ms"]]),
     ]  # fmt: skip
