@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from protocol.devices import COMPACT_PATH, DEVICE_HEADER, NAME, TP1_PATH, TP2_PATH
 from protocol.seams import ConfigurationError, RawPayload
@@ -87,7 +87,7 @@ class Topics:
             headers.append((DEVICE_HEADER, claimed))
         if retain:
             headers.append((RETAIN_HEADER, "1"))
-        query, kept, content_type = route.query, body, "application/json"
+        query, kept, content_type = route.query, cast(bytes | None, body), cast(str | None, "application/json")
         if route.path == COMPACT_PATH:
             content_type = "application/octet-stream"
         elif route.path == TP1_PATH:

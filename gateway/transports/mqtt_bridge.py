@@ -1,0 +1,201 @@
+"""Messages of somebody's broker -> RawPayloads -> journal; then, and only then, the broker is told that we have them.
+
+The broker keeps what is not acknowledged: while the journal takes nothing, while we are away, after a crash. A message is in one
+place here until it is on disk, at most `in_flight` of them are, and what has to be offered again comes before what is newer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore
+
+from paho.mqtt.client import MQTTMessage
+
+from gateway.mqtt.broker import Broker, Config, check, checked
+from gateway.mqtt.topics import Topics
+from gateway.transports import Accept
+from protocol.seams import RawPayload, TransientError
+
+log = logging.getLogger("gateway.mqtt_bridge")
+
+_LOOK_S = 0.5  # how soon paho's thread notices that we stop while it waits for room
+
+
+@dataclass(slots=True)
+class Counters:
+    """requests: messages by outcome. repeated: sent again by the broker while we had it; ignored: of a topic nobody takes;
+    refused: attempts at a journal that took nothing. connections to the broker: made, refused by it, open now."""
+
+    requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("accepted", "repeated", "ignored", "refused"), 0))
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    connections: int = 0
+    refused_connections: int = 0
+    open_connections: int = 0
+
+
+@dataclass(slots=True)
+class _Message:
+    """mid: the broker's number of it; 0 = one that wants no acknowledgement. payload: None once it is on disk."""
+
+    connection: int
+    mid: int
+    payload: RawPayload | None
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+class Plugin:
+    """A `gateway.transports.Transport`, and the `Listener` of its broker: that part runs in paho's thread, all else on the event loop."""
+
+    def __init__(
+        self, config: Config, devices: object = None, *, now_ms: Callable[[], int] = _now_ms, new_id: Callable[[], str] = _new_id
+    ) -> None:
+        """devices: of no use here; the broker knows who its clients are. Raises ConfigurationError."""
+        self.counters = Counters()
+        self._config, self._now_ms, self._new_id = checked(config), now_ms, new_id
+        self._topics = Topics(config.foreign)
+        self._broker = Broker(config, self)
+        # One more than the broker may send unanswered: what it sends again gets through when all the others wait.
+        self._room = BoundedSemaphore(config.in_flight + 1)
+        self._unanswered: dict[int, _Message] = {}
+        self._waiting: deque[_Message] = deque()
+        self._work = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop
+        self._pump: asyncio.Task[None] | None = None
+
+    async def start(self, accept: Accept) -> None:
+        """Returns at once: a broker that cannot be reached now is tried again and again, and the log says why."""
+        self._loop = asyncio.get_running_loop()
+        self._pump = asyncio.create_task(self._run(accept), name="mqtt bridge")
+        self._broker.open()
+
+    async def stop(self) -> None:
+        self._stopping.set()
+        self._work.set()
+        if self._pump is not None:
+            await self._pump
+            await asyncio.to_thread(self._broker.close)
+
+    # The Listener, in paho's thread.
+
+    def connected(self, connection: int, resumed: bool) -> None:
+        self._loop.call_soon_threadsafe(self._connected, resumed)
+
+    def arrived(self, connection: int, message: MQTTMessage) -> None:
+        while not self._room.acquire(timeout=_LOOK_S):
+            if self._stopping.is_set():
+                return
+        self._loop.call_soon_threadsafe(self._arrived, connection, message)
+
+    def lost(self) -> None:
+        self._loop.call_soon_threadsafe(self._lost)
+
+    def refused(self) -> None:
+        self.counters.refused_connections += 1
+
+    # On the event loop.
+
+    def _connected(self, resumed: bool) -> None:
+        self.counters.connections += 1
+        self.counters.open_connections = 1
+        if not resumed:  # the broker knows nothing of what it sent before, and may use its numbers for something else
+            self._unanswered.clear()
+
+    def _lost(self) -> None:
+        self.counters.open_connections = 0
+
+    def _arrived(self, connection: int, message: MQTTMessage) -> None:
+        mid, body = (message.mid if message.qos else 0), message.payload
+        self.counters.received_bytes += len(body)
+        known = self._unanswered.get(mid) if mid else None
+        if known is not None and known.connection != connection:
+            # A number is not used again before it was acknowledged. Source: MQTT 5.0, 4.3.2 and 4.4
+            self.counters.requests["repeated"] += 1
+            self._room.release()
+            known.connection = connection
+            if known.payload is None:
+                self._answer(known)
+            return
+        found = _Message(connection, mid, self._payload(message))
+        if mid:
+            self._unanswered[mid] = found
+        if found.payload is None:
+            self.counters.requests["ignored"] += 1
+            self._room.release()
+            self._answer(found)
+            return
+        self._waiting.append(found)
+        self._work.set()
+
+    def _payload(self, message: MQTTMessage) -> RawPayload | None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return None
+        return self._topics.payload(
+            id=self._new_id(),
+            received_ms=self._now_ms(),
+            transport="mqtt_bridge",
+            topic=topic,
+            body=bytes(message.payload),
+            retain=message.retain,
+            device=self._topics.device(topic) if self._config.trust_topic else None,
+        )
+
+    async def _run(self, accept: Accept) -> None:
+        """Ends when we stop and what has arrived was offered a last time."""
+        while True:
+            self._work.clear()
+            while self._waiting:
+                batch = [*self._waiting]
+                self._waiting.clear()
+                while batch and (batch := await self._offered(batch, accept)):
+                    if self._stopping.is_set():
+                        return
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._stopping.wait(), self._config.retry_s)
+            if self._stopping.is_set():
+                return
+            await self._work.wait()
+
+    async def _offered(self, batch: list[_Message], accept: Accept) -> list[_Message]:
+        """Offers all of them at once, in their order: one fsync. Those that were not taken."""
+        offers = [accept(message.payload) for message in batch if message.payload is not None]
+        refused: list[_Message] = []
+        for message, error in zip(batch, await asyncio.gather(*offers, return_exceptions=True), strict=True):
+            if error is None:
+                message.payload = None
+                self.counters.requests["accepted"] += 1
+                self._room.release()
+                self._answer(message)
+                continue
+            refused.append(message)
+            self.counters.requests["refused"] += 1
+            if not isinstance(error, TransientError):  # whatever is wrong with us, the broker keeps the message
+                log.error("accepting a payload failed", exc_info=error)
+        return refused
+
+    def _answer(self, message: _Message) -> None:
+        """Of a connection that is gone: when the broker sends it again."""
+        if message.mid and self._broker.acknowledge(message.connection, message.mid):
+            self.counters.sent_bytes += 4
+            if self._unanswered.get(message.mid) is message:
+                del self._unanswered[message.mid]
+
+
+__all__ = ["Config", "Plugin", "check"]
