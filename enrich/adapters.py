@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from enrich.compact import readings
 from enrich.enrichments import RawEvent
 from enrich.parsing import DEEPEST, NotJson, deeper_than, parse_json
 from enrich.reasons import reason
@@ -21,9 +22,11 @@ from enrich.selfdescribing import as_self_describing, code_reason
 from enrich.urls import QUERY_STRING
 from enrich.validators import Validators
 from enrich.webhooks import WebhookMapping
+from protocol.compact import TemplateLookup
 from protocol.iglu import InvalidUri, meets, parse
 from protocol.seams import ConfigurationError, FailedKind, Json, RawPayload, Reason
 from protocol.tables import PARAMETERS
+from protocol.templates import bundled_template
 from protocol.wire import decode_base64, encode_base64, parse_query
 
 PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-*"
@@ -67,7 +70,13 @@ _POST_REQUIRED = ("tv", "p", "e")
 class Adapters:
     """Built once per configuration; `split` is called for each payload."""
 
-    def __init__(self, validators: Validators, lenient: frozenset[str], webhooks: Sequence[WebhookMapping] = ()) -> None:
+    def __init__(
+        self,
+        validators: Validators,
+        lenient: frozenset[str],
+        webhooks: Sequence[WebhookMapping] = (),
+        templates: TemplateLookup = bundled_template,
+    ) -> None:
         """webhooks: of two with the same path the later one counts. Raises ConfigurationError for a path that is a tracker's."""
         self._validators = validators
         self._bad_object_alone = "bad_object" in lenient
@@ -76,6 +85,7 @@ class Adapters:
             ("com.snowplowanalytics.snowplow", "tp2"): self._tp2,
             ("r", "tp2"): _redirect,
             ("com.snowplowanalytics.iglu", "v1"): _iglu,
+            ("io.spoorway", "c1"): _compact(templates),
         }
         for mapping in {mapping.path: mapping for mapping in webhooks}.values():
             _, vendor, version = mapping.path.split("/")
@@ -291,6 +301,19 @@ def _iglu_events(payload: RawPayload, query: dict[str, str], uri: str | None, da
         parameters |= {"e": "ue", "ue_pr": orjson.dumps(event).decode(), "tv": "com.snowplowanalytics.iglu-v1"}
         parameters["p"] = query.get("p") or platform
         yield RawEvent(payload, index, parameters)
+
+
+def _compact(templates: TemplateLookup) -> Adapter:
+    """The adapter of compact frames."""
+
+    def adapter(payload: RawPayload, parameters: dict[str, str]) -> Split:
+        for index, event in enumerate(readings(payload, parameters, templates)):
+            if isinstance(event, Reason):
+                yield Refusal("adapter_failures", (event,), index)
+            else:
+                yield RawEvent(payload, index, event)
+
+    return adapter
 
 
 def _mapped(mapping: WebhookMapping) -> Adapter:

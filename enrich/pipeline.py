@@ -19,7 +19,9 @@ from enrich.selfdescribing import SelfDescribingStep, unstruct_columns
 from enrich.transform import Transform
 from enrich.validators import SchemaLookup, Validators
 from enrich.webhooks import WebhookMapping
+from protocol.compact import TemplateLookup
 from protocol.seams import ConfigurationError, Event, FailedEvent, FailedKind, Outcome, RawPayload, Reason, SelfDescribing
+from protocol.templates import bundled_template
 from protocol.wire import decode_base64
 
 _VALIDATION_INFO = "iglu:com.snowplowanalytics.iglu/validation_info/jsonschema/1-0-0"
@@ -34,12 +36,14 @@ class Options:
     """version: ours, for v_collector and v_etl. lenient: names from LENIENCIES; empty = strict.
 
     limits: column -> UTF-16 code units, replacing the canonical ones. webhooks: paths beside those of the protocol.
+    templates: of compact frames.
     """
 
     version: str = "0.0.0"
     lenient: frozenset[str] = EVERY_LENIENCY
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
     webhooks: tuple[WebhookMapping, ...] = ()
+    templates: TemplateLookup = bundled_template
 
     def __post_init__(self) -> None:
         if unknown := self.lenient - LENIENCIES.keys():
@@ -54,7 +58,7 @@ class Pipeline:
     def __init__(self, options: Options, schemas: SchemaLookup, enrichments: Sequence[Step]) -> None:
         self._options = options
         self._validators = validators = Validators(schemas)
-        self._adapters = Adapters(validators, options.lenient, options.webhooks)
+        self._adapters = Adapters(validators, options.lenient, options.webhooks, options.templates)
         self._transform = Transform(options.lenient)
         self._self_describing = SelfDescribingStep(validators)
         self._enrichments = tuple(enrichments)

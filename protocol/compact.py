@@ -11,7 +11,7 @@ from binascii import crc_hqx
 from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from protocol.devices import LARGEST, NAME
 from protocol.seams import Json
@@ -37,7 +37,7 @@ class Frame(NamedTuple):
     device: str
     earlier: bool
     batch: bool
-    count: int
+    readings: int
     template_id: int
     template_version: int
     boot: int
@@ -86,7 +86,8 @@ def seal(key: bytes, device: str, covered: bytes) -> bytes:
 
 
 def split(payload: bytes) -> list[Frame | Refused]:
-    """The frames of a payload, in order. After a frame that is not whole only a whole one is believed, else the rest is one Refused."""
+    """The frames of a payload, in order. Behind a frame that is not whole only a whole one is believed; else one Refused tells
+    of all the rest."""
     found: list[Frame | Refused] = []
     at = 0
     if not payload:
@@ -175,22 +176,22 @@ def decode(payload: bytes, templates: TemplateLookup) -> list[Reading | Refused]
         if template is None:
             key = f"{frame.template_id}/{frame.template_version}"
             message = f"no template {frame.template_id} of version {frame.template_version} is known"
-            found += [Refused("UnknownTemplate", message, frame.at, key)] * frame.count
+            found += [Refused("UnknownTemplate", message, frame.at, key)] * frame.readings
             continue
         try:
             found += _readings(frame, template)
         except (_Bad, IndexError) as error:
             message = str(error) if isinstance(error, _Bad) else "it ends before its last value"
-            found += [Refused("Malformed", message, frame.at, template.key)] * frame.count
+            found += [Refused("Malformed", message, frame.at, template.key)] * frame.readings
     return found
 
 
 def _readings(frame: Frame, template: Template) -> list[Reading]:
     content, plan, here = frame.content, _plan(template), 0
-    device, sealed, boot, sequence, mark = frame.device, frame.seal != b"", frame.boot, frame.sequence, frame.mark_ms
+    device, sealed, boot, mark = frame.device, frame.seal != b"", frame.boot, frame.mark_ms
     found: list[Reading] = []
     age = 0
-    for sequence in range(sequence, sequence + frame.count):
+    for sequence in range(frame.sequence, frame.sequence + frame.readings):
         if frame.batch:
             age, here = _number(content, here)
         data: dict[str, Json] = {}
@@ -202,7 +203,7 @@ def _readings(frame: Frame, template: Template) -> list[Reading]:
             if number == 0:
                 continue
             value: Json
-            if kind == _TEXT or kind == _BYTES:
+            if kind <= _BYTES:
                 part = content[here : here + number - 1]
                 here += number - 1
                 if len(part) != number - 1 or len(part) > offset:
@@ -232,7 +233,7 @@ def _readings(frame: Frame, template: Template) -> list[Reading]:
 
 
 def _number(data: bytes, here: int) -> tuple[int, int]:
-    """An unsigned number of up to 32 bits, seven in a byte, the lowest first; in no more bytes than it needs. And what follows."""
+    """An unsigned number of up to 32 bits, seven in a byte, the lowest first, in no more bytes than needed; and what follows."""
     byte = data[here]
     if byte < 0x80:
         return byte, here + 1
@@ -265,7 +266,7 @@ def _put(data: dict[str, Json], above: Sequence[str], name: str, value: Json) ->
     inner[name] = value
 
 
-_INTEGER, _DECIMAL, _TEXT, _BYTES, _CHOICE = range(5)
+_TEXT, _BYTES, _INTEGER, _DECIMAL, _CHOICE = range(5)
 _KINDS = {"integer": _INTEGER, "decimal": _DECIMAL, "text": _TEXT, "bytes": _BYTES, "boolean": _CHOICE, "enum": _CHOICE}
 _Plan = tuple[tuple[str, tuple[str, ...], int, int, int, tuple[Json, ...]], ...]
 _plans: dict[int, tuple[Template, _Plan]] = {}
@@ -354,11 +355,11 @@ def _written(number: int) -> bytes:
 def _value(each: Field, data: Mapping[str, Any]) -> bytes:
     value: Any = data
     for name in each.path:
-        value = value.get(name) if isinstance(value, Mapping) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        value = cast(Mapping[str, Any], value).get(name) if isinstance(value, Mapping) else None
     if value is None:
         return b"\0"
     if each.type in ("text", "bytes"):
-        part = bytes.fromhex(value) if each.type == "bytes" else value.encode()
+        part: bytes = bytes.fromhex(value) if each.type == "bytes" else value.encode()
         if len(part) > each.most:
             raise ValueError(f"{each.name}: {len(part)} bytes, the template allows {each.most}")
         return _written(len(part) + 1) + part

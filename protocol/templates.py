@@ -111,10 +111,10 @@ def template(document: object) -> Template:
 
 
 def _field(row: object, place: str) -> Field:
-    kind = cast(Mapping[str, object], row).get("type") if isinstance(row, dict) else None
+    kind = _table(row, place, ("name", "type"), ("scale", "offset", "values", "most", "unit"))["type"]
     if kind not in get_args(Kind):
         raise BadTemplate(f"{place}.type: expected one of {', '.join(get_args(Kind))}, not {kind!r}")
-    table = _table(row, place, ("name", "type"), (*_OPTIONS[cast(str, kind)], "unit"))
+    table = _table(row, place, ("name", "type"), (*_OPTIONS[kind], "unit"))
     name = _text(table["name"], f"{place}.name")
     if not _NAME.fullmatch(name):
         raise BadTemplate(f"{place}.name: expected a property's name, or a path such as air.temperature, not {name!r}")
@@ -132,7 +132,7 @@ def _field(row: object, place: str) -> Field:
         values = tuple(_text(value, f"{place}.values") for value in found)
         if not values or len(set(values)) < len(values):
             raise BadTemplate(f"{place}.values: expected a list of different texts")
-    return Field(name, cast(Kind, kind), scale, offset, values, most, _text(table.get("unit", ""), f"{place}.unit"))
+    return Field(name, kind, scale, offset, values, most, _text(table.get("unit", ""), f"{place}.unit"))
 
 
 def _table(value: object, place: str, needed: Sequence[str], possible: Sequence[str]) -> dict[str, Any]:
@@ -214,9 +214,9 @@ def _field_faults(each: Field, schema: Mapping[str, Json]) -> Iterator[str]:
         yield f"{each.name}: up to {each.most} bytes do not fit the schema's maxLength {longest}"
     low, high = schema.get("minimum"), schema.get("maximum")
     reach = [Decimal(each.offset + end).scaleb(-each.scale) for end in (-LARGEST_CODE, LARGEST_CODE)]
-    if each.type in ("integer", "decimal") and isinstance(low, int | float) and isinstance(high, int | float):
-        if Decimal(repr(low)) < reach[0] or Decimal(repr(high)) > reach[1]:
-            yield f"{each.name}: the schema allows {low} to {high}, the wire only {reach[0]} to {reach[1]}"
+    bounds = [Decimal(repr(end)) for end in (low, high) if isinstance(end, int | float)]
+    if each.type in ("integer", "decimal") and any(not reach[0] <= bound <= reach[1] for bound in bounds):
+        yield f"{each.name}: the schema allows {low} to {high}, the wire only {reach[0]} to {reach[1]}"
 
 
 def _missing(schema: Mapping[str, Json], paths: Sequence[tuple[str, ...]], place: str = "") -> Iterator[str]:
@@ -238,3 +238,8 @@ def bundled() -> Mapping[tuple[int, int], Template]:
     found = files(__package__ or "protocol").joinpath("templates").iterdir()
     texts = [file.read_text("utf-8") for file in sorted(found, key=lambda file: file.name) if file.name.endswith(".toml")]
     return {(each.id, each.version): each for text in texts if (each := template(tomllib.loads(text)))}
+
+
+def bundled_template(number: int, version: int) -> Template | None:
+    """A look-up that knows ours only."""
+    return bundled().get((number, version))

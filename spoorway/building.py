@@ -16,6 +16,7 @@ from spoorway.config import Instance, Settings
 from spoorway.options import unknown
 from spoorway.registry.cache import Cache
 from spoorway.registry.lookup import Lookup
+from spoorway.registry.templates import Templates
 from spoorway.world import World
 
 
@@ -33,20 +34,33 @@ def schema_lookup(settings: Settings) -> Lookup:
     return Lookup(folders, schema_cache(settings))
 
 
-def enrich_options(settings: Settings) -> Options:
-    """Raises ConfigurationError."""
+def template_folder(settings: Settings) -> Path:
+    """Where `template add` puts templates."""
+    return settings.data / "templates"
+
+
+def templates(settings: Settings) -> Templates:
+    return Templates(template_folder(settings))
+
+
+def enrich_options(settings: Settings, known: Templates | None = None) -> Options:
+    """known: templates, by default its own look-up. Raises ConfigurationError."""
     enrich = settings.enrich
-    return Options(__version__, enrich.lenient, enrich.limits, webhooks.mappings(enrich.webhooks))
+    mappings = webhooks.mappings(enrich.webhooks)
+    return Options(__version__, enrich.lenient, enrich.limits, mappings, known or templates(settings))
 
 
-def pipeline(settings: Settings, schemas: Lookup | None = None, last: Sequence[Step] = ()) -> Pipeline:
-    """schemas: one look-up for several pipelines and targets; by default its own. last: steps after the configured ones.
+def pipeline(
+    settings: Settings, schemas: Lookup | None = None, last: Sequence[Step] = (), known: Templates | None = None
+) -> Pipeline:
+    """schemas, known (templates): one look-up for several pipelines and targets; by default its own. last: steps after the
+    configured ones.
 
     Raises ConfigurationError.
     """
     world = World()
     steps = [Step(instance.name, instance.plugin(world), instance.on_error) for instance in settings.enrichments()]
-    return Pipeline(enrich_options(settings), schemas or schema_lookup(settings), [*steps, *last])
+    return Pipeline(enrich_options(settings, known), schemas or schema_lookup(settings), [*steps, *last])
 
 
 def target_instance(settings: Settings, name: str | None) -> Instance:

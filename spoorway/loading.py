@@ -40,6 +40,7 @@ class Loading:
             raise ConfigurationError("storage.targets: none is configured, nothing to load")
         self._claims = [Claim(settings.data, instance.name, _CLAIM_S if supervised else 0) for instance in instances]
         self._lookup = building.schema_lookup(settings)
+        templates = building.templates(settings)
         self._targets = [building.open_target(settings, instance, self._lookup) for instance in instances]
         folder = journal_folder(settings.data)
         self.loaders: list[Loader] = []
@@ -47,8 +48,9 @@ class Loading:
             if getattr(instance.module, "TAKES", "events") == "payloads":
                 self.loaders.append(Loader(instance.name, FileReader(folder), None, target, building.now_ms))
                 continue
-            pipeline = building.pipeline(settings, self._lookup)
-            come_back = ComeBack(self._lookup, pipeline, target, building.now_ms, replays=settings.enrich.resolver.come_back)
+            pipeline = building.pipeline(settings, self._lookup, known=templates)
+            replays = settings.enrich.resolver.come_back
+            come_back = ComeBack(self._lookup, pipeline, target, building.now_ms, replays=replays, templates=templates)
             self.loaders.append(
                 Loader(instance.name, FileReader(folder), pipeline, target, building.now_ms, beside=come_back.step)
             )

@@ -1,4 +1,4 @@
-"""A schema that appeared or changed -> one target's pipeline, its views, and the failed events that waited for it.
+"""A schema or template that appeared or changed -> one target's pipeline, its views, and the failed events that waited for it.
 
 Works in the target's own thread, between two batches, a bounded piece at a time. Repeating a piece does no harm: a failed
 event is solved in one transaction, once.
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from enrich.pipeline import Pipeline
 from protocol.seams import Event, FailedEvent, Json, RawPayload
 from spoorway.registry.lookup import Lookup
+from spoorway.registry.templates import Templates
 
 log = logging.getLogger("spoorway.registry")
 
@@ -29,7 +30,10 @@ class WaitingStore(Protocol):
     """What a target offers, beside `FailedStore`, when its failed events can come back by themselves."""
 
     def waiting(self, after: Any, rows: int) -> tuple[list[tuple[str, str, int | None, frozenset[str]]], Any]:
-        """(failed_id, payload_id, index, URIs nobody knew) of the next `rows` failed events; where to go on, None at the end."""
+        """(failed_id, payload_id, index, what nobody knew) of the next `rows` failed events; where to go on, None at the end.
+
+        What nobody knew: a schema's URI, or a template's key.
+        """
         ...
 
     def show_failed(self, failed_id: str) -> tuple[dict[str, Json], RawPayload | None] | None: ...
@@ -65,9 +69,11 @@ class ComeBack:
         clock: Callable[[], int],
         timer: Callable[[], float] = time.monotonic,
         replays: bool = True,
+        templates: Templates | None = None,
     ) -> None:
         """target: also one that is no `WaitingStore`; then only its pipeline hears of changes. replays: False = events stay."""
         self._lookup, self._pipeline, self._target, self._clock, self._timer = lookup, pipeline, target, clock, timer
+        self._templates, self._template_mark = templates, 0
         self._views = hasattr(target, "see_schemas")
         self._replays = replays and hasattr(target, "waiting")
         self._mark = 0
@@ -88,6 +94,9 @@ class ComeBack:
                 self._target.see_schemas(changed)
             self._mark = mark
             self._next |= changed
+        if self._templates is not None:
+            self._template_mark, arrived = self._templates.changes(self._template_mark)
+            self._next |= arrived
         if not self._replays:
             return False
         if self._ready:
@@ -105,13 +114,18 @@ class ComeBack:
     def _look(self) -> None:
         rows, self._after = self._target.waiting(self._after, _ROWS)
         ready: defaultdict[str, list[tuple[str, int | None]]] = defaultdict(list)
-        for failed_id, payload_id, index, uris in rows:
-            known = [self._lookup(uri) is not None for uri in uris]  # asks for all, so that all are looked for
-            if all(known) and (self._every or not self._appeared.isdisjoint(uris)):
+        for failed_id, payload_id, index, names in rows:
+            known = [self._knows(name) for name in names]  # asks for all, so that all are looked for
+            if all(known) and (self._every or not self._appeared.isdisjoint(names)):
                 ready[payload_id].append((failed_id, index))
         self._ready.extend(ready.items())
         if self._after is None:
             self._walking, self._last_walk = False, self._timer()
+
+    def _knows(self, name: str) -> bool:
+        if name.startswith("iglu:") or self._templates is None:
+            return self._lookup(name) is not None
+        return self._templates.key(name) is not None
 
     def _replay(self) -> None:
         now_ms, size, taken = self._clock(), 0, 0
@@ -129,7 +143,7 @@ class ComeBack:
         for _ in range(taken):  # only now: what raised is tried again
             self._ready.popleft()
         if solved:
-            log.info("%d failed events came back: their schemas are known now", solved)
+            log.info("%d failed events came back: what they waited for is known now", solved)
 
     def _resolutions(self, payload: RawPayload, waiting: Sequence[tuple[str, int | None]], now_ms: int) -> list[Resolution]:
         try:

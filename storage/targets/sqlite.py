@@ -33,6 +33,8 @@ from storage.views import view_name, view_sql
 
 _ASK = 500  # ids per look-up statement
 _RARE = 8  # rows: a set of columns with fewer in a batch is written together with the other rare ones
+# Keyword of a reason -> what in it names the thing that nobody knew: a schema's URI, a template's key.
+_WAITS_FOR = {"ResolutionError": "schema", "UnknownTemplate": "value"}
 _MOST_SCHEMAS = 5_000  # schemas that get a view; more are stored all the same
 # Trouble that another attempt may not meet again. Everything else is permanent.
 _PASSING = {
@@ -53,7 +55,7 @@ _PLACE = {name: place for place, name in enumerate(COLUMN_NAMES)}
 
 
 class Waiting(NamedTuple):
-    """A failed event with schemas (their URIs) that nobody knew."""
+    """A failed event with schemas (their URIs) or a template (its key) that nobody knew."""
 
     failed_id: str
     payload_id: str
@@ -214,7 +216,7 @@ class Plugin:
         return dropped
 
     def waiting(self, after: tuple[str, int] | None, rows: int) -> tuple[list[Waiting], tuple[str, int] | None]:
-        """Of the next `rows` failed events, by payload: those with a schema that nobody knew. And where to go on, or None.
+        """Of the next `rows` failed events, by payload: those with a schema or template nobody knew. And where to go on, or None.
 
         Bounded by the rows it reads, not by those it finds, so that no commit waits long.
         """
@@ -226,9 +228,9 @@ class Plugin:
             ).fetchall()
         waiting: list[Waiting] = []
         for payload_id, _, failed_id, index, reasons, replayed in found:
-            if replayed is None and '"ResolutionError"' in reasons:
-                unknown = [r["schema"] for r in json.loads(reasons) if r.get("keyword") == "ResolutionError" and "schema" in r]
-                if unknown:
+            if replayed is None and ('"ResolutionError"' in reasons or '"UnknownTemplate"' in reasons):
+                named = [r.get(_WAITS_FOR.get(r.get("keyword", ""), "")) for r in json.loads(reasons)]
+                if unknown := [name for name in named if name]:
                     waiting.append(Waiting(failed_id, payload_id, index, frozenset(unknown)))
         return waiting, (found[-1][0], found[-1][1]) if len(found) == rows else None
 
