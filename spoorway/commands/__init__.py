@@ -53,7 +53,7 @@ def moment_ms(text: str, option: str) -> int:
 
 def settings(args: argparse.Namespace) -> Settings:
     """Raises ConfigurationError."""
-    flags: dict[str, Any] = {"data": args.data}
+    flags: dict[str, Any] = {"data": args.data, "gateway.transports.serial.ports": getattr(args, "serial", None)}
     for option, place in (("http", "gateway.transports.http"), ("admin", "admin")):
         listen = getattr(args, option, None)
         if listen is not None:

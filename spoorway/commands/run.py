@@ -38,6 +38,9 @@ def add(subparsers: Subparsers) -> None:
     load = command(subparsers, "load", "load what the journal holds, without taking events in", "spoorway load --once")
     for parser in (run, gateway):
         parser.add_argument("--http", metavar="HOST:PORT", type=address, help="where trackers send (default: 127.0.0.1:8080)")
+        parser.add_argument(
+            "--serial", metavar="GLOB", nargs="+", help="ports of boards that send lines, such as '/dev/ttyUSB*'; - is stdin"
+        )
         parser.add_argument("--admin", metavar="HOST:PORT", type=address, help="metrics and health (default: 127.0.0.1:8081)")
     load.add_argument("--once", action="store_true", help="end when the end of the journal is reached")
     load.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)

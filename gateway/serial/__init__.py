@@ -1,0 +1,1 @@
+"""Parts of the serial transport: the port itself, and what is said over it. gateway/transports/serial.py is the tour."""
