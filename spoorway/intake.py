@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from threading import Event as Signal
 from threading import Thread
 from typing import Any
@@ -72,11 +73,8 @@ class Intake:
             Metric("journal_free_bytes", "gauge", "Space left on the journal's file system.",
                    [({}, shutil.disk_usage(self._settings.data).free)]),
         ]  # fmt: skip
-        for name, transport in zip(self._names, self._transports, strict=True):
-            counters = getattr(transport, "counters", None)
-            if counters is not None:
-                found += _transport_metrics(name, counters)
-        return found
+        pairs = zip(self._names, self._transports, strict=True)
+        return found + transport_metrics({name: c for name, t in pairs if (c := getattr(t, "counters", None)) is not None})
 
     async def _accept(self, payload: RawPayload) -> None:
         assert self._writer is not None
@@ -121,14 +119,14 @@ def _stand_back() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
-def _transport_metrics(name: str, counters: Any) -> list[Metric]:
-    label = {"transport": name}
-    return [
-        Metric("requests", "counter", "Finished requests by outcome.",
-               [({**label, "outcome": outcome}, count) for outcome, count in counters.requests.items()]),
-        Metric("received_bytes", "counter", "Bytes received.", [(label, counters.received_bytes)]),
-        Metric("sent_bytes", "counter", "Bytes sent.", [(label, counters.sent_bytes)]),
-        Metric("connections", "counter", "Connections ever opened.", [(label, counters.connections)]),
-        Metric("refused_connections", "counter", "Connections beyond the limit.", [(label, counters.refused_connections)]),
-        Metric("open_connections", "gauge", "Connections open now.", [(label, counters.open_connections)]),
-    ]  # fmt: skip
+def transport_metrics(counters: Mapping[str, Any]) -> list[Metric]:
+    """What each transport measures, by its name; a metric that several of them have is one, told apart by label."""
+    samples: dict[str, list[tuple[dict[str, str], float]]] = {}
+    found: list[Metric] = []
+    for transport, measured in counters.items():
+        for name, kind, about, values in measured.measures():
+            if name not in samples:
+                samples[name] = []
+                found.append(Metric(name, kind, about, samples[name]))
+            samples[name] += [({"transport": transport, **labels}, value) for labels, value in values]
+    return found

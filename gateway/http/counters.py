@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Literal, get_args
 
 from gateway.http.answers import Outcome
+
+Measure = tuple[str, Literal["counter", "gauge"], str, list[tuple[dict[str, str], float]]]
 
 
 def _zeros() -> dict[Outcome, int]:
@@ -25,3 +28,12 @@ class Counters:
     connections: int = 0
     refused_connections: int = 0
     open_connections: int = 0
+
+    def measures(self) -> Iterator[Measure]:
+        """(name, kind, about, samples by label) of everything, for /metrics."""
+        yield "requests", "counter", "Finished requests by outcome.", [({"outcome": o}, n) for o, n in self.requests.items()]
+        yield "received_bytes", "counter", "Bytes received.", [({}, self.received_bytes)]
+        yield "sent_bytes", "counter", "Bytes sent.", [({}, self.sent_bytes)]
+        yield "connections", "counter", "Connections ever opened.", [({}, self.connections)]
+        yield "refused_connections", "counter", "Connections beyond the limit.", [({}, self.refused_connections)]
+        yield "open_connections", "gauge", "Connections open now.", [({}, self.open_connections)]
