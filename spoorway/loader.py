@@ -168,7 +168,8 @@ def _enriched(pipeline: Pipeline, chunk: Chunk, now_ms: int) -> Batch:
 
 def _as_it_is(chunk: Chunk, now_ms: int) -> RawBatch:
     payloads = [item for item in chunk.items if not isinstance(item, Damage)]
-    return RawBatch(payloads, [damaged(item, now_ms) for item in chunk.items if isinstance(item, Damage)], chunk.cursor)
+    failed = [damaged(item, now_ms) for item in chunk.items if isinstance(item, Damage)]
+    return RawBatch(payloads, failed, chunk.cursor, chunk.more)
 
 
 def collect_seldom() -> None:

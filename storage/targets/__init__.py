@@ -40,11 +40,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class RawBatch:
-    """One stretch of the journal as it is. failed: its damaged places. covered: payloads and damaged places."""
+    """One stretch of the journal as it is. failed: its damaged places. more: the journal holds more already.
+
+    covered: payloads and damaged places.
+    """
 
     payloads: Sequence[RawPayload]
     failed: Sequence[FailedEvent]
     cursor: Cursor
+    more: bool = False
 
     @property
     def covered(self) -> int:
