@@ -198,9 +198,10 @@ class Broker:
     def _on_disconnect(
         self, client: Client, _: Any, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
+        answered = self._up
         self.down()
         if reason.is_failure and not self._trouble:  # after a refusal there is nothing to add
-            self.trouble(refusal(reason))
+            self.trouble(refusal(reason) if answered else unanswered(self._config))
 
 
 class _Client(Client):
@@ -299,7 +300,7 @@ def check(config: Config) -> str:
     client.on_connect = lambda _client, _data, _flags, reason, _properties: answers.append(
         refusal(reason) if reason.is_failure else ""
     )
-    client.on_disconnect = lambda _client, _data, _flags, reason, _properties: answers.append(refusal(reason))
+    client.on_disconnect = lambda _client, _data, _flags, _reason, _properties: answers.append(unanswered(config))
     try:
         client.prepare(clean=True)
         client.reconnect()
@@ -321,6 +322,12 @@ def refusal(reason: ReasonCode) -> str:
     return f"it says {name!r}" + (f"; {step}" if step else "")
 
 
+def unanswered(config: Config) -> str:
+    """In words, with the next step: of a connection that broke before the broker said anything."""
+    step = "it may want tls_certificate and tls_key" if config.tls and not config.tls_certificate else "check port and tls"
+    return f"it closed the connection without an answer; {step}"
+
+
 def unreachable(error: OSError) -> str:
     """In words, with the next step."""
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -329,7 +336,18 @@ def unreachable(error: OSError) -> str:
         return f"no TLS with it: {error.reason or error}; check port, tls and tls_certificate"
     if isinstance(error, TimeoutError):
         return "it does not answer; check broker and port"
-    return f"{error.strerror or error}; check broker and port"
+    return f"{error.strerror or error}; check broker, port and tls"
+
+
+class _Socket(ssl.SSLSocket):
+    """paho leaves one open whose handshake failed."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
 
 
 def _password(config: Config) -> str:
@@ -344,6 +362,7 @@ def _password(config: Config) -> str:
 def _tls(config: Config) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=config.tls_ca or None)
+        context.sslsocket_class = _Socket
         if config.tls_certificate:
             context.load_cert_chain(config.tls_certificate, config.tls_key)
     except (OSError, ssl.SSLError) as error:

@@ -1,0 +1,402 @@
+"""The bridge at a real Mosquitto: what is acknowledged is on disk, and what is on disk is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.journal import JournalFull
+from gateway.transports.mqtt_bridge import Config, Plugin, check
+from protocol.seams import ConfigurationError, RawPayload
+from tests.end_to_end.mosquitto_broker import Mosquitto
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("mosquitto") is None or shutil.which("mosquitto_passwd") is None, reason="no mosquitto"),
+]
+
+VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])
+WAIT_S = 20
+
+
+@pytest.fixture
+def brokers(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
+    """`brokers(tls=…, settings=…)`: one that has not been started; all are ended with the test."""
+    made: list[Mosquitto] = []
+
+    def make(**options: Any) -> Mosquitto:
+        made.append(Mosquitto(tmp_path / f"broker{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for broker in made:
+        broker.stop()
+
+
+@pytest.fixture
+def broker(brokers: Callable[..., Mosquitto]) -> Mosquitto:
+    found = brokers()
+    found.start()
+    return found
+
+
+class Journal:
+    """Stands where the journal is: keeps payloads in their order, or refuses, or takes its time."""
+
+    def __init__(self) -> None:
+        self.payloads: list[RawPayload] = []
+        self.refusing = False
+        self.offered = 0
+        self.waiting = 0
+        self.most = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def accept(self, payload: RawPayload) -> None:
+        self.offered += 1
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        try:
+            await self.open.wait()
+            if self.refusing:
+                raise JournalFull("full")
+            self.payloads.append(payload)
+        finally:
+            self.waiting -= 1
+
+    @property
+    def texts(self) -> list[str]:
+        return [payload.query or (payload.body or b"").decode() for payload in self.payloads]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not true():  # noqa: ASYNC110 - what it waits for happens at the broker
+            await asyncio.sleep(0.01)
+
+
+def bridge(broker: Mosquitto, **more: Any) -> Plugin:
+    return Plugin(Config(**broker.options(**{"client_id": "gw", "longest_backoff_s": 0.5, "retry_s": 0.02, **more})))
+
+
+async def connected(plugin: Plugin, journal: Journal) -> None:
+    await plugin.start(journal.accept)
+    await until(lambda: plugin.counters.open_connections == 1)
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await story()
+
+    asyncio.run(bounded())
+
+
+async def publish(broker: Mosquitto, *messages: tuple[str, bytes | str], **more: Any) -> None:
+    await asyncio.to_thread(broker.publish, *messages, **more)
+
+
+def numbered(count: int, first: int = 0) -> list[tuple[str, str]]:
+    return [("spoorway/pump-1/tp1", f"n={n}") for n in range(first, first + count)]
+
+
+@VERSIONS
+def test_messages_become_payloads(broker: Mosquitto, version: Any) -> None:
+    async def story() -> None:
+        journal, plugin = Journal(), bridge(broker, version=version, foreign={"zigbee2mqtt/+": "/io.spoorway.zigbee2mqtt/v1"})
+        await connected(plugin, journal)
+        await publish(
+            broker,
+            ("spoorway/pump-1/tp2", b"{}"),
+            ("spoorway/pump-1/tp1", b"e=pv"),
+            ("spoorway/pump-1/c", b"\xff"),
+            ("zigbee2mqtt/lamp", b'{"state":"ON"}'),
+        )
+        await publish(broker, ("spoorway/pump-1/tp1", b"e=pp"), qos=2)
+        await publish(broker, ("spoorway/pump-1/tp1", b"e=se"), qos=0)
+        await until(lambda: len(journal.payloads) == 6)
+        assert [(p.path, p.query, p.body) for p in journal.payloads] == [
+            ("/com.snowplowanalytics.snowplow/tp2", "", b"{}"),
+            ("/i", "e=pv", None),
+            ("/io.spoorway/c1", "", b"\xff"),
+            ("/io.spoorway.zigbee2mqtt/v1", "", b'{"state":"ON"}'),
+            ("/i", "e=pp", None),
+            ("/i", "e=se", None),
+        ]
+        assert {(p.transport, p.device, p.ip) for p in journal.payloads} == {("mqtt_bridge", None, None)}
+        assert journal.payloads[0].headers == (("MQTT-Topic", "spoorway/pump-1/tp2"), ("Spoorway-Device", "pump-1"))
+        assert plugin.counters.requests == {"accepted": 6, "repeated": 0, "ignored": 0, "refused": 0}
+        await plugin.stop()
+
+    run(story)
+
+
+def test_topic_proves_the_device_where_the_broker_is_said_to_see_to_it(broker: Mosquitto) -> None:
+    async def story() -> None:
+        journal, plugin = Journal(), bridge(broker, trust_topic=True)
+        await connected(plugin, journal)
+        await publish(broker, ("spoorway/pump-1/tp2", b"{}"), name="pump-1")
+        # The access list keeps it from speaking for another: Mosquitto acknowledges such a message and drops it.
+        await publish(broker, ("spoorway/pump-2/tp2", b"{}"), ("spoorway/pump-1/tp2", b"[]"), name="pump-1")
+        await until(lambda: len(journal.payloads) == 2)
+        assert {p.device for p in journal.payloads} == {"pump-1"}
+        await plugin.stop()
+
+    run(story)
+
+
+@VERSIONS
+def test_nothing_is_acknowledged_before_the_journal_has_it(broker: Mosquitto, version: Any) -> None:
+    async def story() -> None:
+        journal, plugin = Journal(), bridge(broker, version=version)
+        journal.refusing = True
+        await connected(plugin, journal)
+        await publish(broker, *numbered(50))
+        await until(lambda: journal.offered > 100)
+        assert journal.payloads == []
+        await plugin.stop()
+        # Another process, as after a crash: the broker has all of them still, in their order.
+        journal.refusing, again = False, bridge(broker, version=version)
+        await connected(again, journal)
+        await until(lambda: len(journal.payloads) == 50)
+        assert journal.texts == [f"n={n}" for n in range(50)]
+        await again.stop()
+        # And after this one nothing.
+        last = bridge(broker, version=version)
+        await connected(last, journal)
+        await publish(broker, ("spoorway/pump-1/tp1", "last"))
+        await until(lambda: journal.texts[-1] == "last")
+        assert len(journal.payloads) == 51
+        await last.stop()
+
+    run(story)
+
+
+@VERSIONS
+def test_full_journal_is_offered_the_same_again_in_order_and_memory_is_bounded(
+    brokers: Callable[..., Mosquitto], version: Any
+) -> None:
+    broker = brokers(settings=["max_inflight_messages 0"])
+    broker.start()
+
+    async def story() -> None:
+        journal, plugin = Journal(), bridge(broker, version=version, in_flight=10)
+        journal.refusing = True
+        await connected(plugin, journal)
+        await publish(broker, *numbered(200))
+        await until(lambda: journal.offered > 30)
+        assert journal.most <= 11
+        assert plugin.counters.requests["refused"] > 20
+        journal.refusing = False
+        await until(lambda: len(journal.payloads) == 200)
+        assert journal.texts == [f"n={n}" for n in range(200)]
+        await plugin.stop()
+
+    run(story)
+
+
+@VERSIONS
+def test_broker_that_restarts_loses_nothing_and_what_we_hold_is_kept_once(broker: Mosquitto, version: Any) -> None:
+    async def story() -> None:
+        journal, plugin = Journal(), bridge(broker, version=version)
+        await connected(plugin, journal)
+        journal.open.clear()  # the disk is slow: these are not acknowledged when the broker goes
+        await publish(broker, *numbered(15))
+        await until(lambda: plugin.counters.received_bytes > 0 and len(plugin._unanswered) == 15)
+        await asyncio.to_thread(broker.stop)
+        await until(lambda: plugin.counters.open_connections == 0)
+        await asyncio.to_thread(broker.start)
+        await until(lambda: plugin.counters.open_connections == 1)
+        await until(lambda: plugin.counters.requests["repeated"] == 15)
+        journal.open.set()
+        await publish(broker, *numbered(15, 15))
+        await until(lambda: len(journal.payloads) >= 30)
+        assert journal.texts == [f"n={n}" for n in range(30)]
+        await until(lambda: not plugin._unanswered)
+        await plugin.stop()
+
+    run(story)
+
+
+def test_taken_while_the_broker_was_away_is_acknowledged_when_it_sends_it_again(broker: Mosquitto) -> None:
+    async def story() -> None:
+        journal, plugin = Journal(), bridge(broker)
+        await connected(plugin, journal)
+        journal.open.clear()
+        await publish(broker, *numbered(15))
+        await until(lambda: len(plugin._unanswered) == 15)
+        await asyncio.to_thread(broker.stop)
+        await until(lambda: plugin.counters.open_connections == 0)
+        journal.open.set()
+        await until(lambda: len(journal.payloads) == 15)
+        assert len(plugin._unanswered) == 15
+        await asyncio.to_thread(broker.start)
+        await until(lambda: not plugin._unanswered)
+        assert len(journal.payloads) == 15
+        await plugin.stop()
+
+    run(story)
+
+
+@VERSIONS
+def test_gateways_of_a_group_share_all_messages(broker: Mosquitto, version: Any) -> None:
+    async def story() -> None:
+        journals = [Journal(), Journal()]
+        plugins = [bridge(broker, version=version, client_id=f"gw{n}", group="spoorway") for n in range(2)]
+        for plugin, journal in zip(plugins, journals, strict=True):
+            await connected(plugin, journal)
+        await asyncio.sleep(0.2)  # the second subscription has no answer that could be waited for from outside
+        await publish(broker, *numbered(100))
+        await until(lambda: sum(len(journal.payloads) for journal in journals) == 100)
+        assert sorted(journals[0].texts + journals[1].texts) == sorted(f"n={n}" for n in range(100))
+        assert min(len(journal.payloads) for journal in journals) >= 30
+        for plugin in plugins:
+            await plugin.stop()
+
+    run(story)
+
+
+def test_topic_nobody_takes_is_acknowledged_and_counted(broker: Mosquitto) -> None:
+    async def story() -> None:
+        journal, plugin = Journal(), bridge(broker, topics=("spoorway/#",))
+        await connected(plugin, journal)
+        await publish(broker, ("spoorway/pump-1/down", b"{}"), ("spoorway/pump-1/tp2", b"{}"))
+        await until(lambda: len(journal.payloads) == 1)
+        assert plugin.counters.requests["ignored"] == 1
+        assert not plugin._unanswered
+        await plugin.stop()
+
+    run(story)
+
+
+@VERSIONS
+def test_retained_message_is_marked(broker: Mosquitto, version: Any) -> None:
+    async def story() -> None:
+        await publish(broker, ("zigbee2mqtt/lamp", b"{}"), retain=True)
+        journal, plugin = Journal(), bridge(broker, version=version, foreign={"zigbee2mqtt/+": "/io.spoorway.zigbee2mqtt/v1"})
+        await connected(plugin, journal)
+        await until(lambda: len(journal.payloads) == 1)
+        await publish(broker, ("zigbee2mqtt/lamp", b"[]"))
+        await until(lambda: len(journal.payloads) == 2)
+        assert [dict(p.headers).get("MQTT-Retain") for p in journal.payloads] == ["1", None]
+        await plugin.stop()
+
+    run(story)
+
+
+@VERSIONS
+def test_wrong_password_is_told_once_with_the_next_step(
+    broker: Mosquitto, version: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        plugin = bridge(broker, version=version, password="wrong", longest_backoff_s=0.1)
+        await plugin.start(Journal().accept)
+        await until(lambda: plugin.counters.refused_connections >= 3)
+        await plugin.stop()
+
+    run(story)
+    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert errors == [
+        f"broker 127.0.0.1:{broker.port}: it says 'Not authorized'; check username and password, "
+        "and that the broker's access list lets this user subscribe"
+    ]
+
+
+def test_check_says_what_is_wrong(broker: Mosquitto) -> None:
+    assert check(Config(**broker.options())) == ""
+    assert check(Config(**broker.options(password="wrong"))).startswith("it says 'Not authorized'; check username")
+    assert check(Config(**broker.options(tls=True, connect_timeout_s=1))).endswith("check broker, port and tls")
+    broker.stop()
+    assert check(Config(**broker.options())) == "Connection refused; check broker, port and tls"
+
+
+def test_client_certificate_and_the_server_s_name(brokers: Callable[..., Mosquitto]) -> None:
+    broker = brokers(tls=True)
+    broker.start()
+
+    async def story() -> None:
+        files = {
+            name: str(broker.folder / file)
+            for name, file in [("tls_ca", "ca.pem"), ("tls_certificate", "gateway.pem"), ("tls_key", "gateway.key")]
+        }
+        (broker.folder / "word").write_text("gw secret\n")
+        good = broker.options(broker="localhost", tls=True, password="", password_file=str(broker.folder / "word"), **files)
+        journal, plugin = Journal(), Plugin(Config(**good))
+        await connected(plugin, journal)
+        sent = [
+            "mosquitto_pub",
+            "-h",
+            "localhost",
+            "-p",
+            str(broker.port),
+            "--cafile",
+            files["tls_ca"],
+            "--cert",
+            files["tls_certificate"],
+            "--key",
+            files["tls_key"],
+        ]
+        await asyncio.to_thread(
+            subprocess.run,
+            [*sent, "-u", "anybody", "-P", "any secret", "-q", "1", "-t", "spoorway/pump-1/tp1", "-m", "e=pv"],
+            check=True,
+            timeout=10,
+        )
+        await until(lambda: journal.texts == ["e=pv"])
+        await plugin.stop()
+        assert await asyncio.to_thread(check, Config(**good)) == ""
+        other_name = await asyncio.to_thread(check, Config(**{**good, "broker": "127.0.0.1"}))
+        assert "IP address mismatch" in other_name
+        stranger = await asyncio.to_thread(check, Config(**{**good, "tls_ca": str(broker.folder / "stranger.pem")}))
+        assert stranger.startswith("its certificate is not trusted: ")
+        nobody = await asyncio.to_thread(check, Config(**{**good, "tls_certificate": "", "tls_key": ""}))
+        assert "tls_certificate" in nobody
+
+    run(story)
+
+
+def test_broker_that_is_not_there_is_waited_for(brokers: Callable[..., Mosquitto], caplog: pytest.LogCaptureFixture) -> None:
+    broker = brokers()
+
+    async def story() -> None:
+        journal, plugin = Journal(), bridge(broker)
+        await plugin.start(journal.accept)
+        await until(lambda: any("Connection refused" in record.getMessage() for record in caplog.records))
+        await asyncio.to_thread(broker.start)
+        await until(lambda: plugin.counters.open_connections == 1)
+        await publish(broker, *numbered(3))
+        await until(lambda: len(journal.payloads) == 3)
+        begun = time.monotonic()
+        await plugin.stop()
+        assert time.monotonic() - begun < 2
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"broker": ""}, "broker is empty"),
+        ({"in_flight": 0}, "in_flight = 0; it must be at least 1"),
+        ({"topics": ("zigbee2mqtt/+",)}, "zigbee2mqtt/. does not begin with spoorway/; name it in foreign"),
+        ({"topics": ("spoorway/a+",)}, "is no topic filter"),
+        ({"topics": ()}, "nothing to subscribe to"),
+        ({"foreign": {"a": "b"}}, "expected a path"),
+        ({"group": "a/b"}, "it must hold no / . #"),
+        ({"tls": True, "tls_certificate": "x"}, "belong together"),
+        ({"tls_ca": "x"}, "tls = false"),
+        ({"tls": True, "tls_ca": "/none"}, "cannot be read"),
+        ({"password_file": "/none"}, "password_file /none"),
+    ],
+)
+def test_mistake_in_the_options_is_told(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"(mqtt_bridge|topics): .*{message}"):
+        Plugin(Config(**options))
