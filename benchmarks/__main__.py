@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import machine, result
 from benchmarks.measures import Effort
 
-NAMES = ("gateway", "enrich", "enrichments", "latency", "idle", "processes", "journal")
+NAMES = ("gateway", "enrich", "enrichments", "latency", "idle", "processes", "journal", "mqtt")
 HERE = Path(__file__).parent
 
 
