@@ -51,14 +51,19 @@ def enrich_options(settings: Settings, known: Templates | None = None) -> Option
 
 
 def pipeline(
-    settings: Settings, schemas: Lookup | None = None, last: Sequence[Step] = (), known: Templates | None = None
+    settings: Settings,
+    schemas: Lookup | None = None,
+    last: Sequence[Step] = (),
+    known: Templates | None = None,
+    *,
+    remember: bool = True,
 ) -> Pipeline:
     """schemas, known (templates): one look-up for several pipelines and targets; by default its own. last: steps after the
-    configured ones.
+    configured ones. remember: what enrichments learn is kept in the data folder; otherwise it ends with the pipeline.
 
     Raises ConfigurationError.
     """
-    world = World()
+    world = World(memory=settings.data / "memory.db" if remember else None)
     steps = [Step(instance.name, instance.plugin(world), instance.on_error) for instance in settings.enrichments()]
     return Pipeline(enrich_options(settings, known), schemas or schema_lookup(settings), [*steps, *last])
 

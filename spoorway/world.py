@@ -12,10 +12,11 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import TypeVar
 
-from enrich.enrichments import Unanswered, WebAnswer, WebRequest
+from enrich.enrichments import Remembered, Unanswered, WebAnswer, WebRequest
 from protocol.seams import ConfigurationError
 from spoorway.apart import Apart
 from spoorway.fetching import Web
+from spoorway.memory import Memory
 from spoorway.querying import postgres, sqlite
 
 log = logging.getLogger("spoorway.world")
@@ -28,10 +29,11 @@ _LONGEST_REFUSAL_S = 10.0
 
 
 class World:
-    """An `enrich.enrichments.World`. clock: seconds that only go forward."""
+    """An `enrich.enrichments.World`. clock: seconds that only go forward. memory: the file that outlives us; None = RAM."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, memory: Path | None = None) -> None:
         self._clock = clock
+        self._memory = memory
 
     def watch(self, path: str, build: Callable[[bytes], T]) -> Callable[[], T]:
         file = Path(path).expanduser()
@@ -99,6 +101,9 @@ class World:
     ) -> Callable[[tuple[object, ...]], list[dict[str, object]]]:
         open_ = postgres if address.startswith(("postgresql://", "postgres://")) else sqlite
         return open_(address, query, values, timeout_s, most_rows)
+
+    def memory(self, name: str, remembered: Remembered[T], most: int) -> Memory[T]:
+        return Memory(self._memory, name, remembered, most, self.now_ms)
 
     def apart(self, module: str, setup: bytes, timeout_s: float) -> Callable[[bytes], bytes]:
         return Apart(module, setup, timeout_s)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from protocol.seams import Event, RawPayload, Reason, SelfDescribing
 
@@ -69,6 +69,24 @@ class WebAnswer(NamedTuple):
     body: bytes
 
 
+class Remembered(NamedTuple, Generic[T]):
+    """How values are written down. merge: both together, the same in any order and however often."""
+
+    write: Callable[[T], bytes]
+    read: Callable[[bytes], T]
+    merge: Callable[[T, T], T]
+
+
+class Memory(Protocol[T]):
+    """Values by key. What was put may be found merged with what other processes put; the last second may be lost."""
+
+    def get(self, key: str) -> T | None: ...
+
+    def put(self, key: str, value: T) -> None:
+        """value: never changed afterwards."""
+        ...
+
+
 class World(Protocol):
     """What an enrichment may be handed when it is built: the input and output it must not do itself.
 
@@ -113,6 +131,13 @@ class World(Protocol):
         """
         ...
 
+    def memory(self, name: str, remembered: Remembered[T], most: int) -> Memory[T]:
+        """A small memory that outlives the process where there is a data folder.
+
+        most: keys; beyond that those go that were not put for longest.
+        """
+        ...
+
     def apart(self, module: str, setup: bytes, timeout_s: float) -> Callable[[bytes], bytes]:
         """`module.Program(setup)` in a process of its own, called with one message at a time.
 
@@ -121,7 +146,7 @@ class World(Protocol):
         ...
 
 
-DEFAULT = ("referer", "campaign", "event_fingerprint", "anon_ip")
+DEFAULT = ("referer", "campaign", "event_fingerprint", "anon_ip", "device_time")
 """What runs, in this order, where the configuration names no enrichments."""
 
 

@@ -227,7 +227,7 @@ class _Counted:
 
 def _count(reader: FileReader, cursor: Cursor, found: Settings) -> _Counted:
     """What the journal holds after a cursor: payloads, and the events and failed events they become."""
-    pipeline, counted = building.pipeline(found), _Counted()
+    pipeline, counted = building.pipeline(found, remember=False), _Counted()
     progress = Progress("counting", reader.pending(cursor))
     while True:
         chunk = reader.read(cursor)

@@ -72,7 +72,7 @@ class Recorder:
         """Raises ConfigurationError."""
         self.schemas = building.schema_lookup(settings)
         self._sent: dict[int, Mapping[str, str]] = {}
-        self._pipeline = building.pipeline(settings, self.schemas, [Step("micro", self._note, "fail")])
+        self._pipeline = building.pipeline(settings, self.schemas, [Step("micro", self._note, "fail")], remember=False)
         self._mark = 0
 
     def records(self, payload: RawPayload, now_ms: int) -> tuple[int, Iterator[Record]]:
