@@ -102,3 +102,8 @@ def tracked(label: str, items: Sequence[T]) -> Iterator[T]:
 def complain(message: str) -> None:
     """One line on standard error."""
     print(f"spoorway: {message}", file=sys.stderr)
+
+
+def host_text(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host

@@ -386,8 +386,8 @@ class Connection(asyncio.Protocol):
         self._ending = End("connection_lost", fault.code, str(fault))
 
     def _certificate(self) -> str | None:
-        found = self._transport.get_extra_info("peercert") if self._transport is not None else None
-        subject = cast("tuple[tuple[tuple[str, str], ...], ...]", (found or {}).get("subject", ()))
+        found: Any = self._transport.get_extra_info("peercert") if self._transport is not None else None
+        subject: tuple[tuple[tuple[str, str], ...], ...] = found.get("subject", ()) if found else ()
         for name, value in (pair for part in subject for pair in part):
             if name == "commonName":
                 return value

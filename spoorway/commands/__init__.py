@@ -39,6 +39,11 @@ def address(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
+def address_or_off(text: str) -> tuple[str, int] | None:
+    """As `address`; None for "off"."""
+    return None if text == "off" else address(text)
+
+
 def moment_ms(text: str, option: str) -> int:
     """Milliseconds since 1970 of a time such as 2026-01-31 or '2026-01-31 12:00', UTC as in every column.
 
@@ -58,4 +63,8 @@ def settings(args: argparse.Namespace) -> Settings:
         listen = getattr(args, option, None)
         if listen is not None:
             flags[f"{place}.host"], flags[f"{place}.port"] = listen
+    if hasattr(args, "mqtt"):  # given
+        flags["gateway.transports.mqtt.enabled"] = args.mqtt is not None
+        if args.mqtt is not None:
+            flags["gateway.transports.mqtt.host"], flags["gateway.transports.mqtt.port"] = args.mqtt
     return load(args.config, flags)

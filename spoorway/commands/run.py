@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from protocol.seams import ConfigurationError
 from spoorway import __version__
-from spoorway.commands import Subparsers, address, command, settings
-from spoorway.console import complain
+from spoorway.commands import Subparsers, address, address_or_off, command, settings
+from spoorway.console import complain, host_text
 from spoorway.files import prepare, running, write_json
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ def add(subparsers: Subparsers) -> None:
     load = command(subparsers, "load", "load what the journal holds, without taking events in", "spoorway load --once")
     for parser in (run, gateway):
         parser.add_argument("--http", metavar="HOST:PORT", type=address, help="where trackers send (default: 127.0.0.1:8080)")
+        parser.add_argument(
+            "--mqtt",
+            metavar="HOST:PORT|off",
+            type=address_or_off,
+            default=argparse.SUPPRESS,
+            help="where devices publish, usually 127.0.0.1:1883 (default: off)",
+        )
         parser.add_argument(
             "--serial", metavar="GLOB", nargs="+", help="ports of boards that send lines, such as '/dev/ttyUSB*'; - is stdin"
         )
@@ -119,7 +126,7 @@ async def _main(found: Settings, loader: LoaderProcess | None) -> int:
         loader.when_misconfigured(lambda: loop.call_soon_threadsafe(ending.set))
     try:
         served = admin.start() if found.admin.enabled else None
-        _announce(found, intake.addresses, served)
+        _announce(found, intake.urls, served)
         await ending.wait()
         print("spoorway: finishing what is under way", file=sys.stderr)
     finally:
@@ -130,22 +137,20 @@ async def _main(found: Settings, loader: LoaderProcess | None) -> int:
     return 0
 
 
-def _announce(found: Settings, addresses: dict[str, list[tuple[str, int]]], admin: tuple[str, int] | None) -> None:
-    urls = {name: [f"http://{_host(host)}:{port}" for host, port in pairs] for name, pairs in addresses.items()}
-    admin_url = f"http://{_host(admin[0])}:{admin[1]}" if admin else None
+_OFFERED = {"http": "POST /com.snowplowanalytics.snowplow/tp2, GET /i", "mqtt": "spoorway/DEVICE/tp2, spoorway/DEVICE/tp1"}
+
+
+def _announce(found: Settings, urls: dict[str, list[str]], admin: tuple[str, int] | None) -> None:
+    admin_url = f"http://{host_text(admin[0])}:{admin[1]}" if admin else None
     state = {"pid": os.getpid(), "urls": urls, "admin": admin_url, "started_ms": time.time_ns() // 1_000_000}
     write_json(running(found.data), state)
     print(f"spoorway {__version__}")
     for name, places in urls.items():
-        print(f"  {name:<6} {', '.join(places)}   POST /com.snowplowanalytics.snowplow/tp2, GET /i")
+        print(f"  {name:<6} {', '.join(places)}   {_OFFERED.get(places[0].partition(':')[0].rstrip('s'), '')}".rstrip())
     if admin_url:
         print(f"  admin  {admin_url}   /metrics, /health/ready")
     print(f"  data   {found.data}   journal/, events.db")
     print("ready", flush=True)
-
-
-def _host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _fast_loop() -> type[asyncio.AbstractEventLoop] | None:
