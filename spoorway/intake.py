@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from threading import Event as Signal
 from threading import Thread
 from typing import Any
@@ -17,7 +19,8 @@ from gateway.journal.keeping import Keeper
 from gateway.journal.writer import FileWriter
 from gateway.transports import Transport
 from protocol.seams import RawPayload, TransientError
-from spoorway.config import Settings
+from spoorway.config import Instance, Settings
+from spoorway.console import host_text
 from spoorway.files import cursor_file, journal_folder, read_cursor
 from spoorway.metrics import Metric
 
@@ -34,7 +37,9 @@ class Intake:
         """Raises ConfigurationError."""
         self._settings = settings
         self._names = [instance.name for instance in settings.transports()]
-        self._transports: list[Transport] = [instance.plugin(None) for instance in settings.transports()]
+        self._transports: list[Transport] = [
+            _placed(instance, settings.data).plugin(None) for instance in settings.transports()
+        ]
         self._targets = settings.target_names()
         self._writer: FileWriter | None = None
         self._trouble = ""
@@ -57,10 +62,14 @@ class Intake:
             await self._writer.close()
 
     @property
-    def addresses(self) -> dict[str, list[tuple[str, int]]]:
-        """Transport -> where it listens, for those that do."""
-        pairs = zip(self._names, self._transports, strict=True)
-        return {name: found for name, transport in pairs if (found := getattr(transport, "addresses", None))}
+    def urls(self) -> dict[str, list[str]]:
+        """Transport -> where it listens, for those that do. A transport's `scheme` is http unless it says otherwise."""
+        found: dict[str, list[str]] = {}
+        for name, transport in zip(self._names, self._transports, strict=True):
+            scheme = getattr(transport, "scheme", "http")
+            if places := getattr(transport, "addresses", None):
+                found[name] = [f"{scheme}://{host_text(host)}:{port}" for host, port in places]
+        return found
 
     def unready(self) -> str:
         return self._trouble
@@ -111,6 +120,13 @@ class Intake:
                 continue
             if kept.sealed or kept.deleted:
                 log.info("journal: %d segments sealed, %d deleted", len(kept.sealed), len(kept.deleted))
+
+
+def _placed(instance: Instance, data: Path) -> Instance:
+    """What a transport must remember lies in the data folder, under its name, unless it says otherwise."""
+    if getattr(instance.config, "sessions", None) != "":
+        return instance
+    return dataclasses.replace(instance, config=dataclasses.replace(instance.config, sessions=str(data / f"{instance.name}.db")))
 
 
 def _stand_back() -> None:
