@@ -20,6 +20,10 @@ BOOT_HEADER = "Spoorway-Boot"
 SEQUENCE_HEADER = "Spoorway-Sequence"
 SIGNATURE_HEADER = "Spoorway-Signature"
 
+# What a payload that came over MQTT keeps: its topic, and "1" where the broker had kept the message.
+TOPIC_HEADER = "MQTT-Topic"
+RETAIN_HEADER = "MQTT-Retain"
+
 SHORTEST_SIGNATURE = 8  # bytes; a compact frame's own code is shorter, see protocol/compact.md
 
 TP1_PATH = "/i"

@@ -9,11 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, cast
 
-from protocol.devices import COMPACT_PATH, DEVICE_HEADER, NAME, TP1_PATH, TP2_PATH
+from protocol.devices import COMPACT_PATH, DEVICE_HEADER, NAME, RETAIN_HEADER, TOPIC_HEADER, TP1_PATH, TP2_PATH
 from protocol.seams import ConfigurationError, RawPayload
-
-TOPIC_HEADER = "MQTT-Topic"
-RETAIN_HEADER = "MQTT-Retain"
 
 OWN: Mapping[str, str] = {"spoorway/+/tp1": TP1_PATH, "spoorway/+/tp2": TP2_PATH, "spoorway/+/c": COMPACT_PATH}
 
@@ -132,4 +129,4 @@ def _matches(wanted: tuple[str, ...], levels: list[str]) -> bool:
     return len(wanted) == len(levels)
 
 
-__all__ = ["OWN", "READY", "RETAIN_HEADER", "TOPIC_HEADER", "Topics", "check_filter"]
+__all__ = ["OWN", "READY", "Topics", "check_filter"]
