@@ -212,11 +212,6 @@ def _field_faults(each: Field, schema: Mapping[str, Json]) -> Iterator[str]:
     longest = schema.get("maxLength")
     if isinstance(longest, int) and each.most * (2 if each.type == "bytes" else 1) > longest:
         yield f"{each.name}: up to {each.most} bytes do not fit the schema's maxLength {longest}"
-    low, high = schema.get("minimum"), schema.get("maximum")
-    reach = [Decimal(each.offset + end).scaleb(-each.scale) for end in (-LARGEST_CODE, LARGEST_CODE)]
-    bounds = [Decimal(repr(end)) for end in (low, high) if isinstance(end, int | float)]
-    if each.type in ("integer", "decimal") and any(not reach[0] <= bound <= reach[1] for bound in bounds):
-        yield f"{each.name}: the schema allows {low} to {high}, the wire only {reach[0]} to {reach[1]}"
 
 
 def _missing(schema: Mapping[str, Json], paths: Sequence[tuple[str, ...]], place: str = "") -> Iterator[str]:

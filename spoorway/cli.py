@@ -27,6 +27,7 @@ COMMANDS = {
     "failed": "failed",
     "replay": "replay",
     "schema": "schema",
+    "template": "template",
     "redirect": "redirect",
     "geoip": "geoip",
     "micro": "micro",
