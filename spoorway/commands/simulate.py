@@ -42,7 +42,7 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--devices", type=_count(_MOST_DEVICES), default=10, metavar="N", help="how many (default: 10)")
     parser.add_argument("--first", type=_count(1_000_000), default=1, metavar="N", help="number of the first one (default: 1)")
     parser.add_argument("--events", type=_count(1_000_000), default=60, metavar="N", help="of each device (default: 60)")
-    parser.add_argument("--batch", type=_count(1_000), default=10, metavar="N", help="events a message (default: 10)")
+    parser.add_argument("--batch", type=_count(1_000), metavar="N", help="events a message (default: 10; 3 over serial)")
     parser.add_argument("--over", choices=_WAYS, default="http", help="how they send (default: http)")
     parser.add_argument(
         "--to",
@@ -74,9 +74,10 @@ def _simulate(args: argparse.Namespace) -> int:
     if args.devices * args.events > _MOST_EVENTS:
         raise ConfigurationError(f"--devices times --events: {_MOST_EVENTS:,} events at most, they are held in memory")
     place = args.to or _running(args)
+    batch = args.batch or (3 if args.over == "serial" else 10)
     faults = frozenset(args.fault)
     numbers = range(args.first, args.first + args.devices)
-    devices = [Device(args.profile, number, args.seed, args.events, args.batch, faults) for number in numbers]
+    devices = [Device(args.profile, number, args.seed, args.events, batch, faults) for number in numbers]
     progress = Progress(f"{args.profile} over {args.over}", sum(len(m.events) for device in devices for m in device.messages))
     try:
         outcome = asyncio.run(
@@ -134,10 +135,7 @@ def _tell(outcome: Outcome, *, as_json: bool) -> None:
     lost = sum(len(truth.lost) for truth in outcome.truths)
     resent = sum(truth.resent for truth in outcome.truths)
     if as_json:
-        devices = [
-            {"device": t.device, "tracked": t.tracked, "boots": t.boots, "lost": t.lost, "resent": t.resent}
-            for t in outcome.truths
-        ]
+        devices = [dataclasses.asdict(truth) for truth in outcome.truths]
         facts = {name: getattr(outcome, name) for name in ("events", "messages", "acknowledged", "attempts", "unsent", "seconds")}
         print(json.dumps({**facts, "lost": lost, "devices": devices}))
         return
