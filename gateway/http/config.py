@@ -88,6 +88,7 @@ class Config:
     truncate_ip: forget the host part (/24, /48) before the payload exists.
     stored_headers: names, in any case; a final * stands for any ending.
     paths: path of your own -> the path it stands for.
+    relays: devices that may send other gateways' payloads to /io.spoorway/relay; they can speak for anybody.
     max_body_bytes: of a body as sent and, separately, as inflated.
     max_inflate_ratio: inflated to sent; applies above 64 KiB.
     max_buffered_bytes: all bodies that are being received or journaled together.
@@ -111,6 +112,7 @@ class Config:
     do_not_track_pattern: str = ".*"
 
     paths: Mapping[str, str] = field(default_factory=_NO_TEXT.copy)
+    relays: tuple[str, ...] = ()
     redirects: Redirects = field(default_factory=Redirects)
     root: RootAnswer = field(default_factory=RootAnswer)
     crossdomain: CrossDomain = field(default_factory=CrossDomain)

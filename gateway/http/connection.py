@@ -80,12 +80,13 @@ class Request:
         self._stream = stream
         self._connection = connection
 
-    async def body(self) -> bytes:
-        """All of it; to be called once. Raises TooLarge, OverBudget, BadBody."""
+    async def body(self, growth: int = 1) -> bytes:
+        """All of it; to be called once. growth: so many times the usual limit. Raises TooLarge, OverBudget, BadBody."""
+        limit = growth * self._connection.max_body_bytes
         if not self._stream.is_eof():
-            return await self._connection.receive(self.message, self._stream)
+            return await self._connection.receive(self.message, self._stream, limit)
         body = self._stream.read_nowait()  # as good as always: it came with the headers
-        if len(body) > self._connection.max_body_bytes:
+        if len(body) > limit:
             raise TooLarge
         self._connection.hold(len(body))
         return body
@@ -238,9 +239,8 @@ class Connection(BaseProtocol):
 
     # What requests call.
 
-    async def receive(self, message: RawRequestMessage, stream: StreamReader) -> bytes:
+    async def receive(self, message: RawRequestMessage, stream: StreamReader, limit: int) -> bytes:
         """A body that is still coming. Raises TooLarge, OverBudget, BadBody."""
-        limit = self.max_body_bytes
         headers = message.headers
         if int(headers.get("Content-Length", 0)) > limit:
             raise TooLarge

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+from protocol.devices import RELAY_PATH
 from protocol.seams import ConfigurationError
 
 MAPPABLE = ("/com.snowplowanalytics.snowplow/tp2", "/r/tp2", "/com.snowplowanalytics.iglu/v1")
 
 
-# What a request is. post, pixel: an event. redirect: an event that is sent on. The rest is what its name says.
-Kind = Literal["post", "pixel", "preflight", "redirect", "health", "sink_health", "robots", "crossdomain", "root", "unknown"]
+# What a request is. post, pixel: an event. redirect: an event that is sent on. relay: a batch of another gateway.
+# The rest is what its name says.
+Kind = Literal[
+    "post", "pixel", "preflight", "redirect", "relay", "health", "sink_health", "robots", "crossdomain", "root", "unknown"
+]
 
 
 _MAX_KNOWN = 256  # characters of a path that may stay in memory
@@ -56,6 +60,8 @@ class Routes:
                 return Route("redirect", path)
             if method == "OPTIONS":
                 return Route("preflight", path)
+            if path == RELAY_PATH:
+                return Route("relay" if method == "POST" else "unknown", path)
             path = self._paths.get(path, path)
             if path.startswith("/r/"):
                 return Route("redirect", path)

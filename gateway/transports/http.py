@@ -29,6 +29,7 @@ from gateway.http.headers import StoredHeaders
 from gateway.http.identity import Identities
 from gateway.http.listener import Listener
 from gateway.http.redirects import Redirects
+from gateway.http.relay import Relays
 from gateway.http.routes import Kind, Route, Routes
 from gateway.http.target import host_of, split_target
 from gateway.transports import Accept
@@ -72,6 +73,7 @@ class Plugin:
         self._headers = StoredHeaders(config.stored_headers)
         self._identities = Identities(config.cookie, config.do_not_track_cookie, config.do_not_track_pattern, new_uuid)
         self._redirects = Redirects(config.redirects)
+        self._relays = Relays(config.relays, devices, config.max_body_bytes, config.retry_after_s, truncate_ip=config.truncate_ip)
         self._listener = Listener(config, self, self.counters, clock_ns)
         self._accept: Accept | None = None
         self._journal_takes = True
@@ -112,6 +114,8 @@ class Plugin:
         match kind:
             case "post" | "pixel":
                 return await self._event(request, route, path, query)
+            case "relay":
+                return await self._relays.answer(request, self._accepted)
             case "preflight":
                 return Answer("preflight", self._preflight + cors_lines(message.headers.get("Origin")))
             case "sink_health":
