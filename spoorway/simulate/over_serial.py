@@ -34,10 +34,9 @@ class SerialSender:
         try:
             tty.setraw(slave)
             self._link.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):
-                if not self._link.is_symlink():
-                    raise ConfigurationError(f"--to: {self._link} is there already and is no port of a simulation")
-                self._link.unlink()
+            if self._link.exists() and not self._link.is_symlink():
+                raise ConfigurationError(f"--to: {self._link} is there already and is no port of a simulation")
+            self._link.unlink(missing_ok=True)
             self._link.symlink_to(os.ttyname(slave))
         except BaseException:
             os.close(self._master)
