@@ -36,9 +36,7 @@ _NOT_TAKEN_OVER = "spoorway-generation"  # by it our own register would take a m
 
 _NOT_HERE = answers.text("not_found", 404, "no relay may send here")
 _UNSIGNED = answers.text("bad_request", 401, "unknown device or wrong signature")
-_NOT_ALLOWED = answers.text("bad_request", 403, "this device may not relay; gateway.transports.http.relays names those that may")
-    "bad_request", 403, "this device may not relay; those that may are named in gateway.transports.http.relays"
-)
+_NOT_ALLOWED = answers.text("bad_request", 403, "not named in gateway.transports.http.relays")
 _REPLAYED = answers.text("bad_request", 409, "a sequence from the past")
 
 
