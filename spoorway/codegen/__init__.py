@@ -18,9 +18,9 @@ from protocol.templates import Field, Template
 
 # Of C and C++, and those that the generated function uses itself.
 _C_WORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long register
-restrict return short signed sizeof static struct switch typedef union unsigned void volatile while and asm bool catch class delete
-explicit export false friend mutable namespace new not operator or private protected public template this throw true try typeid
-typename using virtual wchar_t xor frame uptime before"""
+restrict return short signed sizeof static struct switch typedef union unsigned void volatile while and asm bool catch class
+delete explicit export false friend mutable namespace new not operator or private protected public template this throw true try
+typeid typename using virtual wchar_t xor frame uptime before"""
 
 
 def _runtime(name: str) -> str:
