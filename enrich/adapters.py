@@ -7,8 +7,9 @@ Source: tracker protocol, "From payload to raw events"; vectors enrich/adapter-*
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import cast
 from urllib.parse import parse_qsl
 
@@ -51,15 +52,16 @@ class Refusal:
     parameters: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-Split = Iterator[RawEvent | Refusal]
+Split = Iterable[RawEvent | Refusal]
 Adapter = Callable[[RawPayload, dict[str, str]], Split]
 
 
 def _post_tables() -> dict[str, frozenset[str]]:
-    """payload_data version -> the keys it allows."""
+    """payload_data schema -> the keys it allows."""
     keys = {p.name: p.post_since for p in PARAMETERS.values() if p.post_since is not None}
     versions = [f"1-0-{addition}" for addition in range(5)]
-    return {v: frozenset(name for name, since in keys.items() if since <= v) for v in versions}
+    uris = {v: f"{PAYLOAD_DATA.removesuffix('1-0-*')}{v}" for v in versions}
+    return {uris[v]: frozenset(name for name, since in keys.items() if since <= v) for v in versions}
 
 
 _POST_KEYS = _post_tables()
@@ -95,90 +97,87 @@ class Adapters:
 
     def split(self, payload: RawPayload) -> Split:
         reasons: list[Reason] = []
-        path = payload.path.partition("?")[0]
-        vendor, version = "com.snowplowanalytics.snowplow", "tp1"
-        if path not in _PIXELS:
-            match = _PATH.fullmatch(path)
-            if match is None:
-                reasons.append(reason("payload", "path", "expected /vendor/version, /i or /ice.png", payload.path))
-            else:
-                vendor, version = match[1], match[2]
+        route = _route(payload.path)
+        if route is None:
+            reasons.append(reason("payload", "path", "expected /vendor/version, /i or /ice.png", payload.path))
         query, _, after = payload.query.partition("#")
-        if not (QUERY_STRING.fullmatch(query) and QUERY_STRING.fullmatch(after)):
+        if payload.query and not (QUERY_STRING.fullmatch(query) and QUERY_STRING.fullmatch(after)):
             reasons.append(reason("payload", "querystring", "holds characters that must be percent-encoded", payload.query))
         if payload.network_userid is not None and not _NETWORK_USERID.match(payload.network_userid):
             reasons.append(reason("payload", "networkUserId", "expected a UUID", payload.network_userid))
         for name, value in payload.headers:
-            if name.lower() == "content-encoding":
+            if len(name) == 16 and name.lower() == "content-encoding":
                 reasons.append(reason("payload", "body", "could not be decompressed", value, "NotDecompressed"))
-        if reasons:
-            yield Refusal("collector_payload_format_violation", tuple(reasons))
-            return
-        adapter = self._by_path.get((vendor, version))
+        if reasons or route is None:
+            return (Refusal("collector_payload_format_violation", tuple(reasons)),)
+        adapter = self._by_path.get(route)
         if adapter is None:
             known = ", ".join("/" + "/".join(pair) for pair in self._by_path)
-            yield _adapter_failure("path", f"no adapter takes this path; there are {known}", path)
-            return
+            return (_adapter_failure("path", f"no adapter takes this path; there are {known}", payload.path.partition("?")[0]),)
         parameters = {name: value for name, value in parse_query(query).items() if value is not None} if query else {}
-        yield from adapter(payload, parameters)
+        return adapter(payload, parameters)
 
     def _tp2(self, payload: RawPayload, parameters: dict[str, str]) -> Split:
         body, kind = payload.body, _media_type(payload.content_type)
         if kind is not None and kind not in _JSON_TYPES:
             expected = f"expected {' or '.join(sorted(_JSON_TYPES))}"
-            yield _violation(reason("adapter", "contentType", expected, payload.content_type))
-        elif body is None and kind is None:
+            return (_violation(reason("adapter", "contentType", expected, payload.content_type)),)
+        if body is None and kind is None:
             if parameters:
-                yield RawEvent(payload, 0, parameters)
-            else:
-                yield _violation(
+                return (RawEvent(payload, 0, parameters),)
+            return (
+                _violation(
                     reason("adapter", "body", "expected a body or a query string, both are empty"),
                     reason("adapter", "querystring", "expected a body or a query string, both are empty"),
-                )
-        elif body is None:
-            yield _violation(reason("adapter", "body", "expected a body for this content type"))
-        elif kind is None:
-            yield _violation(reason("adapter", "contentType", "expected application/json, there is none"))
-        else:
-            yield from self._payload_data(payload, body, parameters)
+                ),
+            )
+        if body is None:
+            return (_violation(reason("adapter", "body", "expected a body for this content type")),)
+        if kind is None:
+            return (_violation(reason("adapter", "contentType", "expected application/json, there is none")),)
+        return self._payload_data(payload, body, parameters)
 
     def _payload_data(self, payload: RawPayload, body: bytes, query: dict[str, str]) -> Split:
         try:
             value = parse_json(body, deepest=None)  # a good one is flat, a bad object is found below
         except NotJson as error:
             text = body[:1_000].decode("utf-8", "replace")
-            yield _violation(reason("adapter", "body", f"not JSON: {error}", text, "NotJson"))
-            return
+            return (_violation(reason("adapter", "body", f"not JSON: {error}", text, "NotJson")),)
         envelope = as_self_describing(value)
         if isinstance(envelope, str):
-            yield _violation(code_reason("adapter", "body", envelope, value))
-            return
+            return (_violation(code_reason("adapter", "body", envelope, value)),)
         if isinstance(value, dict) and len(value) > 2 and deeper_than(value, DEEPEST):
-            yield _violation(reason("adapter", "body", f"not JSON: deeper than {DEEPEST} levels", None, "NotJson"))
-            return
-        uri = envelope["schema"]
-        key = parse(uri)
-        fits = meets(key, PAYLOAD_DATA)
-        allowed = _POST_KEYS.get(key.version) if fits else None
-        objects = envelope["data"]
+            return (_violation(reason("adapter", "body", f"not JSON: deeper than {DEEPEST} levels", None, "NotJson")),)
+        uri, objects = envelope["schema"], envelope["data"]
+        allowed = _POST_KEYS.get(uri)
         if allowed is None or not isinstance(objects, list) or not objects:
             found = [*self._validators.reasons(uri, objects, "adapter")]
-            if not found and not fits:
+            if not found and not meets(parse(uri), PAYLOAD_DATA):
                 found = [reason("adapter", "body", f"expected a schema that fits {PAYLOAD_DATA}", uri, "CriterionMismatch", uri)]
-            yield Refusal("tracker_protocol_violations", tuple(found))
-            return
+            return (Refusal("tracker_protocol_violations", tuple(found)),)
         wrong = [] if self._bad_object_alone else [r for o in objects for r in _object_reasons(o, allowed, uri)]
         if wrong and deeper_than(value, DEEPEST):
             wrong = [reason("adapter", "body", f"not JSON: deeper than {DEEPEST} levels", None, "NotJson")]
         if wrong:
-            yield Refusal("tracker_protocol_violations", tuple(wrong[:50]))
-            return
+            return (Refusal("tracker_protocol_violations", tuple(wrong[:50])),)
+        split: list[RawEvent | Refusal] = []
         for index, sent in enumerate(objects):
             if found := _object_reasons(sent, allowed, uri):
-                yield Refusal("tracker_protocol_violations", tuple(found), index, _texts(sent))
+                split.append(Refusal("tracker_protocol_violations", tuple(found), index, _texts(sent)))
             else:
                 parameters = cast(dict[str, str], sent)
-                yield RawEvent(payload, index, {**parameters, **query} if query else parameters)
+                split.append(RawEvent(payload, index, {**parameters, **query} if query else parameters))
+        return split
+
+
+@lru_cache(maxsize=1_024)
+def _route(path: str) -> tuple[str, str] | None:
+    """Vendor and version of a request's path; None when it has none."""
+    path = path.partition("?")[0]
+    if path in _PIXELS:
+        return "com.snowplowanalytics.snowplow", "tp1"
+    match = _PATH.fullmatch(path)
+    return None if match is None else (match[1], match[2])
 
 
 def _object_reasons(sent: Json, allowed: frozenset[str], uri: str) -> list[Reason]:
@@ -340,6 +339,7 @@ def _mapped(mapping: WebhookMapping) -> Adapter:
     return adapter
 
 
+@lru_cache(maxsize=1_024)
 def _media_type(content_type: str | None) -> str | None:
     if content_type is None:
         return None

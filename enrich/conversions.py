@@ -12,10 +12,11 @@ from decimal import Decimal
 from protocol.tables import EVENT_CODES, PLATFORMS
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_is_plain = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?").fullmatch
 _INTEGER = re.compile(r"[+-]?\d+")
 _INTEGRAL = re.compile(r"([+-]?\d+)\.0+")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+_is_uuid = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}").fullmatch
 _DIMENSIONS = re.compile(r"([0-9]+)x([0-9]+)")
 _IP_END = re.compile(r"[,| ]")
 
@@ -53,12 +54,16 @@ def int32(value: str) -> int | None:
 
 def int32_or_integral(value: str) -> int | None:
     """As int32, and a fraction of zeros is allowed ("123.0"): leniency integral_number."""
+    if len(value) < 10 and value.isdecimal():
+        return int(value)
     match = _INTEGRAL.fullmatch(value)
     return int32(match[1] if match else value)
 
 
 def decimal(value: str) -> Decimal | None:
     """Scale is kept ("42.50"); a positive exponent is expanded ("1E7" -> 10000000)."""
+    if _is_plain(value):
+        return Decimal(value)
     if value.lower() == "null":
         return None
     if len(value) > _LONGEST_NUMBER or not _DECIMAL.fullmatch(value):
@@ -84,7 +89,7 @@ def bool01(value: str) -> bool:
 
 
 def uuid(value: str) -> str:
-    if not _UUID.fullmatch(value):
+    if not _is_uuid(value):
         raise Unconvertible("expected a UUID written as 8-4-4-4-12 hexadecimal digits")
     return value.lower()
 
@@ -99,6 +104,9 @@ def epoch_ms(value: str) -> int:
 
 
 def dimensions(value: str) -> tuple[int, int]:
+    first, _, second = value.partition("x")
+    if len(value) < 20 and first.isdecimal() and second.isdecimal() and len(first) < 10 > len(second) and value.isascii():
+        return int(first), int(second)
     match = _DIMENSIONS.fullmatch(value)
     expected = "expected two integers of 32 bits written as 1280x800"
     if match is None or len(value) > _LONGEST_NUMBER:

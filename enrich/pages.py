@@ -5,7 +5,8 @@ Pure. Each adds columns and returns its reasons; a step that fails does not stop
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import cast
 
 from enrich import conversions, urls
 from enrich.reasons import reason
@@ -13,7 +14,12 @@ from protocol.seams import Event, Reason
 from protocol.tables import EVENT_SCHEMAS
 from protocol.wire import parse_query
 
+_SCHEMA_COLUMNS: dict[str, Event] = {
+    code: {"event_vendor": vendor, "event_name": name, "event_format": "jsonschema", "event_version": "1-0-0"}
+    for code, (vendor, name) in EVENT_SCHEMAS.items()
+}
 _MOST_CROSS_PARTS = 7
+_MOST_URLS = 1_024
 
 
 def page(event: Event, referer: str | None) -> list[Reason]:
@@ -21,11 +27,10 @@ def page(event: Event, referer: str | None) -> list[Reason]:
     text = event.get("page_url") or referer
     if not text:
         return []
-    url = urls.split(text)
-    if url is None:
+    columns = _page(text)
+    if columns is None:
         return [reason("page_url", "url", "this URL cannot be understood, not even repaired", text)]
-    event["page_url"] = url.text
-    _components(event, "page", url)
+    event.update(columns)
     return []
 
 
@@ -33,26 +38,37 @@ def referrer(event: Event) -> list[Reason]:
     text = event.get("page_referrer")
     if not text:
         return []
-    url = urls.split(text)
-    if url is None:
+    columns = _referrer(text)
+    if columns is None:
         return [reason("referrer", "refr", "this URL cannot be understood, not even repaired", text)]
-    _components(event, "refr", url)
+    event.update(columns)
     return []
 
 
-def _components(event: Event, prefix: str, url: urls.Url) -> None:
-    columns: dict[str, Any] = event  # type: ignore[assignment]  # column names are put together
-    columns[f"{prefix}_urlport"] = url.port
-    if url.scheme is not None:
-        columns[f"{prefix}_urlscheme"] = url.scheme
-    if url.host is not None:
-        columns[f"{prefix}_urlhost"] = url.host
-    if url.path is not None:
-        columns[f"{prefix}_urlpath"] = url.path
-    if url.query is not None:
-        columns[f"{prefix}_urlquery"] = url.query
-    if url.fragment is not None:
-        columns[f"{prefix}_urlfragment"] = url.fragment
+# Events of one page share its URL. What is kept is read, never changed.
+@lru_cache(maxsize=_MOST_URLS)
+def _page(text: str) -> Event | None:
+    url = urls.split(text)
+    return None if url is None else {"page_url": url.text, **_components("page", url)}
+
+
+@lru_cache(maxsize=_MOST_URLS)
+def _referrer(text: str) -> Event | None:
+    url = urls.split(text)
+    return None if url is None else _components("refr", url)
+
+
+def _components(prefix: str, url: urls.Url) -> Event:
+    parts = {
+        "urlport": url.port,
+        "urlscheme": url.scheme,
+        "urlhost": url.host,
+        "urlpath": url.path,
+        "urlquery": url.query,
+        "urlfragment": url.fragment,
+    }
+    columns = {f"{prefix}_{name}": part for name, part in parts.items() if part is not None}
+    return cast(Event, columns)  # column names are put together
 
 
 def cross_navigation(event: Event) -> list[Reason]:
@@ -96,9 +112,8 @@ def schema_columns(event: Event, *, sent: bool) -> list[Reason]:
         return [] if sent else [reason("event", "event", "the parameter e is missing")]
     if code == "unstruct":
         return []
-    names = EVENT_SCHEMAS.get(code)
-    if names is None:
+    columns = _SCHEMA_COLUMNS.get(code)
+    if columns is None:
         return [reason("event", "event", "this event type has no schema", code)]
-    event["event_vendor"], event["event_name"] = names
-    event["event_format"], event["event_version"] = "jsonschema", "1-0-0"
+    event.update(columns)
     return []

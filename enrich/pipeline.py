@@ -151,7 +151,7 @@ class Pipeline:
             if checked.valid:
                 event["unstruct_event"] = checked.valid[0]
                 if event.get("event") == "unstruct":
-                    unstruct_columns(event, checked.valid[0]["schema"])
+                    event.update(unstruct_columns(checked.valid[0]["schema"]))
         name = "cx" if "cx" in parameters else "co"
         if (text := parameters.get(name)) is not None:
             checked = self._self_describing.entities(decode_base64(text) if name == "cx" else text, name)
@@ -176,8 +176,10 @@ class Pipeline:
                     reasons.append(added if added.step == name else replace(added, step=name))
                 elif on_error == "flag":
                     _join(event, {"derived_contexts": [_flag(name, added)]})
-            elif added:
+            elif "derived_contexts" in added:
                 _join(event, added)
+            else:
+                event.update(added)
         return reasons
 
     def _flaw(self, added: Event) -> Reason | None:

@@ -7,7 +7,8 @@ themselves. Source: tracker protocol, "Wrappers".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from functools import lru_cache
+from typing import NamedTuple, TypeGuard, cast
 
 import orjson
 
@@ -22,6 +23,7 @@ CONTEXTS = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-*"
 
 
 NOTHING: Mapping[str, str] = {}
+_KEYS = ("schema", "data")
 
 
 class Checked(NamedTuple):
@@ -85,7 +87,11 @@ class SelfDescribingStep:
         valid: list[SelfDescribing] = []
         reasons: list[Reason] = []
         replaced: dict[str, str] = {}
+        takes = self._validators.takes
         for value in values:
+            if _is_inner(value) and takes(value["schema"], value["data"]):
+                valid.append(value)
+                continue
             inner = as_self_describing(value)
             if isinstance(inner, str):
                 reasons.append(code_reason(step, field, inner, value))
@@ -124,15 +130,18 @@ def _holds_inner(data: Json, step: str) -> bool:
     return type(data) is list and len(data) > 0 and all(map(_is_inner, data))
 
 
-def _is_inner(value: Json) -> bool:
-    if type(value) is not dict or len(value) != 2 or "data" not in value:
-        return False
-    uri = value.get("schema")
-    return type(uri) is str and is_uri(uri)
+def _is_inner(value: Json | SelfDescribing) -> TypeGuard[SelfDescribing]:
+    """Whether it is a self-describing JSON as it will be kept: these two keys in this order, no others."""
+    return type(value) is dict and tuple(value) == _KEYS and type(uri := value["schema"]) is str and is_uri(uri)
 
 
-def unstruct_columns(event: Event, uri: str) -> None:
-    """Names a self-describing event after its schema."""
+@lru_cache(maxsize=4096)
+def unstruct_columns(uri: str) -> Event:
+    """What names a self-describing event after its schema: to be read, not to be changed."""
     key = parse(uri)
-    event["event_vendor"], event["event_name"] = key.vendor, key.name
-    event["event_format"], event["event_version"] = key.format, key.version
+    return {
+        "event_vendor": key.vendor,
+        "event_name": key.name,
+        "event_format": key.format,
+        "event_version": key.version,
+    }

@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from threading import Event as Signal
 from threading import Thread
@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway.journal.keeping import Keeper
 from gateway.journal.writer import FileWriter
-from gateway.transports import Transport
+from gateway.transports import Accept, Transport
 from protocol.seams import RawPayload, TransientError
 from spoorway.config import Instance, Settings
 from spoorway.console import host_text
@@ -49,8 +49,9 @@ class Intake:
     async def start(self) -> None:
         """Raises ConfigurationError, PermanentError."""
         self._writer = FileWriter.open(journal_folder(self._settings.data), self._settings.journal)
+        accept = self._accepting()
         for transport in self._transports:
-            await transport.start(self._accept)
+            await transport.start(accept)
         self._keeping.start()
 
     async def stop(self) -> None:
@@ -85,10 +86,23 @@ class Intake:
         pairs = zip(self._names, self._transports, strict=True)
         return found + transport_metrics({name: c for name, t in pairs if (c := getattr(t, "counters", None)) is not None})
 
-    async def _accept(self, payload: RawPayload) -> None:
-        assert self._writer is not None
+    def _accepting(self) -> Accept:
+        """What transports get: it takes a payload, or, as `many`, a batch of them."""
+        writer = self._writer
+        assert writer is not None
+
+        async def accept(payload: RawPayload) -> None:
+            await self._durable(writer.append(payload))
+
+        async def many(payloads: Sequence[RawPayload]) -> None:
+            await self._durable(writer.append_all(payloads))
+
+        accept.many = many  # type: ignore[attr-defined]
+        return accept
+
+    async def _durable(self, written: Awaitable[None]) -> None:
         try:
-            await self._writer.append(payload)
+            await written
         except TransientError as error:
             if self._trouble != str(error):
                 self._trouble = str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from enrich.enrichments import RawEvent, World
 from protocol.seams import ConfigurationError, Event, Reason
@@ -17,6 +18,9 @@ class Config:
     segments: int = 5
 
 
+_MOST_KEPT = 1_000  # addresses: the events of one payload share theirs
+
+
 class Plugin:
     def __init__(self, config: Config, world: World) -> None:
         if not 1 <= config.octets <= 4:
@@ -25,9 +29,12 @@ class Plugin:
             raise ConfigurationError("anon_ip.segments: expected 1 to 8")
         self._octets = config.octets
         self._segments = config.segments
+        self._found = lru_cache(_MOST_KEPT)(self._mask)
 
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
-        text = event.get("user_ipaddress", "unknown")
+        return self._found(event.get("user_ipaddress", "unknown"))
+
+    def _mask(self, text: str) -> Event:
         if text.count(".") == 3 and ":" not in text:
             return {"user_ipaddress": _masked(text.split("."), self._octets, ".")}
         try:

@@ -23,6 +23,8 @@ from protocol.wire import parse_query
 _SCHEMES = frozenset({"http", "https", "android-app"})
 # What "{}" stands for at the end of a domain in the list: a country, with or without a second level that many use.
 _COUNTRY = re.compile(r"(?:\.(?:com|org|net|co|it|edu))?\.[a-z]{2}$")
+_NOTHING = Event()
+_MOST_KEPT = 1_000  # referrers: few pages send most of the visitors
 _SEPARATOR = re.compile("[&;]")
 
 
@@ -51,18 +53,30 @@ class Plugin:
         self._internal = frozenset(domain for domain in domains if not domain.startswith("*."))
         self._below = tuple(domain[1:] for domain in domains if domain.startswith("*."))
         self._table = watched(world, config.database, "referers.json", read)
+        self._known_of = self._table()
+        self._known = lru_cache(_MOST_KEPT)(self._look_up)
 
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
-        host = event.get("refr_urlhost", "").lower().rstrip(".")
+        host = event.get("refr_urlhost")
+        if not host:
+            return _NOTHING
+        host = host.lower().rstrip(".")
         if not host or event.get("refr_urlscheme", "").lower() not in _SCHEMES:
-            return {}
+            return _NOTHING
         if host in self._internal or host == event.get("page_urlhost", "").lower() or host.endswith(self._below):
             return {"refr_medium": "internal"}
-        found = _find(self._table(), host, event.get("refr_urlpath", ""))
+        table = self._table()
+        if table is not self._known_of:  # the list has changed
+            self._known_of = table
+            self._known.cache_clear()
+        return self._known(host, event.get("refr_urlpath", ""), event.get("refr_urlquery", ""))
+
+    def _look_up(self, host: str, path: str, query: str) -> Event:
+        found = _find(self._known_of, host, path)
         if found is None or found.medium == "unknown":
             return {"refr_medium": "unknown"}
         columns = Event(refr_medium=found.medium, refr_source=found.source)
-        if found.parameters and (term := _term(event.get("refr_urlquery", ""), found.parameters)):
+        if found.parameters and (term := _term(query, found.parameters)):
             columns["refr_term"] = term
         return fitting(columns)
 

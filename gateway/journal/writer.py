@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -71,21 +72,26 @@ class FileWriter:
             raise
 
     def append(self, payload: RawPayload) -> asyncio.Future[None]:
+        return self.append_all((payload,))
+
+    def append_all(self, payloads: Sequence[RawPayload]) -> asyncio.Future[None]:
+        """As `append`, for all of them or none: they are in one commit."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.closing:
             future.set_exception(JournalBroken("the journal is closed"))
             return future
         try:
-            line = encode(payload, self._next)
+            lines = [encode(payload, number) for number, payload in enumerate(payloads, self._next)]
         except (TypeError, ValueError) as error:
             future.set_exception(PermanentError(f"a payload that cannot be written down: {error}"))
             return future
-        if self._lines and self._bytes + len(line) > self.options.waiting_bytes:
+        size = sum(map(len, lines))
+        if self._lines and self._bytes + size > self.options.waiting_bytes:
             future.set_exception(JournalFull("the disk is slower than what arrives"))
             return future
-        self._next += 1
-        self._bytes += len(line)
-        self._lines.append(line)
+        self._next += len(lines)
+        self._bytes += size
+        self._lines += lines
         self._waiting.append(future)
         if not self._busy:
             self._busy = True

@@ -19,7 +19,7 @@ from gateway.mqtt.presence import Reason, presence
 from gateway.mqtt.session import End, Session
 from gateway.mqtt.sessions import Kept, Key, Sessions
 from gateway.mqtt.topics import Topics
-from gateway.transports import Accept
+from gateway.transports import Accept, AcceptMany
 from protocol.seams import ConfigurationError, RawPayload, TransientError
 
 _LEAST = {
@@ -65,6 +65,7 @@ class Listener:
         self._topics = Topics(config.topics)
         self._context = _tls(config)
         self._accept: Accept | None = None
+        self._accept_many: AcceptMany | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._wills: dict[Key, _Delayed] = {}
@@ -80,7 +81,7 @@ class Listener:
 
     async def open(self, accept: Accept) -> None:
         """Raises ConfigurationError."""
-        self._accept = accept
+        self._accept, self._accept_many = accept, getattr(accept, "many", None)
         config = self.config
         await self.sessions.open()
         self._tick()
@@ -164,11 +165,11 @@ class Listener:
 
     async def accept(self, payloads: Sequence[RawPayload]) -> Sequence[RawPayload]:
         """Returns those that were not taken, once the others are on disk."""
-        accept = self._accept
+        accept, many = self._accept, self._accept_many
         assert accept is not None
-        if len(payloads) == 1:
+        if many is not None or len(payloads) == 1:
             try:
-                await accept(payloads[0])
+                await (many(payloads) if many is not None else accept(payloads[0]))
             except TransientError:
                 return payloads
             return ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 from protocol.devices import COMPACT_PATH, DEVICE_HEADER, NAME, RETAIN_HEADER, TOPIC_HEADER, TP1_PATH, TP2_PATH
@@ -58,6 +59,7 @@ class Topics:
                 )
             path, _, query = target.partition("?")
             self._routes.append(_Route(tuple(topic_filter.split("/")), path, query))
+        self._known = lru_cache(maxsize=1024)(self._look_up)  # a device names the same topic again and again
 
     def payload(
         self,
@@ -75,15 +77,11 @@ class Topics:
 
         Headers: the topic, the device it names (a claim), and that the broker had kept the message, if it had.
         """
-        levels = topic.split("/")
-        route = next((route for route in self._routes if _matches(route.levels, levels)), None)
+        route, headers = self._known(topic)
         if route is None:
             return None
-        headers = [(TOPIC_HEADER, topic)]
-        if (claimed := self.device(topic)) is not None:
-            headers.append((DEVICE_HEADER, claimed))
         if retain:
-            headers.append((RETAIN_HEADER, "1"))
+            headers = (*headers, (RETAIN_HEADER, "1"))
         query, kept, content_type = route.query, cast(bytes | None, body), cast(str | None, "application/json")
         if route.path == COMPACT_PATH:
             content_type = "application/octet-stream"
@@ -93,7 +91,15 @@ class Topics:
                 query, kept, content_type = f"{query}&{text}" if query else text, None, None
             except UnicodeDecodeError:  # no query string can hold it: it fails, with its bytes beside it
                 content_type = "application/octet-stream"
-        return RawPayload(id, received_ms, transport, route.path, query, kept, content_type, tuple(headers), ip, device=device)
+        return RawPayload(id, received_ms, transport, route.path, query, kept, content_type, headers, ip, device=device)
+
+    def _look_up(self, topic: str) -> tuple[_Route | None, tuple[tuple[str, str], ...]]:
+        """The route of a topic, and the headers that follow from it."""
+        levels = topic.split("/")
+        route = next((route for route in self._routes if _matches(route.levels, levels)), None)
+        claimed = self.device(topic)
+        named = ((TOPIC_HEADER, topic),)
+        return route, named if claimed is None else (*named, (DEVICE_HEADER, claimed))
 
     def device(self, topic: str) -> str | None:
         """DEVICE of spoorway/DEVICE/…: a claim; None for other topics and for what is no device name."""

@@ -8,13 +8,16 @@ devices (gateway.devices) for the transports whose senders can prove who they ar
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from protocol.seams import RawPayload
 
-# Returns once the payload is on disk.
+# Returns once the payload is on disk. An accept may have an attribute `many`, an AcceptMany, which is cheaper for a batch.
 Accept = Callable[[RawPayload], Awaitable[None]]
+
+# Returns once all of them are on disk. TransientError: none was taken.
+AcceptMany = Callable[[Sequence[RawPayload]], Awaitable[None]]
 
 
 class Transport(Protocol):
