@@ -96,7 +96,7 @@ def _c(template: Template) -> str:
             "",
             _comment("\n".join(notes)),
             f"static uint8_t {name}_add({', '.join(parameters)}) {{",
-            "  uint16_t before = sp_reading(frame, uptime);",
+            "  uint8_t before = sp_reading(frame, uptime);",
             *lines,
             "  return sp_added(frame, before);",
             "}",

@@ -6,16 +6,16 @@
 enum { SP_NAMED = 1, SP_SEALED = 2, SP_EARLIER = 4, SP_BATCH = 8 };
 #define SP_ABSENT INT32_MIN /* the value of a sensor that did not answer */
 
-/* bytes: at least 16. size: at most 255. at: how many are written; beyond `size` they are only counted. */
+/* The caller sets bytes and size: room for them, 255 at most. at: how many are written. full: something did not fit. */
 typedef struct {
   uint8_t *bytes;
-  uint16_t size, at;
+  uint8_t size, at, full;
   uint32_t mark;
 } sp_frame;
 
-static inline void sp_byte(sp_frame *f, uint8_t byte) {
-  if (f->at < f->size) f->bytes[f->at] = byte;
-  f->at++;
+static void sp_byte(sp_frame *f, uint8_t byte) {
+  if (f->at < f->size) f->bytes[f->at++] = byte;
+  else f->full = 1;
 }
 
 static void sp_number(sp_frame *f, uint32_t n) {
@@ -40,7 +40,7 @@ static inline void sp_text(sp_frame *f, const void *text, uint8_t length) {
 static void sp_begin(sp_frame *f, uint8_t flags, const char *device, uint32_t number, uint32_t boot, uint32_t sequence,
                      uint32_t mark) {
   uint8_t i;
-  f->at = 0;
+  f->at = f->full = 0;
   f->mark = mark;
   sp_byte(f, 0xC0 | flags);
   if (flags & SP_BATCH) {
@@ -59,16 +59,17 @@ static void sp_begin(sp_frame *f, uint8_t flags, const char *device, uint32_t nu
 }
 
 /* Begins a reading; what it returns is for sp_added. */
-static uint16_t sp_reading(sp_frame *f, uint32_t uptime) {
-  uint16_t before = f->at;
+static uint8_t sp_reading(sp_frame *f, uint32_t uptime) {
+  uint8_t before = f->at;
   if (f->bytes[0] & SP_BATCH) sp_number(f, f->mark - uptime);
   return before;
 }
 
 /* 1, or 0 when it did not fit, with room for the check behind it: then it was not added. Send the frame and begin another. */
-static uint8_t sp_added(sp_frame *f, uint16_t before) {
-  if (f->at + 4 > f->size) {
+static uint8_t sp_added(sp_frame *f, uint8_t before) {
+  if (f->full || f->size - f->at < 4) {
     f->at = before;
+    f->full = 0;
     return 0;
   }
   if (f->bytes[0] & SP_BATCH) f->bytes[2]++;
@@ -76,9 +77,9 @@ static uint8_t sp_added(sp_frame *f, uint16_t before) {
 }
 
 /* How many bytes to send. Of a sealed frame: how many the seal covers; its four bytes are appended by who has the key. */
-static uint16_t sp_end(sp_frame *f) {
-  uint8_t sealed = f->bytes[0] & SP_SEALED, bit;
-  uint16_t crc = 0xFFFF, i;
+static uint8_t sp_end(sp_frame *f) {
+  uint8_t sealed = f->bytes[0] & SP_SEALED, i, bit;
+  uint16_t crc = 0xFFFF;
   if (f->bytes[0] & SP_BATCH) f->bytes[1] = (uint8_t)(f->at + (sealed ? 2 : 0));
   if (sealed) return f->at;
   for (i = 0; i < f->at; i++) {

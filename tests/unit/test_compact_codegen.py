@@ -99,7 +99,7 @@ def c_program(of: Template, readings: list[tuple[int, dict[str, Any]]], frame: d
 #include "template.h"
 int main(void) {{
   uint8_t bytes[255];
-  sp_frame frame = {{bytes, sizeof bytes, 0, 0}};
+  sp_frame frame = {{bytes, sizeof bytes, 0, 0, 0}};
   sp_begin(&frame, {" | ".join(words) or "0"}, {json.dumps(frame.get("device", ""))}, {name.upper()}_TEMPLATE, {frame["boot"]}u,
            {frame["sequence"]}u, {frame["mark_ms"]}u);
 {chr(10).join(calls)}
@@ -150,7 +150,7 @@ def test_c_leaves_out_the_reading_that_does_not_fit_and_nothing_overflows(tmp_pa
 #include "template.h"
 int main(void) {
   uint8_t bytes[64];
-  sp_frame frame = {bytes, 60, 0, 0};
+  sp_frame frame = {bytes, 60, 0, 0, 0};
   uint32_t n = 0;
   for (int i = 60; i < 64; i++) bytes[i] = 0xEE;
   sp_begin(&frame, SP_BATCH, 0, ENVIRONMENT_READING_TEMPLATE, 1, 1, 100);
