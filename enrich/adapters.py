@@ -24,6 +24,7 @@ from enrich.urls import QUERY_STRING
 from enrich.validators import Validators
 from enrich.webhooks import WebhookMapping
 from protocol.compact import TemplateLookup
+from protocol.devices import RETAIN_HEADER, TOPIC_HEADER
 from protocol.iglu import InvalidUri, meets, parse
 from protocol.seams import ConfigurationError, FailedKind, Json, RawPayload, Reason
 from protocol.tables import PARAMETERS
@@ -316,20 +317,27 @@ def _compact(templates: TemplateLookup) -> Adapter:
 
 
 def _mapped(mapping: WebhookMapping) -> Adapter:
-    """The adapter of a webhook that a mapping file describes."""
+    """The adapter of a webhook, or of messages of foreign topics, that a mapping file describes."""
 
     def adapter(payload: RawPayload, parameters: dict[str, str]) -> Split:
+        headers = dict(payload.headers)
+        if RETAIN_HEADER in headers and not mapping.retained:
+            return  # an old state that a new subscription brought along: nothing happened
         kind = (_media_type(payload.content_type) or "application/json").partition(";")[0]
-        if kind != "application/json" and not kind.endswith("+json"):
+        if not (mapping.text or kind == "application/json" or kind.endswith("+json")):
             yield _adapter_failure("contentType", "expected application/json", payload.content_type)
             return
+        body = payload.body or b""
         try:
-            document = parse_json(payload.body or b"")
+            document = parse_json(body) if not mapping.text or body.lstrip()[:1] in (b"{", b"[") else body.decode()
         except NotJson as error:
-            text = (payload.body or b"")[:1_000].decode("utf-8", "replace")
+            text = body[:1_000].decode("utf-8", "replace")
             yield _adapter_failure("body", f"not JSON: {error}", text, "NotJson")
             return
-        found = list(mapping.parameters(document, parameters))
+        except UnicodeDecodeError:
+            yield _adapter_failure("body", "not UTF-8 text", body[:1_000].decode("utf-8", "replace"))
+            return
+        found = list(mapping.parameters(document, parameters, headers.get(TOPIC_HEADER, "")))
         for index, event in enumerate(found):
             if isinstance(event, Reason):
                 yield Refusal("adapter_failures", (event,), index if len(found) > 1 else None)

@@ -1,4 +1,4 @@
-"""A JSON document that no tracker made + a mapping -> the parameters of self-describing events; docs/webhooks.md has the grammar.
+"""A document that no tracker made + a mapping -> the parameters of self-describing events; docs/webhooks.md has the grammar.
 
 Pure. Mappings are handed in as parsed documents and compiled once; what is wrong with one is told then, by its place. What is
 wrong with a document that was sent is a Reason.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -21,7 +21,10 @@ from protocol.seams import ConfigurationError, Json, Reason
 _UNSTRUCT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"
 _CONTEXTS = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-1"
 _PATH = re.compile(r"/[^/?#]+/[^/?#]+")
+_LEVEL = re.compile(r"\+|[+-][1-9]\d?")
 _TIME = re.compile(r"(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?\d*(Z|[+-]\d{2}:?\d{2})?")
+
+_LEAST_MS = 100_000_000_000  # in 1973
 
 # Columns a mapping may fill, and the parameters they travel in.
 COLUMNS: Mapping[str, str] = {
@@ -48,7 +51,9 @@ class _Unfit(ValueError):
 
 
 def _time_ms(value: Json) -> Json:
-    """Milliseconds since 1970 of ISO 8601 text; UTC where it names no zone."""
+    """Milliseconds since 1970 of ISO 8601 text, UTC where it names no zone; or a number of them, which seconds never reach."""
+    if isinstance(value, int | float) and value >= _LEAST_MS:
+        return int(value)
     match = _TIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise _Unfit("a time such as 2026-01-15T10:00:00.123Z")
@@ -94,6 +99,18 @@ def _epoch_s(value: Json) -> Json:
     return round(cast(float, _number(value)) * 1000)
 
 
+def _string(value: Json) -> Json:
+    if not isinstance(value, str):
+        raise _Unfit("a text")
+    return value
+
+
+def _object(value: Json) -> Json:
+    if not isinstance(value, dict):
+        raise _Unfit("an object")
+    return value
+
+
 _AS: Mapping[str, Callable[[Json], Json]] = {
     "text": _text,
     "lower": _lower,
@@ -102,16 +119,19 @@ _AS: Mapping[str, Callable[[Json], Json]] = {
     "seconds": _seconds,
     "time_ms": _time_ms,
     "epoch_s": _epoch_s,
+    "string": _string,
+    "object": _object,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """Where pointers look: an element of an array, the document it is in, the query string."""
+    """Where pointers look: an element of an array, the document it is in, the query string, the topic."""
 
     item: Json
     top: Json
     query: Mapping[str, str]
+    topic: str
 
 
 _Get = Callable[[_Scope], Json]  # None = not there; raises _Failed
@@ -147,13 +167,18 @@ def _tables(value: object, place: str) -> list[tuple[str, object]]:
 
 
 def _pointer(text: object, place: str) -> _Get:
-    """`/a/0/b` in the item, `^/a` in the whole document, `^` or "" themselves, `?name` in the query string. Source: RFC 6901."""
+    """`/a/0/b` in the item, `^/a` in the whole document, `^` or "" themselves, `?name` in the query string. Source: RFC 6901.
+
+    `+` is the topic, `+1` its first level, `-1` its last.
+    """
+    if isinstance(text, str) and _LEVEL.fullmatch(text):
+        return _level(text)
     if isinstance(text, str) and text.startswith("?"):
         name = text[1:]
         return lambda scope: scope.query.get(name)
     path = text.removeprefix("^") if isinstance(text, str) else None
     if path is None or (path and not path.startswith("/")):
-        raise _bad(place, f"expected a JSON pointer such as /a/0/b, ^/a or ?name, not {text!r}")
+        raise _bad(place, f"expected a JSON pointer such as /a/0/b, ^/a, ?name or +1, not {text!r}")
     top = path != text
     keys = [key.replace("~1", "/").replace("~0", "~") for key in path.split("/")[1:]]
 
@@ -171,19 +196,35 @@ def _pointer(text: object, place: str) -> _Get:
     return get
 
 
+def _level(text: str) -> _Get:
+    if text == "+":
+        return lambda scope: scope.topic or None
+    place = int(text) - 1 if text[0] == "+" else int(text)
+
+    def get(scope: _Scope) -> Json:
+        levels = scope.topic.split("/") if scope.topic else []
+        return levels[place] if -len(levels) <= place < len(levels) else None
+
+    return get
+
+
 def _pick(value: object, place: str, convert: Callable[[Json], Json] | None = None) -> _Get:
-    """A pointer, a list of pointers (the first that is there), or a table: at, as, default; or value."""
+    """A pointer, a list of pointers (the first that is there), or a table: at, as or try, default; or value."""
+    strict = True
     if isinstance(value, Mapping):
-        table = _table(cast(object, value), place, ("value",) if "value" in value else ("at", "as", "default"))
+        table = _table(cast(object, value), place, ("value",) if "value" in value else ("at", "as", "try", "default"))
         if "value" in table:
             constant = cast(Json, table["value"])
             return lambda scope: constant
         if "at" not in table:
             raise _bad(place, "expected at = POINTER or value = CONSTANT")
-        name = table.get("as")
-        if name is not None and name not in _AS:
-            raise _bad(place, f"as: no {name!r}; there are {', '.join(_AS)}")
-        convert = _AS[name] if name is not None else convert
+        if "as" in table and "try" in table:
+            raise _bad(place, "expected one of as and try")
+        strict = "try" not in table
+        if (name := table.get("as", table.get("try"))) is not None:
+            if name not in _AS:
+                raise _bad(place, f"{'as' if strict else 'try'}: no {name!r}; there are {', '.join(_AS)}")
+            convert = _AS[name]
         default, value = cast(Json, table.get("default")), table["at"]
     else:
         default = None
@@ -199,6 +240,8 @@ def _pick(value: object, place: str, convert: Callable[[Json], Json] | None = No
         try:
             return convert(found)
         except _Unfit as error:
+            if not strict:
+                return default
             shown = orjson.dumps(found).decode()
             raise _Failed(reason("adapter", str(written[0]), f"expected {error} for {place}", shown)) from None
 
@@ -236,7 +279,7 @@ class _Entities:
     def of(self, scope: _Scope) -> Iterator[Json]:
         found = self.each(scope)
         for item in found if isinstance(found, list) else [found]:
-            data = None if item is None else self.data(_Scope(item, scope.top, scope.query))
+            data = None if item is None else self.data(replace(scope, item=item))
             if data is not None:
                 yield {"schema": self.schema, "data": data}
 
@@ -296,29 +339,43 @@ def _rule(value: object, place: str) -> _Rule:
     )
 
 
+def _choice(table: Mapping[str, Any], option: str, known: Sequence[str], name: str) -> str:
+    """The first is the default."""
+    value: object = table.get(option, known[0])
+    if value not in known:
+        raise _bad(f"{name}: {option}", f"expected {' or '.join(known)}, not {value!r}")
+    return cast(str, value)
+
+
 class WebhookMapping:
-    """A compiled mapping file. path: the request path it takes."""
+    """A compiled mapping file. path: the request path it takes.
+
+    text: a body that is no JSON object or array is a text. retained: messages that a broker had kept are events as well.
+    """
 
     def __init__(self, document: Mapping[str, Any], name: str) -> None:
         """name: what errors call it. Raises ConfigurationError."""
-        table = _table(document, name, ("about", "path", "each", "events"))
+        table = _table(document, name, ("about", "path", "body", "retained", "each", "events"))
         path = table.get("path")
         if not isinstance(path, str) or not _PATH.fullmatch(path):
             raise _bad(f"{name}: path", f"expected two segments such as /com.acme/v1, not {path!r}")
         self.path = path
+        self.text = _choice(table, "body", ("json", "text"), name) == "text"
+        self.retained = _choice(table, "retained", ("skip", "keep"), name) == "keep"
         self._each = _pointer(table.get("each", ""), f"{name}: each")
         self._rules = [_rule(item, place) for place, item in _tables(table.get("events", []), f"{name}: events")]
         if not self._rules:
             raise _bad(name, "expected at least one table [[events]]")
 
-    def parameters(self, document: Json, query: Mapping[str, str]) -> Iterator[dict[str, str] | Reason]:
-        """Of each item of the document: its event's parameters, or why there is none."""
-        found = self._each(_Scope(document, document, query))
+    def parameters(self, document: Json, query: Mapping[str, str], topic: str = "") -> Iterator[dict[str, str] | Reason]:
+        """Of each item of the document: its event's parameters, or why there is none. topic: "" = it did not come over MQTT."""
+        whole = _Scope(document, document, query, topic)
+        found = self._each(whole)
         items = found if isinstance(found, list) else [found]
         if not items or items == [None]:
             yield reason("adapter", "body", "there is nothing where the mapping looks for events")
         for item in items:
-            scope = _Scope(item, document, query)
+            scope = replace(whole, item=item)
             rule = next((rule for rule in self._rules if rule.fits(scope)), None)
             if rule is None:
                 shown = orjson.dumps(item).decode()

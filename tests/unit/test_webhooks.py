@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from enrich.pipeline import Options, Pipeline
 from enrich.webhooks import COLUMNS, WebhookMapping
+from gateway.mqtt.topics import READY
 from protocol.schemas import bundled
 from protocol.seams import ConfigurationError, FailedEvent, RawPayload, Reason
 from protocol.tables import PARAMETERS
@@ -41,8 +43,10 @@ def mapping(**rule: Any) -> WebhookMapping:
         ({"path": "/a"}, "mine.toml: path: expected two segments"),
         ({"path": "/a/b"}, "mine.toml: expected at least one table [[events]]"),
         ({"path": "/a/b", "events": {}}, "mine.toml: events: expected a list of tables"),
-        ({"path": "/a/b", "event": []}, "mine.toml: unknown name 'event'; there are about, path, each, events"),
+        ({"path": "/a/b", "event": []}, "mine.toml: unknown name 'event'; there are about, path, body, retained, each, events"),
         ({"path": "/a/b", "events": [{"schema": "x"}]}, "mine.toml: events 1.schema: expected iglu:"),
+        ({"path": "/a/b", "body": "plain"}, "mine.toml: body: expected json or text, not 'plain'"),
+        ({"path": "/a/b", "retained": True}, "mine.toml: retained: expected skip or keep, not True"),
         ({"path": "/a/b", "each": "a", "events": [{"schema": URI}]}, "mine.toml: each: expected a JSON pointer"),
     ],
 )
@@ -55,10 +59,13 @@ def test_mistake_in_the_file_is_told_by_its_place(document: dict[str, Any], mess
     ("rule", "message"),
     [
         ({"date": {}}, "events 1: unknown name 'date'"),
-        ({"data": {"a": "b"}}, "events 1.data.a: expected a JSON pointer such as /a/0/b, ^/a or ?name, not 'b'"),
+        ({"data": {"a": "b"}}, "events 1.data.a: expected a JSON pointer such as /a/0/b, ^/a, ?name or +1, not 'b'"),
         ({"data": {"a": {"b": "c"}}}, "events 1.data.a.b: expected a JSON pointer"),
-        ({"data": {"a": {"at": "/a", "az": "text"}}}, "events 1.data.a: unknown name 'az'; there are at, as, default"),
+        ({"data": {"a": {"at": "/a", "az": "text"}}}, "events 1.data.a: unknown name 'az'; there are at, as, try, default"),
         ({"data": {"a": {"at": "/a", "as": "float"}}}, "events 1.data.a: as: no 'float'; there are text, lower, number"),
+        ({"data": {"a": {"at": "/a", "try": "float"}}}, "events 1.data.a: try: no 'float'; there are text, lower, number"),
+        ({"data": {"a": {"at": "/a", "as": "text", "try": "text"}}}, "events 1.data.a: expected one of as and try"),
+        ({"data": {"a": "+0"}}, "events 1.data.a: expected a JSON pointer"),
         ({"data": {"a": {"value": 1, "at": "/a"}}}, "events 1.data.a: unknown name 'at'; there are value"),
         ({"data": {"a": 5}}, "events 1.data.a: expected a JSON pointer"),
         ({"data": 5}, "events 1.data: expected a table"),
@@ -103,6 +110,20 @@ def test_every_item_has_an_answer(first: Any, second: Any) -> None:
     assert len(answers) == 2
     for answer in answers:
         assert isinstance(answer, Reason) or all(isinstance(text, str) for text in answer.values())
+
+
+@pytest.mark.parametrize(("choice", "events"), [({}, 0), ({"retained": "skip"}, 0), ({"retained": "keep"}, 1)])
+def test_state_that_a_broker_had_kept_is_an_event_where_it_is_asked_for(choice: dict[str, str], events: int) -> None:
+    mine = WebhookMapping({"path": "/com.acme/v1", **choice, "events": [{"schema": URI, "data": ""}]}, "mine.toml")
+    pipeline = Pipeline(Options(webhooks=(mine,)), lambda uri: {"type": "object"} if uri == URI else bundled(uri), ())
+    headers = (("MQTT-Topic", "a/b"), ("MQTT-Retain", "1"))
+    old = RawPayload("a" * 32, 0, "mqtt", mine.path, "", b"{}", "application/json", headers)
+    assert len(list(pipeline.outcomes(old, 0))) == events
+    assert len(list(pipeline.outcomes(replace(old, headers=headers[:1]), 0))) == 1
+
+
+def test_every_ready_topic_has_its_mapping() -> None:
+    assert set(READY.values()) <= {mapped.path for mapped in bundled_mappings()}
 
 
 def test_files_of_the_users_own_are_read(tmp_path: Path) -> None:
