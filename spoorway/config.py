@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from enrich.enrichments import OnError
 from enrich.leniency import EVERY_LENIENCY
+from gateway.devices.options import Options as DeviceOptions
 from gateway.journal.options import Options as JournalOptions
 from protocol.seams import ConfigurationError
 from spoorway.options import build, convert, table, unknown
@@ -85,6 +86,7 @@ class Settings:
 
     data: Path
     journal: JournalOptions
+    devices: DeviceOptions
     retention: Retention
     enrich: Enrichment
     admin: Admin
@@ -136,11 +138,12 @@ def load(file: Path | None = None, flags: Mapping[str, Any] | None = None, envir
 def _settings(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     data = Path(convert(str, values.get("data", "spoorway-data"), "data")).expanduser()
     gateway, enrich, storage = (_table(values, name) for name in ("gateway", "enrich", "storage"))
-    _only(gateway, ("transports",), "gateway")
+    _only(gateway, ("devices", "transports"), "gateway")
     _only(storage, ("targets",), "storage")
     return Settings(
         data,
         build(JournalOptions, _table(values, "journal"), "journal"),
+        build(DeviceOptions, table(gateway.get("devices", {}), "gateway.devices"), "gateway.devices"),
         build(Retention, _table(values, "retention"), "retention"),
         build(Enrichment, {name: value for name, value in enrich.items() if name != "enrichments"}, "enrich"),
         build(Admin, _table(values, "admin"), "admin"),

@@ -15,12 +15,14 @@ from threading import Event as Signal
 from threading import Thread
 from typing import Any
 
+from gateway.devices.register import Register
 from gateway.journal.keeping import Keeper
 from gateway.journal.writer import FileWriter
 from gateway.transports import Accept, Transport
 from protocol.seams import RawPayload, TransientError
 from spoorway.config import Instance, Settings
 from spoorway.console import host_text
+from spoorway.devices import device_metrics
 from spoorway.files import cursor_file, journal_folder, read_cursor
 from spoorway.metrics import Metric
 
@@ -36,9 +38,10 @@ class Intake:
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigurationError."""
         self._settings = settings
+        self._devices = Register(settings.data, settings.devices)
         self._names = [instance.name for instance in settings.transports()]
         self._transports: list[Transport] = [
-            _placed(instance, settings.data).plugin(None) for instance in settings.transports()
+            _placed(instance, settings.data).plugin(self._devices) for instance in settings.transports()
         ]
         self._targets = settings.target_names()
         self._writer: FileWriter | None = None
@@ -47,8 +50,9 @@ class Intake:
         self._keeping = Thread(target=self._keep, name="housekeeping", daemon=True)
 
     async def start(self) -> None:
-        """Raises ConfigurationError, PermanentError."""
+        """Raises ConfigurationError, PermanentError, TransientError."""
         self._writer = FileWriter.open(journal_folder(self._settings.data), self._settings.journal)
+        await self._devices.start()
         accept = self._accepting()
         for transport in self._transports:
             await transport.start(accept)
@@ -58,6 +62,7 @@ class Intake:
         """Takes nothing new, makes durable what was taken."""
         for transport in self._transports:
             await transport.stop()
+        await self._devices.stop()
         self._ending.set()
         if self._writer is not None:
             await self._writer.close()
@@ -84,6 +89,7 @@ class Intake:
                    [({}, shutil.disk_usage(self._settings.data).free)]),
         ]  # fmt: skip
         pairs = zip(self._names, self._transports, strict=True)
+        found += device_metrics(self._devices)
         return found + transport_metrics({name: c for name, t in pairs if (c := getattr(t, "counters", None)) is not None})
 
     def _accepting(self) -> Accept:
@@ -121,6 +127,8 @@ class Intake:
             # A target whose place is not known has, as far as anybody can tell, stored nothing.
             # Where no target is configured nobody has stored anything either: another process may, some day.
             stored = [cursor or {} for cursor in cursors] or [{}]
+            if (seen := self._devices.cursor()) is not None:
+                stored.append(seen)
             try:
                 kept = keeper.housekeep(
                     now_ms=time.time_ns() // 1_000_000,

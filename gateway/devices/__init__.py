@@ -42,6 +42,24 @@ class Verdict(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class Secrets(NamedTuple):
+    """What a device proves itself with; known to nobody but it once it was handed over.
+
+    key: 64 hex digits, for signatures. password: for logins. "" = this device has no such thing.
+    """
+
+    device: str
+    key: str = ""
+    password: str = ""
+
+
+class Claimed(NamedTuple):
+    """secrets: None when the code is wrong, used or expired, or, with wait_s > 0, was not looked at: too many guesses."""
+
+    secrets: Secrets | None = None
+    wait_s: float = 0
+
+
 class Devices(Protocol):
     async def login(self, device: str, secret: str) -> Verdict:
         """By its password, for the time of a connection."""
@@ -69,4 +87,11 @@ class Devices(Protocol):
 
     def watch(self, device: str, ended: Callable[[], None]) -> Callable[[], None]:
         """Calls `ended` once, within a second of the device being revoked or its secret rotated. Returns what ends the watch."""
+        ...
+
+    async def claim(self, code: str, source: str) -> Claimed:
+        """Redeems a claim code: the device's secrets, this once. source: address that wrong codes are counted for.
+
+        Raises TransientError when the register cannot be written.
+        """
         ...
