@@ -123,8 +123,8 @@ def pyserial() -> Any:
     raise ConfigurationError("serial ports need the package pyserial: pip install 'spoorway[serial]'")
 
 
-def open_port(path: str, options: Settled) -> tuple[int, Callable[[], object]]:
-    """(file descriptor, what closes it), for this process alone. May block for some time. Raises UnopenedError."""
+def open_port(path: str, options: Settled) -> tuple[int, Callable[[], object], str]:
+    """(file descriptor, what closes it, real path), for this process alone. May block for some time. Raises UnopenedError."""
     serial = pyserial()
     # inter_byte_timeout = 0 makes the driver say "nothing yet" and "gone" in two different ways (VMIN = 1).
     port = serial.Serial(None, options.baud, timeout=0, exclusive=True, inter_byte_timeout=0)
@@ -135,7 +135,8 @@ def open_port(path: str, options: Settled) -> tuple[int, Callable[[], object]]:
         raise UnopenedError(_cure(path, error)) from None
     fd: int = port.fd
     try:
-        if not os.path.realpath(path).startswith("/dev/pts/"):  # a pseudo terminal would stay locked when we are killed
+        real = os.path.realpath(path)
+        if not real.startswith("/dev/pts/"):  # a pseudo terminal would stay locked when we are killed
             fcntl.ioctl(fd, termios.TIOCEXCL)
         if not options.hang_up:
             settings = termios.tcgetattr(fd)
@@ -145,7 +146,7 @@ def open_port(path: str, options: Settled) -> tuple[int, Callable[[], object]]:
     except (OSError, ValueError, termios.error) as error:
         port.close()
         raise UnopenedError(_cure(path, error)) from None
-    return fd, port.close
+    return fd, port.close, real
 
 
 def others(path: str) -> list[str]:

@@ -65,7 +65,8 @@ class Plugin:
         self._accept: Accept | None = None
         self._stopping = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
-        self._ports: dict[str, asyncio.Task[None]] = {}  # by real path
+        self._ports: dict[str, asyncio.Task[None]] = {}  # by path
+        self._real: dict[str, str] = {}  # what each path last stood for: two of them may be one port
         self._conversations: dict[str, Conversation] = {}
         self._wires: set[Wire] = set()
 
@@ -105,7 +106,7 @@ class Plugin:
         return found
 
     def _begin(self, real: str, path: str, options: Settled) -> None:
-        if real in self._ports or self._stopping.is_set():
+        if path in self._ports or real in self._real.values() or self._stopping.is_set():
             return
         assert self._accept is not None
         if path not in self._conversations:
@@ -121,10 +122,11 @@ class Plugin:
                 self._clock_s,
             )
         if path == STANDARD_INPUT:
-            self._ports[real] = asyncio.create_task(self._standard_input(), name="serial lines from standard input")
-        else:
-            task = self._ports[real] = asyncio.create_task(self._keep_open(path, options), name=f"serial port {path}")
-            task.add_done_callback(lambda _: self._ports.pop(real))
+            self._ports[path] = asyncio.create_task(self._standard_input(), name="serial lines from standard input")
+            return
+        self._real[path] = real
+        task = self._ports[path] = asyncio.create_task(self._keep_open(path, options), name=f"serial port {path}")
+        task.add_done_callback(lambda _: (self._ports.pop(path), self._real.pop(path)))
 
     async def _standard_input(self) -> None:
         await self._talk(STANDARD_INPUT, Wire(0, 1, None))
@@ -135,7 +137,7 @@ class Plugin:
         pause_s, failures, told = _FIRST_PAUSE_S, 0, ""
         while not self._stopping.is_set():
             try:
-                fd, close = await asyncio.to_thread(open_port, path, options)
+                fd, close, self._real[path] = await asyncio.to_thread(open_port, path, options)
             except UnopenedError as error:
                 failures += 1
                 if failures > 1 and told != str(error):
