@@ -20,6 +20,7 @@ WRAP = 1 << 32  # milliseconds: 49.7 days
 _MOST = 24  # contacts of one start: the earliest in each stretch of it, and the last
 _STRETCH_MS = 3_600_000  # doubled until there are no more than that
 _APART = 65_535  # boot ids further apart than this may be drawn at random: which start was first is not known
+_UNSURE_MS = 86_400_000  # by which drift and slow messages can mislead while wraps are counted
 _RESTARTED_MS = 3_600_000  # a direct message that is so much later than others of its start is of another one with its number
 
 
@@ -80,6 +81,11 @@ class Boot:
         wraps = round((at - self.measured[0].zero - uptime) / WRAP)
         return uptime + wraps * WRAP
 
+    def in_step(self, contact: Contact) -> Contact:
+        """The contact, its uptime counted as this start's are."""
+        wraps = round((contact.zero - self.measured[0].zero) / WRAP) if self.measured else 0
+        return contact._replace(uptime=contact.uptime + wraps * WRAP) if wraps else contact
+
 
 def within(boot: Boot, uptime: float, limits: Limits, own: Iterable[Contact] = ()) -> Between:
     """When the counter stood at `uptime`, by this start's own contacts. own: of the event itself, measured."""
@@ -119,8 +125,11 @@ class Facts:
     def boot(self, boot_id: int) -> Boot:
         return self.boots.get(boot_id, _NOTHING)
 
-    def measured(self, boot_id: int, contact: Contact, limits: Limits) -> Facts:
-        """With one more, from the device itself and stored nowhere. contact.uptime: by a counter that never wraps."""
+    def measured(self, boot_id: int, contact: Contact, reached: float, limits: Limits) -> Facts:
+        """With one more, from the device itself and stored nowhere. Uptimes by a counter that never wraps.
+
+        reached: an uptime of this start for certain; that of the contact may only be what it would have been.
+        """
         boot = self.boot(boot_id)
         if boot.measured:
             near = min(boot.measured, key=lambda known: abs(known.uptime - contact.uptime))
@@ -129,7 +138,7 @@ class Facts:
                 # The number was used twice, or a message was under way for hours: what arrived last is of the start that lives.
                 boot = boot if contact.at < boot.last_at else _NOTHING
                 contact = contact if not boot.measured else near
-        return self._with(boot_id, _joined(boot, Boot((contact,), (), contact.uptime)), limits)
+        return self._with(boot_id, _joined(boot, Boot((contact,), (), reached)), limits)
 
     def seen(self, boot_id: int, uptime: float, at: float, limits: Limits) -> Facts:
         """The device had that uptime before `at`; who knows how long before."""
@@ -187,8 +196,13 @@ def _joined(one: Boot, other: Boot) -> Boot:
             else:
                 other = _lifted(other, -apart * WRAP)
     joined = Boot(_thinned({*one.measured, *other.measured}), _thinned({*one.seen, *other.seen}), max(one.longest, other.longest))
-    if joined.measured and joined.measured[0].uptime < 0:  # the same, found out within one contact's reach
-        joined = _lifted(joined, -math.floor(joined.measured[0].uptime / WRAP) * WRAP)
+    if joined.measured:  # counted from a wrap too late: an uptime below 0, or one that was seen before it can have been
+        wraps = -math.floor(joined.measured[0].uptime / WRAP)
+        if joined.seen:
+            late = joined.measured[0].zero - min(contact.zero for contact in joined.seen)
+            wraps = max(wraps, math.ceil((late - _UNSURE_MS) / WRAP))
+        if wraps > 0:
+            joined = _lifted(joined, wraps * WRAP)
     return joined
 
 

@@ -53,15 +53,16 @@ class _Sent(NamedTuple):
     """What the message itself says of one event.
 
     contact: the device's uptime as it sent, or as its clock lets us know; None where nothing does. waited_ms: between
-    tracking and sending. vouched: the contact is one that others may be measured by.
+    tracking and sending. vouched: the contact is one that others may be measured by. by_date: a wall clock says all this.
     """
 
     waited_ms: float | None
     contact: Contact | None
     vouched: bool
+    by_date: bool
 
 
-_NOTHING_SENT = _Sent(None, None, False)
+_NOTHING_SENT = _Sent(None, None, False, False)
 
 
 class Plugin:
@@ -88,22 +89,25 @@ class Plugin:
         created, sent = _number(raw.parameters, "dtm"), _number(raw.parameters, "stm")
         message = self._sent(clock, created, sent, received, before.boot(clock.boot_id))
         facts = self._learned(before, clock, message, received, raw.payload.transport)
+        if message.contact is not None:
+            message = message._replace(contact=facts.boot(clock.boot_id).in_step(message.contact))
         if clock.device is not None and facts is not known:
             self._memory.put(key, facts)
 
-        least, most = self._bounds(facts, clock, message, received, raw.payload.transport)
-        method, time = self._when(facts, clock, message, created, received, Between(least, most))
+        bounds = self._bounds(facts, clock, message, received, raw.payload.transport)
+        method, time = self._when(facts, clock, message, created, received, bounds)
         if (true := event.get("true_tstamp")) is not None:
             method, time = "true", true
         data: dict[str, Json] = {} if clock.device is None else {"device": clock.device}
         data |= {"proven": clock.proven, "boot_id": clock.boot_id, "sequence": clock.sequence, "method": method}
-        not_before, not_after = _iso(math.floor(least)) if least > -math.inf else None, _iso(math.ceil(most))
+        least, most = math.floor(bounds.least) if bounds.least > -math.inf else None, math.ceil(bounds.most)
+        not_before, not_after = None if least is None else _iso(least), _iso(most)
         if not_before is not None:
             data["not_before"] = not_before
         if not_after is not None:
             data["not_after"] = not_after
-        if not_before is not None and not_after is not None:
-            data["uncertainty_ms"] = math.ceil(most) - math.floor(least)
+        if least is not None:
+            data["uncertainty_ms"] = most - least
         data["transport"] = raw.payload.transport
         return {"derived_tstamp": round(time), "derived_contexts": [{"schema": DEVICE_TIME, "data": data}]}
 
@@ -120,7 +124,7 @@ class Plugin:
                 if uptime >= WRAP or sent < 0:
                     return _NOTHING_SENT
                 waited += WRAP
-            return _Sent(waited, Contact(boot.unwrapped(sent, received), received), True)
+            return _Sent(waited, Contact(boot.unwrapped(sent, received), received), True, False)
         if created is None or sent < created:
             return _NOTHING_SENT
         waited = sent - created
@@ -133,7 +137,7 @@ class Plugin:
             slack = self._limits.drift * 2 * (waited + uptime - set_at)
         vouched = clock.source != "rtc" or waited <= _AT_ONCE_MS
         contact = Contact(boot.unwrapped(uptime, received - waited) + waited, received, slack)
-        return _Sent(waited, contact, vouched)
+        return _Sent(waited, contact, vouched, True)
 
     def _learned(self, facts: Facts, clock: DeviceClock, message: _Sent, received: int, transport: str) -> Facts:
         boot_id, limits = clock.boot_id, self._limits
@@ -141,44 +145,48 @@ class Plugin:
             return facts.seen(boot_id, clock.uptime_ms, received, limits)
         if transport in self._queued:
             return facts.seen(boot_id, message.contact.uptime - message.contact.slack_ms, received, limits)
-        return facts.measured(boot_id, message.contact, limits)
+        reached = message.contact.uptime
+        if message.by_date:  # between tracking and sending the device may have started anew
+            reached -= message.waited_ms or 0
+        return facts.measured(boot_id, message.contact, reached, limits)
 
     def _bounds(self, facts: Facts, clock: DeviceClock, message: _Sent, received: int, transport: str) -> Between:
         """Between which times the event happened, whatever its clock says."""
         boot, around = facts.boot(clock.boot_id), facts.around(clock.boot_id, self._limits)
         own: tuple[Contact, ...] = ()
+        latest: float = received
+        uptimes = self._uptimes(boot, around, clock.uptime_ms, received)
         if message.contact is not None and message.vouched and message.waited_ms is not None:
-            own = (message.contact,)
-            spans = [self._span(boot, around, message.contact.uptime - message.waited_ms, received, own, transport)]
-        else:
-            spans = [
-                self._span(boot, around, uptime, received, own, transport) for uptime in self._uptimes(boot, clock, received)
-            ]
-        return Between(min(span.least for span in spans), max(span.most for span in spans))
+            latest += message.contact.slack_ms - message.waited_ms / (1 + self._limits.drift)
+            if boot.measured:
+                uptimes = (message.contact.uptime - message.waited_ms,) * 2
+                own = () if transport in self._queued else (message.contact,)
+        first, last = (self._span(boot, around, uptime, own) for uptime in uptimes)
+        return Between(first.least - _ROUNDED_MS, min(last.most, latest, received) + _ROUNDED_MS)
 
-    def _uptimes(self, boot: Boot, clock: DeviceClock, received: int) -> list[float]:
-        """What the event's uptime can have been, by a counter that never wraps: one, but for starts that lasted for weeks."""
-        uptimes: list[float] = [clock.uptime_ms]
-        if boot.measured and clock.uptime_ms < WRAP:
-            while len(uptimes) < 100 and within(boot, uptimes[-1] + WRAP, self._limits).least <= received:
-                uptimes.append(uptimes[-1] + WRAP)
-        return uptimes
+    def _uptimes(self, boot: Boot, around: Between, uptime: int, received: int) -> tuple[float, float]:
+        """The least and the most that the event's uptime can have been, by a counter that never wraps.
 
-    def _span(
-        self, boot: Boot, around: Between, uptime: float, received: int, own: tuple[Contact, ...], transport: str
-    ) -> Between:
+        They differ where the start may have lasted for weeks: then the event may be older or younger by 49.7 days.
+        """
+        if uptime >= WRAP:
+            return uptime, uptime
+        zero = around.least
+        if boot.measured:
+            zero = max(zero, within(boot, uptime, self._limits).least - uptime)
+        if zero == -math.inf:
+            return uptime, math.inf
+        wraps = max(0, math.floor(((received - zero) * (1 + self._limits.drift) + _ROUNDED_MS - uptime) / WRAP))
+        return uptime, uptime + wraps * WRAP
+
+    def _span(self, boot: Boot, around: Between, uptime: float, own: tuple[Contact, ...]) -> Between:
         drift = self._limits.drift
-        least, most = within(boot, uptime, self._limits, own if transport not in self._queued else ())
-        if own and transport in self._queued:
-            most = min(most, received - (own[0].uptime - uptime) / (1 + drift))
-        most = min(most, received)
+        least, most = within(boot, uptime, self._limits, own)
         after = around.least + max(uptime, 0) / (1 + drift)
         if after <= most:  # otherwise boot ids do not count up, whatever else is wrong
             least = max(least, after)
         before = around.most - max(boot.longest - uptime, 0) / (1 + drift)
-        if before >= least:
-            most = min(most, before)
-        return Between(least - _ROUNDED_MS, most + _ROUNDED_MS)
+        return Between(least, min(most, before) if before >= least else most)
 
     def _when(
         self, facts: Facts, clock: DeviceClock, message: _Sent, created: int | None, received: int, bounds: Between
@@ -197,7 +205,8 @@ class Plugin:
             if bounds.least - _RIGHT_MS <= time <= bounds.most + _RIGHT_MS:
                 return method, _clamped(time, bounds)
         if boot.measured:
-            at = nearest(boot, self._uptimes(boot, clock, received)[-1])
+            around = facts.around(clock.boot_id, self._limits)
+            at = nearest(boot, self._uptimes(boot, around, clock.uptime_ms, received)[1])
             return "anchored", _clamped(received if at is None else at, bounds)
         if bounds.least > -math.inf:
             return "bounded", (bounds.least + bounds.most) / 2
