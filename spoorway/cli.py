@@ -28,6 +28,7 @@ COMMANDS = {
     "replay": "replay",
     "schema": "schema",
     "template": "template",
+    "device": "device",
     "redirect": "redirect",
     "geoip": "geoip",
     "micro": "micro",

@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
+# Where a claim code is redeemed over HTTP.
+CLAIM_PATH = "/io.spoorway/claim"
+
 # unknown: no such device. secret: wrong password, certificate or signature. revoked. replayed: a sequence from the past that is
 # not an exact copy. busy: the same message is under way just now, or we cannot tell now: come back later.
 Refusal = Literal["", "unknown", "secret", "revoked", "replayed", "busy"]
