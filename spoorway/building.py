@@ -6,18 +6,19 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from enrich.enrichments import Step
-from enrich.pipeline import Options, Pipeline
 from protocol.seams import ConfigurationError
-from spoorway import __version__, webhooks
+from spoorway import __version__
 from spoorway.config import Instance, Settings
 from spoorway.options import unknown
 from spoorway.registry.cache import Cache
 from spoorway.registry.lookup import Lookup
 from spoorway.registry.templates import Templates
-from spoorway.world import World
+
+if TYPE_CHECKING:  # a process that only forwards loads none of it
+    from enrich.pipeline import Options, Pipeline
 
 
 def schema_folder(settings: Settings) -> Path:
@@ -45,6 +46,9 @@ def templates(settings: Settings) -> Templates:
 
 def enrich_options(settings: Settings, known: Templates | None = None) -> Options:
     """known: templates, by default its own look-up. Raises ConfigurationError."""
+    from enrich.pipeline import Options
+    from spoorway import webhooks
+
     enrich = settings.enrich
     mappings = webhooks.mappings(enrich.webhooks)
     return Options(__version__, enrich.lenient, enrich.limits, mappings, known or templates(settings))
@@ -63,6 +67,9 @@ def pipeline(
 
     Raises ConfigurationError.
     """
+    from enrich.pipeline import Pipeline
+    from spoorway.world import World
+
     world = World(memory=settings.data / "memory.db" if remember else None)
     steps = [Step(instance.name, instance.plugin(world), instance.on_error) for instance in settings.enrichments()]
     return Pipeline(enrich_options(settings, known), schemas or schema_lookup(settings), [*steps, *last])

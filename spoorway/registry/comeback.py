@@ -10,12 +10,14 @@ import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from enrich.pipeline import Pipeline
 from protocol.seams import Event, FailedEvent, Json, RawPayload
 from spoorway.registry.lookup import Lookup
 from spoorway.registry.templates import Templates
+
+if TYPE_CHECKING:
+    from enrich.pipeline import Pipeline
 
 log = logging.getLogger("spoorway.registry")
 
