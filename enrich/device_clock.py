@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from protocol.devices import DEVICE_CLOCK, DEVICE_HEADER, NAME
+from protocol.devices import COMPACT_PATH, DEVICE_CLOCK, DEVICE_HEADER, NAME, device_event_id
 from protocol.seams import Event, Json, RawPayload
 
 FAMILY = DEVICE_CLOCK.removesuffix("0-0")  # any revision of the model
@@ -30,7 +30,10 @@ class DeviceClock(NamedTuple):
 
 
 def device_clock(event: Event, payload: RawPayload) -> DeviceClock | None:
-    """Of a validated event: the first such entity. The name is the proven one, else the header's, else the entity's."""
+    """Of a validated event: the first such entity. The name is the proven one, else the header's, else the entity's.
+
+    A compact frame's name is in the entity, and comes before the header's: the frame may have come by way of another device.
+    """
     entities = event.get("contexts")
     if entities is None:
         return None
@@ -44,7 +47,8 @@ def device_clock(event: Event, payload: RawPayload) -> DeviceClock | None:
         return None
     device: Json = payload.device
     if device is None:
-        device = _named(payload) or data.get("device_id")
+        said = data.get("device_id")
+        device = said if said and payload.path == COMPACT_PATH else _named(payload) or said
     set_at = data.get("set_at_ms")
     # The schema asks for whole numbers, and for JSON 5.0 is one.
     return DeviceClock(
@@ -56,6 +60,14 @@ def device_clock(event: Event, payload: RawPayload) -> DeviceClock | None:
         str(data.get("clock") or "none"),
         None if set_at is None else int(set_at),  # type: ignore[arg-type]
     )
+
+
+def device_event(event: Event, payload: RawPayload) -> str | None:
+    """The id of an event whose device and place in its start are known: every copy has the same, however it came."""
+    clock = device_clock(event, payload)
+    if clock is None or clock.device is None:
+        return None
+    return device_event_id(clock.device, clock.boot_id, clock.sequence)
 
 
 def _named(payload: RawPayload) -> str | None:

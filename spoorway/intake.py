@@ -16,6 +16,7 @@ from threading import Thread
 from typing import Any
 
 from gateway.devices.register import Register
+from gateway.devices.seals import confirmed
 from gateway.journal.keeping import Keeper
 from gateway.journal.writer import FileWriter
 from gateway.transports import Accept, Transport
@@ -94,14 +95,14 @@ class Intake:
 
     def _accepting(self) -> Accept:
         """What transports get: it takes a payload, or, as `many`, a batch of them."""
-        writer = self._writer
+        writer, devices = self._writer, self._devices
         assert writer is not None
 
         async def accept(payload: RawPayload) -> None:
-            await self._durable(writer.append(payload))
+            await self._durable(writer.append(confirmed(payload, devices)))
 
         async def many(payloads: Sequence[RawPayload]) -> None:
-            await self._durable(writer.append_all(payloads))
+            await self._durable(writer.append_all([confirmed(payload, devices) for payload in payloads]))
 
         accept.many = many  # type: ignore[attr-defined]
         return accept

@@ -80,6 +80,10 @@ class Devices(Protocol):
         """Without refusal and not repeated: the message is reserved until `settle`."""
         ...
 
+    def sealed(self, device: str, covered: bytes, seal: bytes) -> Verdict:
+        """Of a compact frame; see protocol.compact. Copies are not noticed, and do no harm."""
+        ...
+
     def settle(self, message: Message, taken: bool) -> None:
         """taken: its payload is on disk. Otherwise the device may send it again."""
         ...

@@ -28,6 +28,7 @@ from gateway.devices.limits import Guesses, Pace
 from gateway.devices.options import Options
 from gateway.devices.seen import Messages, ends, kept_headers, take
 from gateway.devices.window import TAG_BYTES
+from protocol import compact
 from protocol.devices import LARGEST, SHORTEST_SIGNATURE, device_key, signature
 from protocol.seams import ConfigurationError, Cursor, PermanentError, TransientError
 
@@ -197,6 +198,19 @@ class Register:
                 return Verdict(record.name, repeated=True)
         self._reserved[reserved] = record.generation, tag
         return Verdict(record.name, headers=kept_headers(message.boot, message.sequence, sent, record.generation))
+
+    def sealed(self, device: str, covered: bytes, seal: bytes) -> Verdict:
+        record = self._records.get(device)
+        if record is None:
+            return self._refuse("unknown")
+        if record.state == "revoked":
+            return self._refuse("revoked")
+        if not (record.signs and record.generation):
+            return self._refuse("secret")
+        if self._master is None:
+            return self._refuse("busy")
+        right = compact.seal(device_key(self._master, record.name, record.generation), record.name, covered)
+        return Verdict(record.name) if hmac.compare_digest(right, seal) else self._refuse("secret")
 
     def settle(self, message: Message, taken: bool) -> None:
         found = self._reserved.pop(message[:3], None)

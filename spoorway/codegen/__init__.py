@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any
 
 from protocol.iglu import parse
 from protocol.templates import Field, Template
@@ -118,9 +118,9 @@ def _lua(template: Template) -> str:
     return f"-- {_title(template)}\n{_runtime('compact.lua')}\n{table}\n\n{function}\n"
 
 
-def _lua_value(value: Any) -> str:
+def _lua_value(value: str | int | list[str]) -> str:
     if isinstance(value, list):
-        return "{" + ", ".join(_lua_value(each) for each in cast(list[Any], value)) + "}"
+        return "{" + ", ".join(_lua_value(each) for each in value) + "}"
     # Decimal escapes are the only ones that every Lua reads alike.
     if isinstance(value, str):
         escaped = (chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03d}" for b in value.encode())
