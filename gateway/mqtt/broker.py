@@ -50,7 +50,7 @@ class Config:
 
     client_id: what the broker keeps our session under: the same at each start, and for one gateway only; "" = spoorway-HOSTNAME.
     session_expiry_s: so long the broker keeps messages for a gateway that is away (MQTT 5; a 3.1.1 broker has its own limit).
-    topics: filters of spoorway/DEVICE/KIND; foreign: filter of other topics -> path of their adapter.
+    filters: of topics spoorway/DEVICE/KIND. topics: filter of topics in a form of their own -> path of their adapter.
     group: gateways with the same one share the messages; "" = this one gets all.
     trust_topic: the broker's access list lets a device publish under its own name only, so the topic proves it.
     in_flight: messages that may wait for the journal. tls_ca: PEM file; "" = the system's authorities.
@@ -61,8 +61,8 @@ class Config:
     version: Literal["5", "3.1.1"] = "5"
     client_id: str = ""
     session_expiry_s: int = 604_800
-    topics: tuple[str, ...] = tuple(OWN)
-    foreign: Mapping[str, str] = field(default_factory=dict[str, str])
+    filters: tuple[str, ...] = tuple(OWN)
+    topics: Mapping[str, str] = field(default_factory=dict[str, str])
     group: str = ""
     trust_topic: bool = False
     username: str = ""
@@ -85,7 +85,7 @@ class Config:
     @property
     def subscriptions(self) -> list[str]:
         prefix = f"$share/{self.group}/" if self.group else ""
-        return [f"{prefix}{topic_filter}" for topic_filter in dict.fromkeys((*self.topics, *self.foreign))]
+        return [f"{prefix}{topic_filter}" for topic_filter in dict.fromkeys((*self.filters, *self.topics))]
 
 
 class Listener(Protocol):
@@ -276,14 +276,14 @@ def checked(config: Config) -> Config:
     }.items():
         if getattr(config, name) < least:
             raise ConfigurationError(f"mqtt_bridge: {name} = {getattr(config, name)}; it must be at least {least}")
-    for topic_filter in config.topics:
+    for topic_filter in config.filters:
         check_filter(topic_filter)
         if not topic_filter.startswith("spoorway/"):
             raise ConfigurationError(
-                f"mqtt_bridge: {topic_filter} does not begin with spoorway/; name it in foreign, with its path"
+                f"mqtt_bridge: {topic_filter} does not begin with spoorway/; name it in topics, with its path"
             )
-    if not (config.topics or config.foreign):
-        raise ConfigurationError("mqtt_bridge: both topics and foreign are empty, there is nothing to subscribe to")
+    if not (config.filters or config.topics):
+        raise ConfigurationError("mqtt_bridge: both filters and topics are empty, there is nothing to subscribe to")
     if set(config.group) & set("/+#"):
         raise ConfigurationError(f"mqtt_bridge: group = {config.group!r}; it must hold no / + #")
     if bool(config.tls_certificate) != bool(config.tls_key):

@@ -11,10 +11,11 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
+from typing import Literal, get_args
 
 from paho.mqtt.client import MQTTMessage
 
@@ -28,17 +29,30 @@ log = logging.getLogger("gateway.mqtt_bridge")
 _LOOK_S = 0.5  # how soon paho's thread notices that we stop while it waits for room
 
 
+# accepted: on disk. repeated: sent again by the broker while we had it. unknown_topic: nobody takes it.
+Outcome = Literal["accepted", "repeated", "unknown_topic"]
+Measure = tuple[str, Literal["counter", "gauge"], str, list[tuple[dict[str, str], float]]]
+
+
 @dataclass(slots=True)
 class Counters:
-    """requests: messages by outcome. repeated: sent again by the broker while we had it; ignored: of a topic nobody takes;
-    refused: attempts at a journal that took nothing. connections to the broker: made, refused by it, open now."""
+    """not_taken: attempts at a journal that took nothing. connections to the broker: made, refused by it, open now."""
 
-    requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("accepted", "repeated", "ignored", "refused"), 0))
+    messages: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(get_args(Outcome), 0))
+    not_taken: int = 0
     received_bytes: int = 0
-    sent_bytes: int = 0
     connections: int = 0
     refused_connections: int = 0
     open_connections: int = 0
+
+    def measures(self) -> Iterator[Measure]:
+        """(name, kind, about, samples by label) of everything, for /metrics."""
+        yield "mqtt_messages", "counter", "Messages by outcome.", [({"outcome": o}, n) for o, n in self.messages.items()]
+        yield "mqtt_not_taken", "counter", "Attempts at a journal that took nothing; they are repeated.", [({}, self.not_taken)]
+        yield "received_bytes", "counter", "Bytes received.", [({}, self.received_bytes)]
+        yield "connections", "counter", "Connections ever opened.", [({}, self.connections)]
+        yield "refused_connections", "counter", "Connections that were refused.", [({}, self.refused_connections)]
+        yield "open_connections", "gauge", "Connections open now.", [({}, self.open_connections)]
 
 
 @dataclass(slots=True)
@@ -59,7 +73,7 @@ def _new_id() -> str:
 
 
 class Plugin:
-    """A `gateway.transports.Transport`, and the `Listener` of its broker: that part runs in paho's thread, all else on the event loop."""
+    """A `gateway.transports.Transport`, and the `Listener` of its broker: that part runs in paho's thread, all else on the loop."""
 
     def __init__(
         self, config: Config, devices: object = None, *, now_ms: Callable[[], int] = _now_ms, new_id: Callable[[], str] = _new_id
@@ -67,7 +81,7 @@ class Plugin:
         """devices: of no use here; the broker knows who its clients are. Raises ConfigurationError."""
         self.counters = Counters()
         self._config, self._now_ms, self._new_id = checked(config), now_ms, new_id
-        self._topics = Topics(config.foreign)
+        self._topics = Topics(config.topics)
         self._broker = Broker(config, self)
         # One more than the broker may send unanswered: what it sends again gets through when all the others wait.
         self._room = BoundedSemaphore(config.in_flight + 1)
@@ -125,7 +139,7 @@ class Plugin:
         known = self._unanswered.get(mid) if mid else None
         if known is not None and known.connection != connection:
             # A number is not used again before it was acknowledged. Source: MQTT 5.0, 4.3.2 and 4.4
-            self.counters.requests["repeated"] += 1
+            self.counters.messages["repeated"] += 1
             self._room.release()
             known.connection = connection
             if known.payload is None:
@@ -135,7 +149,7 @@ class Plugin:
         if mid:
             self._unanswered[mid] = found
         if found.payload is None:
-            self.counters.requests["ignored"] += 1
+            self.counters.messages["unknown_topic"] += 1
             self._room.release()
             self._answer(found)
             return
@@ -159,43 +173,40 @@ class Plugin:
 
     async def _run(self, accept: Accept) -> None:
         """Ends when we stop and what has arrived was offered a last time."""
+        many = getattr(accept, "many", None)  # one fsync for all that arrived during the last one; else each in its turn
         while True:
             self._work.clear()
             while self._waiting:
-                batch = [*self._waiting]
-                self._waiting.clear()
-                while batch and (batch := await self._offered(batch, accept)):
+                batch = [self._waiting.popleft() for _ in range(len(self._waiting) if many else 1)]
+                payloads = [message.payload for message in batch if message.payload is not None]
+                while not await self._taken(many(payloads) if many else accept(payloads[0])):
                     if self._stopping.is_set():
                         return
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._stopping.wait(), self._config.retry_s)
+                for message in batch:
+                    message.payload = None
+                    self.counters.messages["accepted"] += 1
+                    self._room.release()
+                    self._answer(message)
             if self._stopping.is_set():
                 return
             await self._work.wait()
 
-    async def _offered(self, batch: list[_Message], accept: Accept) -> list[_Message]:
-        """Offers all of them at once, in their order: one fsync. Those that were not taken."""
-        offers = [accept(message.payload) for message in batch if message.payload is not None]
-        refused: list[_Message] = []
-        for message, error in zip(batch, await asyncio.gather(*offers, return_exceptions=True), strict=True):
-            if error is None:
-                message.payload = None
-                self.counters.requests["accepted"] += 1
-                self._room.release()
-                self._answer(message)
-                continue
-            refused.append(message)
-            self.counters.requests["refused"] += 1
-            if not isinstance(error, TransientError):  # whatever is wrong with us, the broker keeps the message
-                log.error("accepting a payload failed", exc_info=error)
-        return refused
+    async def _taken(self, offer: Awaitable[None]) -> bool:
+        try:
+            await offer
+        except Exception as error:
+            self.counters.not_taken += 1
+            if not isinstance(error, TransientError):  # whatever is wrong with us, the broker keeps the messages
+                log.exception("accepting messages failed")
+            return False
+        return True
 
     def _answer(self, message: _Message) -> None:
         """Of a connection that is gone: when the broker sends it again."""
         if message.mid and self._broker.acknowledge(message.connection, message.mid):
-            self.counters.sent_bytes += 4
-            if self._unanswered.get(message.mid) is message:
-                del self._unanswered[message.mid]
+            self._unanswered.pop(message.mid, None)
 
 
 __all__ = ["Config", "Plugin", "check"]
