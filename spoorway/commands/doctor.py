@@ -71,6 +71,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Finding]:
     yield Finding("configuration", "ok", f"{len(found.sources)} options set, {len(options)} in all")
     yield from _folder(found)
     yield from _exposure(found)
+    yield from _connections(found)
     yield from _order(found)
     if found.data.is_dir():
         yield from _identity(found, quick=args.quick)
@@ -126,6 +127,18 @@ def _exposure(found: Settings) -> Iterator[Finding]:
             )
     if found.admin.enabled and found.admin.host not in ("127.0.0.1", "::1", "localhost"):
         yield Finding("admin", "warning", f"metrics are readable from {found.admin.host}; 127.0.0.1 keeps them here")
+
+
+def _connections(found: Settings) -> Iterator[Finding]:
+    """A transport that connects to something has a function `check(config)`, which says what is wrong; "" = nothing."""
+    for instance in found.transports():
+        check = getattr(instance.module, "check", None)
+        if check is not None:
+            try:
+                wrong = check(instance.config)
+            except ConfigurationError as error:
+                wrong = str(error)
+            yield Finding(instance.name, "wrong" if wrong else "ok", wrong or "connects")
 
 
 def _order(found: Settings) -> Iterator[Finding]:
