@@ -11,15 +11,18 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from gateway.journal import Damage
 from gateway.journal.reader import FileReader
-from protocol.seams import ConfigurationError, Cursor
+from protocol.seams import ConfigurationError, Cursor, PermanentError
 from spoorway import building
 from spoorway.commands import Subparsers, command, settings
 from spoorway.commands.config import effective
-from spoorway.config import Settings
+from spoorway.config import Instance, Settings
 from spoorway.console import Progress
 from spoorway.database import open_read_only
 from spoorway.files import journal_folder, read_json, running
@@ -72,6 +75,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Finding]:
     yield from _folder(found)
     yield from _exposure(found)
     yield from _connections(found)
+    yield from _links(found)
     yield from _order(found)
     if found.data.is_dir():
         yield from _identity(found, quick=args.quick)
@@ -129,6 +133,15 @@ def _exposure(found: Settings) -> Iterator[Finding]:
         yield Finding("admin", "warning", f"metrics are readable from {found.admin.host}; 127.0.0.1 keeps them here")
 
 
+def _links(found: Settings) -> Iterator[Finding]:
+    for instance in found.targets():
+        url = urlsplit(getattr(instance.config, "url", ""))
+        if url.scheme == "http" and url.hostname not in ("127.0.0.1", "::1", "localhost"):
+            yield Finding(
+                f"target {instance.name}", "warning", f"sends to {url.hostname} without TLS; everybody between can read"
+            )
+
+
 def _connections(found: Settings) -> Iterator[Finding]:
     """A transport that connects to something has a function `check(config)`, which says what is wrong; "" = nothing."""
     for instance in found.transports():
@@ -154,9 +167,11 @@ def _identity(found: Settings, *, quick: bool) -> Iterator[Finding]:
     folder = journal_folder(found.data)
     reader = FileReader(folder) if folder.is_dir() else None
     for instance in found.targets():
+        name = f"target {instance.name}"
+        if getattr(instance.module, "TAKES", "events") == "payloads":
+            yield from _relayed(name, found, instance, reader)
         if instance.use != "sqlite":
             continue
-        name = f"target {instance.name}"
         try:
             db = open_read_only(Path(instance.config.path or found.data / "events.db"))
         except ConfigurationError as error:
@@ -172,6 +187,52 @@ def _identity(found: Settings, *, quick: bool) -> Iterator[Finding]:
             else:
                 yield from _journal_and_rows(name, db, reader, found)
         db.close()
+
+
+def _relayed(name: str, found: Settings, instance: Instance, reader: FileReader | None) -> Iterator[Finding]:
+    """Counted in payloads, because nothing here knows what they become."""
+    try:
+        target: Any = building.open_target(found, instance)
+    except (ConfigurationError, PermanentError) as error:
+        yield Finding(name, "wrong", str(error))
+        return
+    try:
+        unreachable = target.probe()
+        contact, (cursor, totals) = target.contact(), target.account()
+        if unreachable:
+            last = f"; it last answered {_moment(contact.contact_ms)}" if contact.contact_ms else "; it never answered yet"
+            yield Finding(name, "wrong", f"the upstream cannot be reached: {unreachable}{last}; the journal keeps what comes")
+        elif contact.error_ms > contact.contact_ms or (contact.error and contact.error_ms == contact.contact_ms):
+            yield Finding(name, "wrong", f"the upstream answers, but at {_moment(contact.error_ms)}: {contact.error}")
+        else:
+            yield Finding(name, "ok", "the upstream answers")
+        if totals.failed:
+            yield Finding(
+                name,
+                "warning",
+                f"{totals.failed:,} payloads were refused for good; `spoorway failed list --target {instance.name}`",
+            )
+        if reader is not None:
+            cursor = target.cursor()
+            # Whatever was accepted before the place in the journal is one of these.
+            accepted, pending = reader.pending({}), reader.pending(cursor)
+            parts = f"forwarded {totals.forwarded:,} + failed {totals.failed:,}"
+            parts += f" + dropped {totals.dropped:,}" * bool(totals.dropped) + f" + duplicate {totals.duplicate:,}" * bool(
+                totals.duplicate
+            )
+            sentence = f"accepted {accepted:,} payloads = {parts} + pending {pending:,}"
+            if accepted == totals.forwarded + totals.failed + totals.dropped + totals.duplicate + pending:
+                yield Finding("identity", "ok", sentence)
+            else:  # a damaged place may have been any number of payloads
+                damaged = "journal_damage" in {row["kind"] for row in target.list_failed(limit=1_000)}
+                state = "warning" if damaged else "wrong"
+                yield Finding("identity", state, sentence.replace(" = ", " is not "))
+    finally:
+        target.close()
+
+
+def _moment(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _cursor(db: sqlite3.Connection) -> Cursor:

@@ -155,6 +155,8 @@ def _chosen(target: FailedStore, args: argparse.Namespace) -> list[str]:
 def _replay(target: Any, found: Settings, args: argparse.Namespace) -> int:
     if args.set and args.script:
         raise ConfigurationError("--set and --script: one of the two")
+    if hasattr(target, "send_again"):
+        return _send_again(target, args)
     mending = script(args.script) if args.script else assignments(args.set) if args.set else None
     pipeline = building.pipeline(found)
     ids = _chosen(target, args)
@@ -179,6 +181,17 @@ def _replay(target: Any, found: Settings, args: argparse.Namespace) -> int:
         complain(f"{count} not tried: {printable(why)}")
     summary = {"tried": len(ids), "solved": solved, "still_failed": len(ids) - solved}
     print(json.dumps(summary) if args.json else f"{len(ids)} tried, {solved} solved, {len(ids) - solved} still failed")
+    return 0
+
+
+def _send_again(target: Any, args: argparse.Namespace) -> int:
+    """To the upstream that refused them; unchanged, because nothing here looks into them."""
+    if args.set or args.script:
+        raise ConfigurationError("a relay sends payloads as they came: neither --set nor --script")
+    ids = _chosen(target, args)
+    solved = sum(target.send_again(failed_id) for failed_id in tracked("sending", ids))
+    summary = {"tried": len(ids), "solved": solved, "still_failed": len(ids) - solved}
+    print(json.dumps(summary) if args.json else f"{len(ids)} tried, {solved} taken, {len(ids) - solved} still refused")
     return 0
 
 
