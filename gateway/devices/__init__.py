@@ -57,10 +57,14 @@ class Secrets(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """secrets: None when the code is wrong, used or expired, or, with wait_s > 0, was not looked at: too many guesses."""
+    """secrets: None when the code is wrong, used or expired, or was not looked at.
+
+    That is with wait_s > 0: too many guesses; without: it did not come in private.
+    """
 
     secrets: Secrets | None = None
     wait_s: float = 0
+    looked_at: bool = True
 
 
 class Devices(Protocol):
@@ -96,9 +100,10 @@ class Devices(Protocol):
         """Calls `ended` once, within a second of the device being revoked or its secret rotated. Returns what ends the watch."""
         ...
 
-    async def claim(self, code: str, source: str) -> Claimed:
+    async def claim(self, code: str, source: str, *, private: bool) -> Claimed:
         """Redeems a claim code: the device's secrets, this once. source: address that wrong codes are counted for.
 
+        private: nobody on the way can read what is answered.
         Raises TransientError when the register cannot be written.
         """
         ...

@@ -247,10 +247,12 @@ class Register:
 
         return end
 
-    async def claim(self, code: str, source: str) -> Claimed:
+    async def claim(self, code: str, source: str, *, private: bool) -> Claimed:
+        if not (private or self._options.claims_over_plain_http):
+            return Claimed(looked_at=False)
         wait_s = self._guesses.wait_s(source, self._clock_s())
         if wait_s:
-            return Claimed(None, wait_s)
+            return Claimed(None, wait_s, looked_at=False)
         try:
             secrets = await self._in_thread(self._redeem, code)
         except ConfigurationError as error:

@@ -23,6 +23,7 @@ Outcome = Literal[
     "service",
     "not_found",
     "bad_request",
+    "refused",  # of a device: not who it says, from the past, too fast
     "too_large",
     "timeout",
     "unavailable",

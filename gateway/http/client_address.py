@@ -48,6 +48,10 @@ class ClientAddresses:
                 break
         return found
 
+    def trusts(self, peer: str) -> bool:
+        """Whether it is a proxy of ours."""
+        return self._known(peer)[1]
+
     def _judge(self, text: str) -> tuple[str | None, bool]:
         """(the address as it is recorded or None, whether it is a proxy of ours)."""
         address = parse_address(text)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+from gateway.devices import CLAIM_PATH
 from protocol.devices import RELAY_PATH
 from protocol.seams import ConfigurationError
 
@@ -13,9 +14,20 @@ MAPPABLE = ("/com.snowplowanalytics.snowplow/tp2", "/r/tp2", "/com.snowplowanaly
 
 
 # What a request is. post, pixel: an event. redirect: an event that is sent on. relay: a batch of another gateway.
-# The rest is what its name says.
+# claim: a device asks for its secrets. The rest is what its name says.
 Kind = Literal[
-    "post", "pixel", "preflight", "redirect", "relay", "health", "sink_health", "robots", "crossdomain", "root", "unknown"
+    "post",
+    "pixel",
+    "preflight",
+    "redirect",
+    "relay",
+    "claim",
+    "health",
+    "sink_health",
+    "robots",
+    "crossdomain",
+    "root",
+    "unknown",
 ]
 
 
@@ -62,6 +74,8 @@ class Routes:
                 return Route("preflight", path)
             if path == RELAY_PATH:
                 return Route("relay" if method == "POST" else "unknown", path)
+            if path == CLAIM_PATH:  # its code must not be journaled
+                return Route("claim" if method == "POST" else "unknown", path)
             path = self._paths.get(path, path)
             if path.startswith("/r/"):
                 return Route("redirect", path)

@@ -25,6 +25,7 @@ from gateway.http.config import Redirects as RedirectOptions
 from gateway.http.connection import BadBody, OverBudget, Request
 from gateway.http.cors import cors_lines, preflight_lines
 from gateway.http.counters import Counters
+from gateway.http.devices import Claims, SignedRequests
 from gateway.http.headers import StoredHeaders
 from gateway.http.identity import Identities
 from gateway.http.listener import Listener
@@ -33,6 +34,7 @@ from gateway.http.relay import Relays
 from gateway.http.routes import Kind, Route, Routes
 from gateway.http.target import host_of, split_target
 from gateway.transports import Accept
+from protocol.devices import DEVICE_HEADER
 from protocol.seams import RawPayload, TransientError
 
 __all__ = ["Config", "Cookie", "Counters", "CrossDomain", "Plugin", "RedirectOptions", "RootAnswer"]
@@ -64,7 +66,6 @@ class Plugin:
         """
         self.counters = Counters()
         self._config = config
-        self._devices = devices
         self._clock_ns = clock_ns
         self._new_id = new_id
         self._more_routes = more_routes
@@ -74,6 +75,8 @@ class Plugin:
         self._identities = Identities(config.cookie, config.do_not_track_cookie, config.do_not_track_pattern, new_uuid)
         self._redirects = Redirects(config.redirects)
         self._relays = Relays(config.relays, devices, config.max_body_bytes, config.retry_after_s, truncate_ip=config.truncate_ip)
+        self._signed = SignedRequests(devices)
+        self._claims = Claims(devices, self._addresses, config.retry_after_s, tls=bool(config.tls_certificate))
         self._listener = Listener(config, self, self.counters, clock_ns)
         self._accept: Accept | None = None
         self._journal_takes = True
@@ -116,6 +119,8 @@ class Plugin:
                 return await self._event(request, route, path, query)
             case "relay":
                 return await self._relays.answer(request, self._accepted)
+            case "claim":
+                return await self._claims.answer(request)
             case "preflight":
                 return Answer("preflight", self._preflight + cors_lines(message.headers.get("Origin")))
             case "sink_health":
@@ -139,7 +144,7 @@ class Plugin:
         post = message.method == "POST"
         redirect = self._redirects.answer(query) if route.kind == "redirect" else None
         try:
-            body = await request.body()
+            sent = body = await request.body()
             encoding = headers.get("Content-Encoding") if post else None
             if encoding is not None and (decoded := self._decode(body, encoding)) is not None:
                 request.hold(len(decoded))
@@ -180,7 +185,13 @@ class Plugin:
                 who.network_userid,
             )
             clicked = redirect is not None and redirect.outcome == "redirected"
-            if not await (self._clicked(payload) if clicked else self._accepted(payload)):
+            if DEVICE_HEADER in headers:
+                taken = await self._signed.take(request, sent if post else b"", payload, self._accepted)
+                if isinstance(taken, Answer):
+                    return self._to_browser(taken, message)
+            else:
+                taken = await (self._clicked(payload) if clicked else self._accepted(payload))
+            if not taken:
                 if redirect is None or not clicked or self._redirects.wait_s is None:
                     return self._to_browser(self._busy, message)
                 redirect = redirect._replace(outcome="redirect_unrecorded")
