@@ -293,6 +293,8 @@ class Connection(asyncio.Protocol):
             if not taken:
                 for _, each in holds:
                     each.certain = False  # the same message again has the same payload id
+        if taken and holds and session.kept.stored:
+            site.sessions.taken(key, [packet for packet, _ in holds])
         return taken and await self._answer(steps)
 
     async def _accepted(self, payloads: Sequence[RawPayload]) -> bool:

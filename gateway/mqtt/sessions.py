@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS sessions (
   PRIMARY KEY (device, client)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS held (
   device TEXT NOT NULL, client TEXT NOT NULL, packet INTEGER NOT NULL, payload TEXT NOT NULL, digest BLOB NOT NULL,
+  certain INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (device, client, packet),
   FOREIGN KEY (device, client) REFERENCES sessions ON DELETE CASCADE) WITHOUT ROWID;
 """
@@ -80,6 +81,8 @@ class Sessions:
             raise ConfigurationError(f"mqtt: sessions: {self._path}: {error}") from error
 
     async def close(self) -> None:
+        if self._waiting and self._db is not None:
+            await self._do(lambda db: None)
         while self._busy is not None:
             await self._busy
         if self._db is not None:
@@ -106,10 +109,10 @@ class Sessions:
                 (*key, expiry_s),
             )
             kept = Kept(found is not None, True, json.loads(found[0]) if found else ())
-            for packet, payload, digest in db.execute(
-                "SELECT packet, payload, digest FROM held WHERE device = ? AND client = ?", key
+            for packet, *rest in db.execute(
+                "SELECT packet, payload, digest, certain FROM held WHERE device = ? AND client = ?", key
             ):
-                kept.held[packet] = Held(payload, digest, False)
+                kept.held[packet] = Held(*rest)
             return kept, gone
 
         kept, gone = await self._do(do)
@@ -133,7 +136,19 @@ class Sessions:
 
     async def hold(self, key: Key, held: Sequence[tuple[int, Held]]) -> None:
         rows = [(*key, packet, each.payload_id, each.digest) for packet, each in held]
-        await self._write("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)", rows)
+        await self._write("INSERT OR REPLACE INTO held (device, client, packet, payload, digest) VALUES (?, ?, ?, ?, ?)", rows)
+
+    def taken(self, key: Key, packets: Sequence[int]) -> None:
+        """Their payloads are on disk. Written down with whatever is next: when that is lost in a crash, a message that is sent
+        again becomes a second payload with the same id."""
+        rows = [(*key, packet) for packet in packets]
+
+        def do(db: sqlite3.Connection) -> None:
+            db.executemany("UPDATE held SET certain = 1 WHERE device = ? AND client = ? AND packet = ?", rows)
+
+        nobody: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        nobody.cancel()
+        self._waiting.append((do, nobody))
 
     async def free(self, key: Key, packets: Sequence[int]) -> None:
         rows = [(*key, packet) for packet in packets]
