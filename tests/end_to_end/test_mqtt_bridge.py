@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import re
 import shutil
+import signal
 import subprocess
+import sys
+import threading
 import time
+import tomllib
+import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.journal import JournalFull
+from gateway.mqtt.topics import READY
 from gateway.transports.mqtt_bridge import Config, Plugin, check
 from protocol.seams import ConfigurationError, RawPayload
+from spoorway.config import sample
 from tests.end_to_end.mosquitto_broker import Mosquitto
 
 pytestmark = [
@@ -423,3 +433,127 @@ def test_broker_that_is_not_there_is_waited_for(brokers: Callable[..., Mosquitto
 def test_mistake_in_the_options_is_told(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=f"(mqtt_bridge|topics): .*{message}"):
         Plugin(Config(**options))
+
+
+def test_sample_names_every_option_with_its_default() -> None:
+    (block,) = re.findall(r"^#   \[gateway\.transports\.mqtt_bridge\]\n(?:#   .*\n)+", sample(), re.MULTILINE)
+    table = tomllib.loads(re.sub(r"^#   |  .*$", "", block, flags=re.MULTILINE))["gateway"]["transports"]["mqtt_bridge"]
+    topics = table.pop("topics")
+    assert topics.items() <= READY.items()
+    named = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
+    assert named == {field.name: field.default for field in fields(Config) if field.name != "topics"}
+
+
+def configured(broker: Mosquitto, folder: Path, **more: Any) -> str:
+    """A configuration file whose only transports are HTTP and the bridge."""
+    options = broker.options(**{"client_id": "gw", "longest_backoff_s": 0.5, "retry_s": 0.02, **more})
+    lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in options.items())
+    file = folder / "spoorway.toml"
+    topics = "\n".join(f'"{topic}" = "{path}"' for topic, path in READY.items())
+    file.write_text(
+        f"[gateway.transports.http]\n[gateway.transports.mqtt_bridge]\n{lines}\n[gateway.transports.mqtt_bridge.topics]\n{topics}\n"
+    )
+    return str(file)
+
+
+def test_foreign_devices_answer_sql(broker: Mosquitto, tmp_path: Path, start: Callable[..., Any]) -> None:
+    broker.publish(("zigbee2mqtt/lamp", '{"state":"OFF"}'), retain=True)
+    running = start("--config", configured(broker, tmp_path))
+    running.until(
+        lambda: 'open_connections{transport="mqtt_bridge"} 1' in running.get(f"{running.admin}/metrics")[1], lambda: "connected"
+    )
+    broker.publish(
+        ("zigbee2mqtt/lamp", '{"state":"ON","last_seen":"2026-01-15T10:00:00Z"}'),
+        ("zigbee2mqtt/lamp", '{"state":"ON","last_seen":"2026-01-15T10:00:00Z"}'),
+        ("tele/plug/SENSOR", '{"Time":"2026-01-15T10:00:00","ENERGY":{"Power":41}}'),
+        ("porch/sensor/temperature/state", "21.5"),
+        ("porch/binary_sensor/door/state", b"\xff"),
+    )
+    running.wait(5)
+    rows = running.query(
+        "SELECT e.derived_tstamp AS at, e.user_id, r.source, r.device_id, r.number, r.text, "
+        "r.\"values\" ->> '$.ENERGY.Power' AS power "
+        "FROM atomic.io_spoorway_device_reading_1 AS r JOIN atomic.events AS e ON e.event_id = r.root_id ORDER BY r.source"
+    )
+    found = [(r["source"], r["device_id"], r["number"], r["text"], r["power"], r["user_id"]) for r in rows]
+    assert found == [
+        ("esphome", "porch", 21.5, "21.5", None, None),
+        ("tasmota", "plug", None, None, 41, None),
+        ("zigbee2mqtt", "lamp", None, None, None, None),
+    ]
+    assert str(rows[2]["at"]).startswith("2026-01-15 10:00:00")
+    (totals,) = running.query("SELECT stored, failed, duplicate, payloads FROM atomic.totals")
+    assert totals == {"stored": 3, "failed": 1, "duplicate": 1, "payloads": 6}  # the retained state is a payload, and no event
+    assert running.stop() == 0
+    doctor = subprocess.run(
+        [sys.executable, "-m", "spoorway", "doctor", "--data", str(running.data), "--config", str(tmp_path / "spoorway.toml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "✓ mqtt_bridge: connects" in doctor.stdout
+    assert "✓ identity: accepted 5 = stored 3 + failed 1 + duplicate 1 + pending 0" in doctor.stdout, doctor.stdout
+
+
+def test_doctor_and_log_say_why_the_broker_refuses(broker: Mosquitto, tmp_path: Path, start: Callable[..., Any]) -> None:
+    file = configured(broker, tmp_path, password="wrong")
+    running = start("--config", file)
+    said = "it says 'Not authorized'; check username and password"
+    running.until(lambda: said in running.errors.read_text(), running.errors.read_text)
+    assert running.get(f"{running.admin}/health/ready")[0] == 200  # the other doors are open
+    command = [sys.executable, "-m", "spoorway", "doctor", "--quick", "--data", str(running.data), "--config", file]
+    doctor = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert doctor.returncode == 1
+    assert f"✗ mqtt_bridge: {said}" in doctor.stdout
+
+
+def test_kill_of_the_gateway_and_restart_of_the_broker_under_load(
+    broker: Mosquitto, tmp_path: Path, start: Callable[..., Any]
+) -> None:
+    """Whatever the broker acknowledged is one row, though everything dies in turn."""
+    file = configured(broker, tmp_path)
+    running = start("--config", file)
+    publisher = broker.client()
+    acknowledged: list[str] = []
+    ending = threading.Event()
+
+    def load() -> None:
+        while not ending.is_set():
+            ids = [str(uuid.uuid4()) for _ in range(20)]
+            sent = [
+                publisher.publish("spoorway/pump-1/tp1", f"e=se&se_ca=a&se_ac=b&p=iot&tv=test&aid=load&eid={event_id}", 1)
+                for event_id in ids
+            ]
+            for event_id, info in zip(ids, sent, strict=True):
+                info.wait_for_publish(20)
+                if info.is_published():
+                    acknowledged.append(event_id)
+
+    sender = threading.Thread(target=load, daemon=True)
+    sender.start()
+    for victim in ("gateway", "broker", "gateway", "both", "gateway"):
+        time.sleep(0.7)
+        if victim in ("gateway", "both"):
+            running.stop(signal.SIGKILL)
+        if victim in ("broker", "both"):
+            broker.stop()
+            broker.start()
+        if victim in ("gateway", "both"):
+            (running.data / "running.json").unlink(missing_ok=True)
+            running = start("--config", file)
+    time.sleep(0.5)
+    ending.set()
+    sender.join(30)
+    publisher.disconnect()
+    publisher.loop_stop()
+    assert len(acknowledged) > 500
+
+    def lost() -> set[str]:
+        return set(acknowledged) - {row["event_id"] for row in running.query("SELECT event_id FROM atomic.events")}
+
+    running.until(lambda: not lost(), lambda: f"{len(lost())} of {len(acknowledged)} acknowledged messages are lost")
+    (row,) = running.query("SELECT count(*) AS n, count(DISTINCT event_id) AS different FROM atomic.events")
+    assert row["n"] == row["different"]
+    (totals,) = running.query("SELECT stored, failed, duplicate FROM atomic.totals")
+    assert totals["failed"] == 0
+    print(f"{len(acknowledged):,} acknowledged, {totals}")
