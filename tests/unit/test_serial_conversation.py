@@ -237,6 +237,7 @@ def test_refused_by_the_journal_it_may_come_again(tmp_path: Path, key: bytes) ->
         assert await site.says(signed(line(), key)) == [Answer("n", 7, 1, "busy")]
         site.full = False
         assert await site.says(signed(line(), key)) == [Answer("a", 7, 1)]
+        assert len(site.taken) == 1
 
     with_register(tmp_path, test)
 
@@ -303,11 +304,5 @@ def test_mistake_in_the_options_is_refused(config: Config) -> None:
 def test_options_of_a_port_win_and_the_rest_is_as_of_all() -> None:
     own = Port(device="greenhouse", baud=9600, hang_up=False)
     (pattern, options), (_, others) = settled(Config(ports=("/dev/ttyUSB*",), port={"/dev/ttyUSB0": own}))
-    assert (pattern, options.device, options.baud, options.dtr, options.hang_up) == (
-        "/dev/ttyUSB0",
-        "greenhouse",
-        9600,
-        True,
-        False,
-    )
+    assert (pattern, options) == ("/dev/ttyUSB0", Settled("greenhouse", 9600, True, True, False))
     assert (others.device, others.baud, others.hang_up) == ("", 115_200, True)
