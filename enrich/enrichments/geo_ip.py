@@ -10,12 +10,13 @@ import ipaddress
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from enrich.conversions import text
 from enrich.enrichments import RawEvent, World
 from enrich.lengths import fitting
+from enrich.networks import Address, Tree
 from protocol.seams import ConfigurationError, Event, Json, Reason
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 _ASN_SCHEMA = "iglu:com.snowplowanalytics.snowplow/asn/jsonschema/1-0-1"
 _MOST_ASN = 2_147_483_647
 
+_MOST_RECORDS = 4_000
+
 Record = Mapping[str, Any]
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Said = tuple[Event, dict[str, Json] | None]  # the columns of a record, and its network
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +51,21 @@ class Config:
 
 class Plugin:
     def __init__(self, config: Config, world: World) -> None:
-        self._files: list[tuple[str, Callable[[], Reader]]] = []
+        self._files: list[tuple[str, Callable[[], _Database]]] = []
         for kind in _COLUMNS:
             paths: tuple[str, ...] = getattr(config, kind)
-            self._files += [(kind, world.watch(path, reading(kind))) for path in paths]
+            self._files += [(kind, world.watch(path, partial(_Database, kind))) for path in paths]
         self._bot_asns, self._except = config.bot_asns, frozenset(config.bot_asns_except)
-        self._readers: list[Reader] = []
+        self._databases: list[_Database] = []
         self._known = lru_cache(max(0, config.cache))(self._look_up)
 
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
         ip = event.get("user_ipaddress")
         if not self._files or ip is None:
             return {}
-        readers = [current() for _, current in self._files]
-        if readers != self._readers:  # a file has changed
-            self._readers = readers
+        databases = [current() for _, current in self._files]
+        if databases != self._databases:  # a file has changed
+            self._databases = databases
             self._known.cache_clear()
         columns, network = self._known(ip)
         found = columns.copy()
@@ -80,13 +83,37 @@ class Plugin:
         except ValueError:  # "unknown", masked, or whatever a tracker sent as `ip`
             return columns, network
         answered: set[str] = set()
-        for (kind, _), reader in zip(self._files, self._readers, strict=True):
-            if kind in answered or (record := _record(reader, address)) is None:
+        for (kind, _), database in zip(self._files, self._databases, strict=True):
+            if kind in answered or (found := database.says(address)) is None:
                 continue
             answered.add(kind)
-            columns.update(_COLUMNS[kind](record))
-            network = _network(record) or network
-        return fitting(columns), network
+            columns.update(found[0])
+            network = found[1] or network
+        return columns, network
+
+
+class _Database:
+    """One file, and what was made of its records."""
+
+    def __init__(self, kind: str, data: bytes) -> None:
+        """Raises ValueError for what is no such file."""
+        self._reader = reading(kind)(data)
+        about = self._reader.metadata()
+        self._tree = Tree(data, about.node_count, about.record_size, about.ip_version)
+        self._columns = _COLUMNS[kind]
+        self._known: dict[int, _Said | None] = {}
+
+    def says(self, address: Address) -> _Said | None:
+        """To be read, not to be changed. None where the file does not know the address."""
+        number = self._tree.record(address)
+        if number is None:
+            return None
+        if number not in self._known:
+            if len(self._known) >= _MOST_RECORDS:
+                self._known.clear()
+            record = _record(self._reader, address)
+            self._known[number] = None if record is None else (fitting(self._columns(record)), _network(record))
+        return self._known[number]
 
 
 def reading(kind: str) -> Callable[[bytes], Reader]:
@@ -128,8 +155,6 @@ _DAMAGE = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, At
 
 
 def _look(reader: Reader, address: Address) -> object:
-    if address.version == 6 and reader.metadata().ip_version == 4:
-        return None
     return cast(Any, reader).get(address)
 
 
