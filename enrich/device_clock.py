@@ -10,7 +10,7 @@ from typing import NamedTuple
 from protocol.devices import COMPACT_PATH, DEVICE_CLOCK, DEVICE_HEADER, NAME, device_event_id
 from protocol.seams import Event, Json, RawPayload
 
-FAMILY = DEVICE_CLOCK.removesuffix("0-0")  # any revision of the model
+CLOCK_FAMILY = DEVICE_CLOCK.removesuffix("0-0")  # any revision of the model
 _HEADER = DEVICE_HEADER.lower()
 
 
@@ -38,7 +38,7 @@ def device_clock(event: Event, payload: RawPayload) -> DeviceClock | None:
     if entities is None:
         return None
     for entity in entities:
-        if entity["schema"].startswith(FAMILY):
+        if entity["schema"].startswith(CLOCK_FAMILY):
             break
     else:
         return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from enrich import pages
 from enrich.adapters import Adapters, Refusal
+from enrich.device_clock import device_event
 from enrich.enrichments import RawEvent, Replacing, Step
 from enrich.lengths import LIMITS, Lengths
 from enrich.leniency import EVERY_LENIENCY, LENIENCIES, mended
@@ -115,7 +116,7 @@ class Pipeline:
         replaced: dict[str, str] = {}
         sent += self._self_describing_columns(parameters, event, replaced)
         if "eid" not in parameters:
-            event["event_id"] = derived_id(payload.id, raw.index)
+            event["event_id"] = device_event(event, payload) or derived_id(payload.id, raw.index)
 
         made: list[Reason] = []
         if referer is not None or "page_url" in event:

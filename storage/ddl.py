@@ -10,6 +10,7 @@ import sqlite3
 from protocol.seams import PermanentError
 from protocol.tables import COLUMNS
 from storage.failed import FailedRow
+from storage.ledger import BOOT_COLUMNS, VIEWS
 
 APPLICATION_ID = 0x53504F52  # "SPOR": tells our files from anybody else's
 
@@ -47,7 +48,19 @@ _VERSION_2 = (
     " dropped_tstamp TEXT)",
 )
 
-STEPS = (_VERSION_1, _VERSION_2)
+_VERSION_3 = (
+    # The ledger of devices, see storage/ledger.py: stretches of sequence numbers that arrived without a hole,
+    "CREATE TABLE device_runs (device TEXT NOT NULL, boot_id INTEGER NOT NULL, first_sequence INTEGER NOT NULL,"
+    " last_sequence INTEGER NOT NULL, first_tstamp TEXT, last_tstamp TEXT, PRIMARY KEY (device, boot_id, first_sequence))"
+    " WITHOUT ROWID",
+    # and sums over each start of a device.
+    "CREATE TABLE device_boots ({}, PRIMARY KEY (device, boot_id)) WITHOUT ROWID".format(
+        ", ".join(f"{name} {kind}" for name, kind in BOOT_COLUMNS.items())
+    ),
+    *VIEWS,
+)
+
+STEPS = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 
 def migrate(db: sqlite3.Connection) -> None:

@@ -1,18 +1,25 @@
 """A digest of what the tracker sent: tells the same event again from another event with the same id.
 
 Over the raw text parameters, not the columns. Source: tracker protocol, "event_fingerprint"; vectors enrich/fingerprint-*.
+An event with a device_clock may come again by another transport, spelled otherwise; of such a one it is over what it means:
+what happened, at which uptime, without the parameters that the transport or its template adds.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Literal
+from typing import Any, Literal, cast
 
+import orjson
+
+from enrich.device_clock import CLOCK_FAMILY, DeviceClock, device_clock
 from enrich.enrichments import RawEvent, World
-from protocol.seams import Event, Reason
+from protocol.devices import QUEUE_HEALTH
+from protocol.seams import Event, Json, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,9 @@ class Config:
 
 
 _MOST_SHAPES = 2_000
+# What is not of the event itself but of its way here; the self-describing parts are taken as they were understood.
+_OF_THE_WAY = frozenset({"p", "tv", "tna", "aid", "uid", "dtm", "ue_pr", "ue_px", "co", "cx"})
+_TOLD_AT_SENDING = (CLOCK_FAMILY, QUEUE_HEALTH.removesuffix("0-0"))
 
 
 class Plugin:
@@ -34,6 +44,8 @@ class Plugin:
         self._shapes: dict[tuple[str, ...], tuple[str, Callable[[Mapping[str, str]], object]]] = {}
 
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
+        if "contexts" in event and (clock := device_clock(event, raw.payload)) is not None:
+            return {"event_fingerprint": self._of_a_device(event, raw.parameters, clock)}
         sent = raw.parameters
         names = tuple(sent)
         shape = self._shapes.get(names)
@@ -42,6 +54,15 @@ class Plugin:
         template, values = shape
         digest: str = self._digest((template % values(sent)).encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
         return {"event_fingerprint": digest}
+
+    def _of_a_device(self, event: Event, sent: Mapping[str, str], clock: DeviceClock) -> str:
+        entities = [one for one in event.get("contexts", ()) if not one["schema"].startswith(_TOLD_AT_SENDING)]
+        digest = self._digest(b"%d\n%d\n%d" % (clock.boot_id, clock.sequence, clock.uptime_ms), usedforsecurity=False)
+        left_out = self._exclude | _OF_THE_WAY
+        for part in ({n: v for n, v in sent.items() if n not in left_out}, event.get("unstruct_event"), entities):
+            digest.update(b"\n" + _canonical(part))
+        fingerprint: str = digest.hexdigest()
+        return fingerprint
 
     def _shaped(self, names: tuple[str, ...]) -> tuple[str, Callable[[Mapping[str, str]], object]]:
         if len(self._shapes) >= _MOST_SHAPES:
@@ -52,3 +73,20 @@ class Plugin:
         values: Callable[[Mapping[str, str]], object] = itemgetter(*kept) if kept else lambda sent: ()
         self._shapes[names] = template, values
         return template, values
+
+
+def _canonical(value: object) -> bytes:
+    """JSON that two spellings of the same value share: keys in order, 5.0 as 5."""
+    plain = _plain(value)
+    try:
+        return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # a lone surrogate, an integer beyond 64 bits
+        return json.dumps(plain, sort_keys=True).encode()
+
+
+def _plain(value: Any) -> Json:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in cast(dict[str, Any], value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in cast(Sequence[Any], value)]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -24,6 +24,7 @@ from protocol import payloads
 from protocol.iglu import InvalidUri, SchemaKey, parse
 from protocol.seams import Cursor, Event, FailedEvent, Json, PermanentError, Position, RawPayload, TransientError
 from protocol.tables import COLUMN_NAMES
+from storage import ledger
 from storage.ddl import migrate
 from storage.duplicates import sort_out
 from storage.failed import FailedRow, payload_text, to_json, to_row
@@ -246,7 +247,7 @@ class Plugin:
         with self._lock, self._transaction() as db:
             for (view,) in db.execute("SELECT DISTINCT view_name FROM schemas").fetchall():
                 db.execute(f'DROP VIEW IF EXISTS "{view}"')
-            for table in ("events", "failed_events", "failed_payloads", "dropped_events", "cursors", "schemas"):
+            for table in ("events", "failed_events", "failed_payloads", "dropped_events", "cursors", "schemas", *ledger.TABLES):
                 db.execute(f"DELETE FROM {table}")
             db.execute("UPDATE totals SET payloads = 0, stored = 0, failed = 0, duplicate = 0, dropped = 0, mark = ''")
         self._known, self._cursor = set(), {}
@@ -279,7 +280,8 @@ class Plugin:
         self._insert(db, new)
         self._see_schemas(db, new)
         fresh = self._insert_failed(db, failed)
-        counts = Counts(payload_count, len(new), fresh, duplicates + len(failed) - fresh)
+        ledger.enter(db, events, new, fresh)
+        counts = Counts(payload_count, len(new), len(fresh), duplicates + len(failed) - len(fresh))
         db.execute(
             "UPDATE totals SET payloads = payloads + ?, stored = stored + ?, failed = failed + ?, duplicate = duplicate + ?",
             astuple(counts)[:4],
@@ -313,15 +315,16 @@ class Plugin:
             names = _in_column_order(tuple({name: None for event in rare for name in event}))
             db.executemany(_insert_sql(names), to_rows(rare, names))
 
-    def _insert_failed(self, db: sqlite3.Connection, failed: Sequence[FailedEvent]) -> int:
-        fresh = 0
+    def _insert_failed(self, db: sqlite3.Connection, failed: Sequence[FailedEvent]) -> list[FailedEvent]:
+        """Those that are new."""
+        fresh: list[FailedEvent] = []
         for one in failed:
             row = to_row(one)
             marks = ", ".join("?" * len(row))
             if db.execute("SELECT 1 FROM dropped_events WHERE failed_id = ?", row[:1]).fetchone():
                 continue
             if db.execute(f"INSERT OR IGNORE INTO failed_events VALUES ({marks})", row).rowcount:
-                fresh += 1
+                fresh.append(one)
                 db.execute("INSERT OR IGNORE INTO failed_payloads VALUES (?, ?)", (row.payload_id, payload_text(one.payload)))
         return fresh
 
