@@ -23,7 +23,7 @@ from gateway.transports import Accept, Transport
 from protocol.seams import RawPayload, TransientError
 from spoorway.config import Instance, Settings
 from spoorway.console import host_text
-from spoorway.devices import device_metrics
+from spoorway.devices import device_metrics, start_warnings
 from spoorway.files import cursor_file, journal_folder, read_cursor
 from spoorway.metrics import Metric
 
@@ -53,6 +53,8 @@ class Intake:
     async def start(self) -> None:
         """Raises ConfigurationError, PermanentError, TransientError."""
         self._writer = FileWriter.open(journal_folder(self._settings.data), self._settings.journal)
+        for warning in start_warnings(self._settings):
+            log.warning(warning)
         await self._devices.start()
         accept = self._accepting()
         for transport in self._transports:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.devices.book import Book, Record
-from gateway.devices.credentials import MasterKey, fingerprint
-from gateway.devices.issuing import book_file, master_key_file
+from gateway.devices.credentials import MasterKey
+from gateway.devices.issuing import book_file, master_key_file, mismatch
 from gateway.devices.seen import Loaded, Seen
-from protocol.seams import ConfigurationError, Cursor
+from protocol.seams import Cursor
 
 _Mark = tuple[int, ...]
 
@@ -78,15 +78,11 @@ class Files:
         self._book, self._book_mark, self._version, self._revision = None, None, 0, 0
 
     def _master(self) -> tuple[bytes | None, str]:
-        try:
-            master = self._key.read()
-        except ConfigurationError as error:
-            return None, str(error)
-        if master is None:
-            return None, f"{self._key.path} is missing; put it back from a backup"
-        if self._book is not None and self._book.fact("master") != fingerprint(master):
-            return None, f"{self._key.path} is not the key that {self._book.path} was made with; put that one back"
-        return master, ""
+        if self._book is None:
+            return None, ""
+        if trouble := mismatch(self._book, self._key):
+            return None, trouble
+        return self._key.read(), ""
 
 
 def _mark(path: Path, length: int = 6) -> _Mark | None:

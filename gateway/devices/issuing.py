@@ -138,16 +138,12 @@ class Issuer:
 
     def _master(self, *, make: bool) -> bytes | None:
         """The key that this register was made with. make: a new one where there never was any."""
-        wanted, key = self.book.fact("master"), self._key.read()
-        if key is None and wanted is not None:
-            raise ConfigurationError(
-                f"{self._key.path} is missing; put it back from a backup. If it is lost, "
-                f"`spoorway device rotate --all` makes a new one, and every device needs new secrets"
-            )
-        if key is not None and wanted not in (None, fingerprint(key)):
-            raise ConfigurationError(f"{self._key.path} is not the key that {self.book.path} was made with; put that one back")
-        if wanted is None and (key is not None or make):
-            key = key or self._key.make()
+        if self.book.fact("master") is not None:
+            if trouble := mismatch(self.book, self._key):
+                raise ConfigurationError(trouble)
+            return self._key.read()
+        key = self._key.read() or (self._key.make() if make else None)
+        if key is not None:
             with self.book.changing() as change:
                 change.put_fact("master", fingerprint(key))
         return key
@@ -157,6 +153,22 @@ class Issuer:
         if record is None:
             raise ConfigurationError(f"there is no device {name}; `spoorway device list` names them")
         return record
+
+
+def mismatch(book: Book, key: MasterKey) -> str:
+    """What is wrong with the master key of a register, and what mends it; "" = nothing. Raises TransientError, PermanentError."""
+    try:
+        found = key.read()
+    except ConfigurationError as error:
+        return str(error)
+    if found is None:
+        return (
+            f"{key.path} is missing; put it back from a backup, or, if it is lost, make a new one and new secrets for every "
+            f"device with `spoorway device rotate --all`"
+        )
+    if book.fact("master") != fingerprint(found):
+        return f"{key.path} is not the key that {book.path} was made with; put that one back"
+    return ""
 
 
 def _password() -> tuple[str, str]:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from gateway.journal import Damage
 from gateway.journal.reader import FileReader
 from protocol.seams import ConfigurationError, Cursor, PermanentError
-from spoorway import building
+from spoorway import building, devices
 from spoorway.commands import Subparsers, command, settings
 from spoorway.commands.config import effective
 from spoorway.config import Instance, Settings
@@ -76,6 +76,8 @@ def _checks(args: argparse.Namespace) -> Iterator[Finding]:
     yield from _exposure(found)
     yield from _connections(found)
     yield from _links(found)
+    for state, message in devices.findings(found):
+        yield Finding("devices", state, message)
     yield from _order(found)
     if found.data.is_dir():
         yield from _identity(found, quick=args.quick)
