@@ -204,26 +204,20 @@ def _relayed(name: str, found: Settings, instance: Instance, reader: FileReader 
         if unreachable:
             last = f"; it last answered {_moment(contact.contact_ms)}" if contact.contact_ms else "; it never answered yet"
             yield Finding(name, "wrong", f"the upstream cannot be reached: {unreachable}{last}; the journal keeps what comes")
-        elif contact.error_ms > contact.contact_ms or (contact.error and contact.error_ms == contact.contact_ms):
+        elif contact.error and contact.error_ms >= contact.contact_ms:
             yield Finding(name, "wrong", f"the upstream answers, but at {_moment(contact.error_ms)}: {contact.error}")
         else:
             yield Finding(name, "ok", "the upstream answers")
         if totals.failed:
-            yield Finding(
-                name,
-                "warning",
-                f"{totals.failed:,} payloads were refused for good; `spoorway failed list --target {instance.name}`",
-            )
+            listed = f"`spoorway failed list --target {instance.name}`"
+            yield Finding(name, "warning", f"{totals.failed:,} payloads were refused for good; {listed}")
         if reader is not None:
-            cursor = target.cursor()
-            # Whatever was accepted before the place in the journal is one of these.
-            accepted, pending = reader.pending({}), reader.pending(cursor)
-            parts = f"forwarded {totals.forwarded:,} + failed {totals.failed:,}"
-            parts += f" + dropped {totals.dropped:,}" * bool(totals.dropped) + f" + duplicate {totals.duplicate:,}" * bool(
-                totals.duplicate
-            )
-            sentence = f"accepted {accepted:,} payloads = {parts} + pending {pending:,}"
-            if accepted == totals.forwarded + totals.failed + totals.dropped + totals.duplicate + pending:
+            # What was accepted before the place in the journal is numbered; whatever comes meanwhile is pending.
+            taken, pending = sum(position.sequence for position in cursor.values()), reader.pending(cursor)
+            parts = {part: getattr(totals, part) for part in ("forwarded", "failed", "dropped", "duplicate")}
+            told = " + ".join(f"{part} {n:,}" for part, n in parts.items() if n or part in ("forwarded", "failed"))
+            sentence = f"accepted {taken + pending:,} payloads = {told} + pending {pending:,}"
+            if taken == sum(parts.values()):
                 yield Finding("identity", "ok", sentence)
             else:  # a damaged place may have been any number of payloads
                 damaged = "journal_damage" in {row["kind"] for row in target.list_failed(limit=1_000)}

@@ -76,6 +76,11 @@ class State:
         with self._lock, self._translated():
             return Counts(*self._db.execute(f"SELECT {', '.join(_COUNTS)} FROM totals").fetchone())
 
+    def account(self) -> tuple[Cursor, Counts]:
+        with self._lock, self._transaction() as db:
+            counts = Counts(*db.execute(f"SELECT {', '.join(_COUNTS)} FROM totals").fetchone())
+            return _cursor(db), counts
+
     def commit(self, batch: RawBatch, refused: Sequence[FailedEvent]) -> Counts:
         """Its payloads are upstream, but for the refused ones, which are kept. One transaction.
 

@@ -111,6 +111,10 @@ class Plugin:
     def totals(self) -> Counts:
         return self._state.totals()
 
+    def account(self) -> tuple[Cursor, Counts]:
+        """cursor() and totals() of one moment, also while another process commits."""
+        return self._state.account()
+
     def contact(self) -> Contact:
         return self._contact
 
@@ -215,7 +219,8 @@ class Plugin:
     def _worked(self) -> None:
         self._waits.worked()
         self._in_a_row = 0
-        if self._contact.contact_ms - self._kept_contact.contact_ms >= _CONTACT_EVERY_MS:
+        kept = self._kept_contact
+        if self._contact.contact_ms - kept.contact_ms >= _CONTACT_EVERY_MS or kept.error_ms >= kept.contact_ms:
             self._keep_contact()
 
     def _refuse(self, payload: RawPayload, message: str, answer: Answer | None) -> None:
