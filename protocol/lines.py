@@ -204,11 +204,12 @@ class Deframer(Generic[T]):
         return self.feed(b"\n") if self._rest or self._head else []
 
     def _items(self, line: bytes) -> Iterator[T | Text | Damaged]:
-        line = line.rstrip(b"\r")
         head, self._head = self._head, b""
+        if len(line) > self._longest + 1:
+            head, line = head or line[:_HEAD_BYTES], line[-self._longest - 1 :]
+        line = line.rstrip(b"\r")
         if len(line) > self._longest:
-            head = head or line[:_HEAD_BYTES]
-            line = line[-self._longest :]
+            head, line = head or line[:_HEAD_BYTES], line[-self._longest :]
         damage: Damaged | None = None
         if not head:
             if not line:
