@@ -53,4 +53,7 @@ kills: venv  ## kill -9 of the running product under load, 100 times
 histories: venv  ## 10,000 made-up lives of devices: the true time always lies within the bounds
 	SPOORWAY_DEVICE_HISTORIES=10000 $(PY) -m pytest -q tests/unit/test_device_time_histories.py
 
-.PHONY: help venv runtimes demo test generate generate-check check bench powercuts kills histories
+fuzz: venv  ## a million damaged inputs for each decoder of what comes from outside
+	$(PY) -m tests.faults.fuzz --inputs 1000000 --seed 1
+
+.PHONY: help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz

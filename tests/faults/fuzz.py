@@ -1,4 +1,4 @@
-"""Damaged, hostile and half input for every decoder that reads from outside: nothing raises, nothing grows, a split changes nothing.
+"""Damaged, hostile and half input for every decoder: nothing raises, nothing grows, how it is split changes nothing.
 
 Inputs are mutated from good ones, seeded, and those that a decoder answers in a new way are mutated further.
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
-LONGEST_INPUT = 12_000
+LONGEST_INPUT = 3_000
 _POOL = 400
 _INTERESTING = (b"\0", b"\xff", b"\n", b"\r\n", b"*", b":", b",", b"@", b"!", b"\x7f", b"\x80", b"0", b"4294967296", b"\xff" * 4)
 
@@ -53,7 +53,7 @@ def serial() -> Target:
                 assert decode(encode(item)[:-1]) == item
             else:
                 assert len(item.data) <= 512 + 256
-        return tuple((type(item).__name__, getattr(item, "reason", ""), getattr(item, "kind", "")) for item in items[:6])
+        return tuple((type(item).__name__, getattr(item, "reason", ""), getattr(item, "kind", "")) for item in items[:4])
 
     return Target(corpus, run, (b"@q,uno,1,2:", b"@j,", b"*29b1\n", b"@h,a:b,4294967295,1:*"))
 
@@ -67,7 +67,7 @@ def answers() -> Target:
             assert isinstance(item, Answer | Text | Damaged)
             if isinstance(item, Answer):
                 assert decode_answer(encode_answer(item)[:-1]) == item
-        return tuple((type(item).__name__, getattr(item, "reason", "")) for item in items[:6])
+        return tuple((type(item).__name__, getattr(item, "reason", "")) for item in items[:4])
 
     return Target([case["text"].encode() + b"\n" for case in _vectors("serial/answers.json")], run, (b"!n,,,", b"!a,1,1", b"!t,"))
 
@@ -201,7 +201,7 @@ class Mutator:
                 case 3 if self.words:
                     data[at:at] = chance.choice(self.words)
                 case 4:
-                    del data[min(at, to) : max(at, to)][: chance.randint(1, 40)]
+                    del data[min(at, to) : max(at, to)]
                 case 5:
                     del data[at : at + chance.randint(1, 8)]
                 case 6:
@@ -269,9 +269,8 @@ def guided(name: str, seconds: int) -> None:
     folder.mkdir(exist_ok=True)
     for number, data in enumerate(target.corpus):
         (folder / f"seed-{number}").write_bytes(data)
-    atheris.Setup(
-        [sys.argv[0], str(folder), f"-max_total_time={seconds}", f"-max_len={LONGEST_INPUT}", "-print_final_stats=1"], one
-    )
+    options = (f"-max_total_time={seconds}", f"-max_len={LONGEST_INPUT}", "-print_final_stats=1")
+    atheris.Setup([sys.argv[0], str(folder), *options], one)
     atheris.Fuzz()
 
 

@@ -116,7 +116,8 @@ def main() -> int:
     unanswered = sum(len(board.given) - len(board.acknowledged) for board in boards)
     print(
         f"seed {args.seed}: {report.rounds} faults {report.killed}, {report.acknowledged:,} messages acknowledged, "
-        f"{unanswered} not, {report.stored:,} stored, {report.duplicates:,} resent ones dropped, {len(report.lost)} lost, {report.repeated} twice"
+        f"{unanswered} not, {report.stored:,} stored, {report.duplicates:,} resent ones dropped, "
+        f"{len(report.lost)} lost, {report.repeated} twice"
     )
     return 1 if report.lost or report.repeated or unanswered or any(board.strange for board in boards) else 0
 
