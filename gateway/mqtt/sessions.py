@@ -85,8 +85,9 @@ class Sessions:
             await self._do(lambda db: None)
         while self._busy is not None:
             await self._busy
-        if self._db is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
+        db, self._db = self._db, None
+        if db is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, db.close)
         self._thread.shutdown()
 
     async def resume(self, key: Key, expiry_s: int) -> Kept | None:
