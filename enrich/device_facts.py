@@ -63,12 +63,14 @@ class Boot:
     """One start of a device.
 
     measured: the uptime is that of the sending, so the message's way is all that lies between. seen: the device had that
-    uptime some time before, who knows how long. longest: an uptime that it reached.
+    uptime some time before, who knows how long. longest: an uptime that it reached. stretches: milliseconds of uptime that
+    share one contact, of measured and of seen.
     """
 
     measured: Contacts = ()
     seen: Contacts = ()
     longest: float = 0.0
+    stretches: tuple[int, int] = (_STRETCH_MS, _STRETCH_MS)
 
     @property
     def last_at(self) -> float:
@@ -96,10 +98,8 @@ def within(boot: Boot, uptime: float, limits: Limits, own: Iterable[Contact] = (
     return Between(max((time for time in least if time <= most), default=-math.inf), most)
 
 
-def nearest(boot: Boot, uptime: float) -> float | None:
-    """The same by the nearest measured contact and a clock without drift."""
-    if not boot.measured:
-        return None
+def nearest(boot: Boot, uptime: float) -> float:
+    """The same by the nearest measured contact, of which there is one, and a clock without drift."""
     contact = min(boot.measured, key=lambda contact: abs(contact.uptime - uptime))
     return contact.at + uptime - contact.uptime
 
@@ -195,7 +195,9 @@ def _joined(one: Boot, other: Boot) -> Boot:
                 one = _lifted(one, apart * WRAP)
             else:
                 other = _lifted(other, -apart * WRAP)
-    joined = Boot(_thinned({*one.measured, *other.measured}), _thinned({*one.seen, *other.seen}), max(one.longest, other.longest))
+    measured, stretch = _thinned({*one.measured, *other.measured}, max(one.stretches[0], other.stretches[0]))
+    seen, seen_stretch = _thinned({*one.seen, *other.seen}, max(one.stretches[1], other.stretches[1]))
+    joined = Boot(measured, seen, max(one.longest, other.longest), (stretch, seen_stretch))
     if joined.measured:  # counted from a wrap too late: an uptime below 0, or one that was seen before it can have been
         wraps = -math.floor(joined.measured[0].uptime / WRAP)
         if joined.seen:
@@ -211,12 +213,11 @@ def _lifted(boot: Boot, by: int) -> Boot:
     return replace(boot, measured=tuple([c._replace(uptime=c.uptime + by) for c in boot.measured]), longest=boot.longest + by)
 
 
-def _thinned(contacts: Iterable[Contact]) -> Contacts:
-    """The quickest contact of each stretch of uptime, and the last of all."""
+def _thinned(contacts: Iterable[Contact], stretch: int) -> tuple[Contacts, int]:
+    """The quickest contact of each stretch of uptime, and the last of all. A stretch only grows, or order would matter."""
     found = sorted(contacts)
     if len(found) <= 2:
-        return tuple(found)
-    stretch = _STRETCH_MS
+        return tuple(found), stretch
     while True:
         best: dict[float, Contact] = {}
         for contact in found:
@@ -224,7 +225,7 @@ def _thinned(contacts: Iterable[Contact]) -> Contacts:
             if place not in best or _quickness(contact) < _quickness(best[place]):
                 best[place] = contact
         if len(best) < _MOST:
-            return tuple(sorted({*best.values(), found[-1]}))
+            return tuple(sorted({*best.values(), found[-1]})), stretch
         stretch *= 2
 
 
@@ -240,16 +241,20 @@ def _kept(boots: Mapping[int, Boot], most: int) -> Mapping[int, Boot]:
 
 
 def written(facts: Facts) -> bytes:
-    return orjson.dumps([[boot_id, boot.longest, boot.measured, boot.seen] for boot_id, boot in facts.boots.items()])
+    def boot_row(boot_id: int, boot: Boot) -> list[object]:
+        return [boot_id, boot.longest, boot.stretches, list(map(list, boot.measured)), list(map(list, boot.seen))]
+
+    return orjson.dumps([boot_row(*item) for item in facts.boots.items()])
 
 
 def read(text: bytes) -> Facts:
     """What `written` wrote. Raises ValueError, TypeError for anything else."""
     boots: dict[int, Boot] = {}
-    for boot_id, longest, measured, seen in orjson.loads(text):
+    for boot_id, longest, (stretch, seen_stretch), measured, seen in orjson.loads(text):
         boots[int(boot_id)] = Boot(
             tuple([Contact(*map(float, one)) for one in measured]),
             tuple([Contact(*map(float, one)) for one in seen]),
             float(longest),
+            (int(stretch), int(seen_stretch)),
         )
     return Facts(boots)

@@ -121,6 +121,7 @@ def enter(db: sqlite3.Connection, came: Sequence[Event], stored: Sequence[Event]
             one.sums["failed"] += 1
             one.arrived.setdefault(time["sequence"], failure.event.get("derived_tstamp", 0))
             one.seen_ms = max(one.seen_ms or 0, failure.payload.received_ms)
+            _tell(news, start, failure.event)
     for start, one in news.items():
         if one.arrived:
             _enter_runs(db, start, one.arrived)

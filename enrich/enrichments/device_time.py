@@ -206,8 +206,8 @@ class Plugin:
                 return method, _clamped(time, bounds)
         if boot.measured:
             around = facts.around(clock.boot_id, self._limits)
-            at = nearest(boot, self._uptimes(boot, around, clock.uptime_ms, received)[1])
-            return "anchored", _clamped(received if at is None else at, bounds)
+            uptime = self._uptimes(boot, around, clock.uptime_ms, received)[1]
+            return "anchored", _clamped(received if uptime == math.inf else nearest(boot, uptime), bounds)
         if bounds.least > -math.inf:
             return "bounded", (bounds.least + bounds.most) / 2
         return ("bounded" if bounds.most < received - _RIGHT_MS else "received"), min(bounds.most, received)
