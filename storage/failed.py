@@ -14,6 +14,9 @@ from protocol.seams import FailedEvent, Json, RawPayload
 from storage import rows
 from storage.rows import clean, json_text, timestamp
 
+# Keyword of a reason -> what in it names the thing that nobody knew: a schema's URI, a template's key.
+_WAITS_FOR = {"ResolutionError": "schema", "UnknownTemplate": "value"}
+
 
 class FailedRow(NamedTuple):
     """The columns of `failed_events`, in order; replayed_tstamp is null until the failure was solved."""
@@ -63,6 +66,14 @@ def to_row(failed: FailedEvent) -> FailedRow:
         json_text(dict(failed.parameters)),
         json_text(rows.to_json(failed.event)),
     )
+
+
+def waits_for(reasons: str) -> frozenset[str]:
+    """What nobody knew, of the `reasons` of a row: URIs of schemas, keys of templates. Empty when it failed for other reasons."""
+    if not any(f'"{keyword}"' in reasons for keyword in _WAITS_FOR):  # nearly always; quicker than taking it apart
+        return frozenset()
+    named = [reason.get(_WAITS_FOR.get(reason.get("keyword", ""), "")) for reason in json.loads(reasons)]
+    return frozenset(name for name in named if name)
 
 
 def to_json(row: FailedRow) -> dict[str, Json]:

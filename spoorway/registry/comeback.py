@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from protocol.seams import Event, FailedEvent, Json, RawPayload
+from protocol.seams import Event, FailedEvent, RawPayload
 from spoorway.registry.lookup import Lookup
 from spoorway.registry.templates import Templates
 
@@ -26,27 +26,6 @@ _BYTES = 1 << 20  # payloads replayed in one piece: about what a batch of the lo
 _AGAIN_S = 3_600.0  # everything that waits is looked at again, should a change have been missed
 
 Resolution = tuple[str, Sequence[Event], Sequence[FailedEvent]]
-
-
-class WaitingStore(Protocol):
-    """What a target offers, beside `FailedStore`, when its failed events can come back by themselves."""
-
-    def waiting(self, after: Any, rows: int) -> tuple[list[tuple[str, str, int | None, frozenset[str]]], Any]:
-        """(failed_id, payload_id, index, what nobody knew) of the next `rows` failed events; where to go on, None at the end.
-
-        What nobody knew: a schema's URI, or a template's key.
-        """
-        ...
-
-    def show_failed(self, failed_id: str) -> tuple[dict[str, Json], RawPayload | None] | None: ...
-
-    def resolve_all(self, resolutions: Iterable[Resolution], replayed_ms: int) -> int:
-        """`resolve` for each, in one transaction; how many are solved."""
-        ...
-
-    def see_schemas(self, uris: Collection[str]) -> None:
-        """Their documents are new or others: the views are made again."""
-        ...
 
 
 def picked(outcomes: Sequence[Event | FailedEvent], index: int | None) -> tuple[list[Event], list[FailedEvent]]:
@@ -73,7 +52,10 @@ class ComeBack:
         replays: bool = True,
         templates: Templates | None = None,
     ) -> None:
-        """target: also one that is no `WaitingStore`; then only its pipeline hears of changes. replays: False = events stay."""
+        """target: also one that is no WaitingStore; then only its pipeline hears of changes. replays: False = events stay.
+
+        See storage.targets for what that is.
+        """
         self._lookup, self._pipeline, self._target, self._clock, self._timer = lookup, pipeline, target, clock, timer
         self._templates, self._template_mark = templates, 0
         self._views = hasattr(target, "see_schemas")

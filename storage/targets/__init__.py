@@ -15,9 +15,9 @@ batch again or ask `cursor()` anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from protocol.seams import Cursor, Event, FailedEvent, Json, RawPayload
 
@@ -152,4 +152,32 @@ class FailedStore(Protocol):
 
     def wipe(self) -> None:
         """Begin again: nothing stored, no cursor, all totals 0."""
+        ...
+
+
+class Waiting(NamedTuple):
+    """A failed event and what nobody knew of it: schemas (their URIs), or a template (its key)."""
+
+    failed_id: str
+    payload_id: str
+    event_index: int | None
+    unknown: frozenset[str]
+
+
+class WaitingStore(FailedStore, Protocol):
+    """What a target offers beside `FailedStore` when its failed events can come back by themselves."""
+
+    def waiting(self, after: Any, rows: int) -> tuple[list[Waiting], Any]:
+        """Of the next `rows` failed events, by payload: those that wait for something. And where to go on, None at the end.
+
+        after: what the call before said, first None. Bounded by the rows it reads, so that no commit waits long.
+        """
+        ...
+
+    def resolve_all(self, resolutions: Iterable[tuple[str, Sequence[Event], Sequence[FailedEvent]]], replayed_ms: int) -> int:
+        """`resolve` for each (failed_id, events, failed), all in one transaction; how many are solved."""
+        ...
+
+    def see_schemas(self, uris: Collection[str]) -> None:
+        """Their documents are new or others: what was made of them is made again. No event is touched."""
         ...

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Literal
 
 from protocol.seams import Cursor, Event, FailedEvent, Json, Position, RawPayload, TransientError
 from storage.duplicates import identity, sort_out
-from storage.failed import FailedRow, to_json, to_row
+from storage.failed import FailedRow, to_json, to_row, waits_for
 from storage.rows import clean, timestamp
-from storage.targets import Batch, Counts, SchemaLookup
+from storage.targets import Batch, Counts, SchemaLookup, Waiting
 
 Moment = Literal["", "before", "inside", "after", "any"]
 
@@ -111,19 +111,30 @@ class Plugin:
 
     def resolve(self, failed_id: str, events: Sequence[Event], failed: Sequence[FailedEvent], replayed_ms: int) -> Counts | None:
         with self._lock:
-            row, payload = self._kept.failed.get(failed_id, (None, None))
-            if row is None or payload is None or row.replayed_tstamp:
-                return None
-            kept, counts = _take(self._kept, events, [f for f in failed if f.id != failed_id], 0)
-            again = [to_row(f) for f in failed if f.id == failed_id]
-            if again:
-                row = row._replace(**{n: getattr(again[0], n) for n in ("kind", "reasons", "first_reason", "failed_tstamp")})
-            else:
-                row = row._replace(replayed_tstamp=timestamp(replayed_ms))
-                kept = replace(kept, totals=replace(kept.totals, failed=kept.totals.failed - 1))
-            kept.failed[failed_id] = (row, payload)
-            self._kept = kept
+            self._kept, counts = _resolve(self._kept, failed_id, events, failed, replayed_ms)
             return counts
+
+    def waiting(self, after: tuple[str, str] | None, rows: int) -> tuple[list[Waiting], tuple[str, str] | None]:
+        found = sorted((row.payload_id, failed_id, row) for failed_id, (row, _) in self._kept.failed.items())
+        found = [one for one in found if after is None or one[:2] > after][:rows]
+        waiting = [
+            Waiting(failed_id, payload_id, row.event_index, unknown)
+            for payload_id, failed_id, row in found
+            if row.replayed_tstamp is None and (unknown := waits_for(row.reasons))
+        ]
+        return waiting, found[-1][:2] if len(found) == rows else None
+
+    def resolve_all(self, resolutions: Iterable[tuple[str, Sequence[Event], Sequence[FailedEvent]]], replayed_ms: int) -> int:
+        with self._lock:
+            kept, solved = self._kept, 0
+            for failed_id, events, failed in resolutions:
+                kept, counts = _resolve(kept, failed_id, events, failed, replayed_ms)
+                solved += counts is not None and all(again.id != failed_id for again in failed)
+            self._kept = kept
+            return solved
+
+    def see_schemas(self, uris: Collection[str]) -> None:
+        """Nothing is made of schemas here."""
 
     def drop(self, failed_ids: Sequence[str], dropped_ms: int) -> int:
         with self._lock:
@@ -156,6 +167,24 @@ def _take(kept: _Kept, events: Sequence[Event], failed: Sequence[FailedEvent], p
     totals = Counts(*(had + came for had, came in zip(astuple(kept.totals), astuple(counts), strict=True)))
     stored = kept.events | {identity(event)[0]: event for event in new}
     return replace(kept, events=stored, failed=kept.failed | fresh, totals=totals), counts
+
+
+def _resolve(
+    kept: _Kept, failed_id: str, events: Sequence[Event], failed: Sequence[FailedEvent], replayed_ms: int
+) -> tuple[_Kept, Counts | None]:
+    """As `_take`; None when there is nothing to solve."""
+    row, payload = kept.failed.get(failed_id, (None, None))
+    if row is None or payload is None or row.replayed_tstamp:
+        return kept, None
+    kept, counts = _take(kept, events, [f for f in failed if f.id != failed_id], 0)
+    again = [to_row(f) for f in failed if f.id == failed_id]
+    if again:
+        row = row._replace(**{n: getattr(again[0], n) for n in ("kind", "reasons", "first_reason", "failed_tstamp")})
+    else:
+        row = row._replace(replayed_tstamp=timestamp(replayed_ms))
+        kept = replace(kept, totals=replace(kept.totals, failed=kept.totals.failed - 1))
+    kept.failed[failed_id] = (row, payload)
+    return kept, counts
 
 
 def _same(one: Batch, other: Batch) -> bool:

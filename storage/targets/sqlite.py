@@ -18,7 +18,6 @@ from dataclasses import astuple, dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from protocol import payloads
 from protocol.iglu import InvalidUri, SchemaKey, parse
@@ -27,15 +26,13 @@ from protocol.tables import COLUMN_NAMES
 from storage import ledger
 from storage.ddl import migrate
 from storage.duplicates import sort_out
-from storage.failed import FailedRow, payload_text, to_json, to_row
+from storage.failed import FailedRow, payload_text, to_json, to_row, waits_for
 from storage.rows import json_text, timestamp, to_rows
-from storage.targets import Batch, Counts, SchemaLookup
+from storage.targets import Batch, Counts, SchemaLookup, Waiting
 from storage.views import view_name, view_sql
 
 _ASK = 500  # ids per look-up statement
 _RARE = 8  # rows: a set of columns with fewer in a batch is written together with the other rare ones
-# Keyword of a reason -> what in it names the thing that nobody knew: a schema's URI, a template's key.
-_WAITS_FOR = {"ResolutionError": "schema", "UnknownTemplate": "value"}
 _MOST_SCHEMAS = 5_000  # schemas that get a view; more are stored all the same
 # Trouble that another attempt may not meet again. Everything else is permanent.
 _PASSING = {
@@ -53,15 +50,6 @@ _FORGET_PAYLOAD = (  # when no failed event needs it any more
     " (SELECT 1 FROM failed_events WHERE payload_id = ?1 AND replayed_tstamp IS NULL)"
 )
 _PLACE = {name: place for place, name in enumerate(COLUMN_NAMES)}
-
-
-class Waiting(NamedTuple):
-    """A failed event with schemas (their URIs) or a template (its key) that nobody knew."""
-
-    failed_id: str
-    payload_id: str
-    event_index: int | None
-    schemas: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +217,8 @@ class Plugin:
             ).fetchall()
         waiting: list[Waiting] = []
         for payload_id, _, failed_id, index, reasons, replayed in found:
-            if replayed is None and ('"ResolutionError"' in reasons or '"UnknownTemplate"' in reasons):
-                named = [r.get(_WAITS_FOR.get(r.get("keyword", ""), "")) for r in json.loads(reasons)]
-                if unknown := [name for name in named if name]:
-                    waiting.append(Waiting(failed_id, payload_id, index, frozenset(unknown)))
+            if replayed is None and (unknown := waits_for(reasons)):
+                waiting.append(Waiting(failed_id, payload_id, index, unknown))
         return waiting, (found[-1][0], found[-1][1]) if len(found) == rows else None
 
     def see_schemas(self, uris: Collection[str]) -> None:

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,12 +23,12 @@ from protocol.schemas import bundled
 from protocol.seams import START, Cursor, Event, FailedEvent, PermanentError, Position, RawPayload, Reason, TransientError
 from storage import ddl
 from storage.duplicates import DUPLICATE, synthetic_id
-from storage.targets import Batch, Counts, FailedStore, Target, memory, sqlite
+from storage.targets import Batch, Counts, Target, WaitingStore, memory, sqlite
 
 RECEIVED = 1_700_000_000_000
 
 
-class Store(Target, FailedStore, Protocol): ...
+class Store(Target, WaitingStore, Protocol): ...
 
 
 class Bench(Protocol):
@@ -306,6 +307,58 @@ def test_a_dropped_failed_event_is_counted_and_not_taken_again(bench: Bench) -> 
     target = bench.open()
     assert target.commit(batch_of(failed=(failed_of(1),), end=2)) == Counts(1, 0, 0, 1)
     assert target.totals() == Counts(3, 0, 1, 1, 1)
+
+
+def waiting_of(number: int, payload: int, *unknown: str) -> FailedEvent:
+    reasons = [Reason("contexts", "co", "nobody knows it", keyword="ResolutionError", schema=uri) for uri in unknown]
+    return replace(failed_of(number, number, payload), reasons=(*failed_of(number).reasons, *reasons))
+
+
+def walked(target: Store, rows: int) -> list[tuple[str, str, int | None, frozenset[str]]]:
+    """Every event that waits, looked for in pieces of so many rows."""
+    found, after = [], None
+    for _ in range(20):
+        some, after = target.waiting(after, rows)
+        found += [tuple(one) for one in some]
+        if after is None:
+            return found
+    raise AssertionError("the walk does not end")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_failed_events_that_wait_for_a_schema_are_found_by_payload(bench: Bench, rows: int) -> None:
+    target = bench.open()
+    failed = (waiting_of(3, 2, "iglu:a/b/jsonschema/1-0-0"), waiting_of(1, 1, "iglu:a/b/jsonschema/1-0-0", "x"), failed_of(9))
+    target.commit(batch_of(failed=(*failed, waiting_of(2, 2, "y"), waiting_of(4, 2, "y")), end=1))
+    assert target.resolve("failed-4", [event_of(4)], [], RECEIVED)
+    first, second = payload_of(1).id, payload_of(2).id
+    found = walked(target, rows)
+    assert [one[1] for one in found] == [first, second, second]
+    assert {one[0]: one[2:] for one in found} == {
+        "failed-1": (1, frozenset({"iglu:a/b/jsonschema/1-0-0", "x"})),
+        "failed-3": (3, frozenset({"iglu:a/b/jsonschema/1-0-0"})),
+        "failed-2": (2, frozenset({"y"})),
+    }
+
+
+def test_several_failed_events_are_solved_in_one_transaction(bench: Bench) -> None:
+    target = bench.open()
+    target.commit(batch_of(failed=tuple(waiting_of(n, 1, "y") for n in range(1, 5)), end=1))
+    again = waiting_of(2, 1, "z")
+    target.see_schemas(["iglu:a/b/jsonschema/1-0-0"])
+    resolutions = [("failed-1", [event_of(1)], []), ("failed-2", [], [again]), ("nobody", [event_of(7)], [])]
+    assert target.resolve_all(resolutions, RECEIVED + 5) == 1
+    assert target.totals() == Counts(4, 1, 3, 0)
+    assert {one[0]: one[3] for one in walked(target, 10)}["failed-2"] == {"z"}
+
+    def broken() -> Iterator[tuple[str, list[Event], list[FailedEvent]]]:
+        yield "failed-3", [event_of(3)], []
+        raise RuntimeError("in the middle of it")
+
+    with pytest.raises(RuntimeError):
+        target.resolve_all(broken(), RECEIVED + 6)
+    assert target.totals() == Counts(4, 1, 3, 0)
+    assert "failed-3" in {one[0] for one in walked(target, 10)}
 
 
 def test_a_payload_is_kept_as_long_as_an_event_of_it_waits(bench: Bench) -> None:

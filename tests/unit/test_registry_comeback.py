@@ -268,10 +268,25 @@ def test_without_come_back_the_schema_is_known_and_events_stay(kept: Kept) -> No
 
 
 def test_target_that_offers_nothing_hears_nothing(kept: Kept) -> None:
-    kept.come_back = kept.fresh(target=memory.Plugin(memory.Config(), kept.lookup))
+    kept.come_back = kept.fresh(target=object())
     kept.lookup(A)
     kept.publish(A)
     assert kept.run() == 0
+
+
+def test_events_come_back_in_the_memory_target(kept: Kept) -> None:
+    kept.take((A, {"v": 1}), (A, {"v": "none"}))
+    found = [shown[1] for failed_id in kept.target.failed_ids() if (shown := kept.target.show_failed(failed_id))]
+    outcomes = list(kept.pipeline.outcomes(found[0], 1)) if found[0] else []
+    target = memory.Plugin(memory.Config(), kept.lookup)
+    target.commit(Batch([], [one for one in outcomes if isinstance(one, FailedEvent)], {"lane": Position(1, 1, 1)}, 1))
+    assert target.totals().failed == 2
+    kept.come_back = kept.fresh(target=target)
+    kept.publish(A)
+    kept.run()
+    assert (target.totals().stored, target.totals().failed) == (1, 1)
+    assert [row["first_reason"] for row in target.list_failed()] != []
+    assert target.waiting(None, 10) == ([], None)
 
 
 def test_event_stays_when_its_payload_is_now_refused_as_a_whole() -> None:
