@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+from socket import gaierror
 from typing import Protocol
 
-from protocol.seams import TransientError
+from protocol.seams import PermanentError, TransientError
 from spoorway.simulate.history import Device, Message, Truth
 
 _FIRST_WAIT_S = 0.2
@@ -117,6 +118,10 @@ async def _sent(device: Device, message: Message, way: Sender, cut: bool, outcom
     try:
         body = device.body(message, time.time_ns() // 1_000_000)
         await way.send(body, cut=cut)
-    except (OSError, EOFError, TimeoutError, TransientError):
+    except (ConnectionRefusedError, gaierror) as error:
+        if not outcome.acknowledged:  # it never was there
+            raise PermanentError(f"nobody takes what {device.name} sends: {error.strerror}; is `spoorway run` up?") from None
+        return False
+    except (OSError, EOFError, TransientError):
         return False
     return True

@@ -57,7 +57,8 @@ def test_every_event_is_stored_once_and_every_loss_is_named(start: Callable[...,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("greenhouse", "--to", "nowhere"), "expected HOST:PORT"),
+        (("greenhouse", "--to", "ftp://somewhere"), "expected HOST:PORT"),
+        (("greenhouse", "--to", "127.0.0.1:1"), "is `spoorway run` up?"),
         (("greenhouse", "--over", "serial"), "needs a folder"),
         (("greenhouse", "--devices", "10000", "--events", "1000000"), "at most"),
     ],
