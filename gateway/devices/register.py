@@ -38,7 +38,7 @@ LOOK_S = 0.25
 CHECKPOINT_S = 30.0
 _LONGEST_SECRET = 256  # characters that are worth hashing
 _MOST_HASHING = 4_096  # logins that wait for their turn
-_OWNER_WAIT_S = 5.0  # for the gateway before us to finish
+OWNER_WAIT_S = 5.0  # for the gateway before us to finish
 _GUESSES_PER_SOURCE, _GUESSES_TOGETHER = 10, 100  # a minute
 
 _T = TypeVar("_T")
@@ -103,10 +103,10 @@ class Register:
 
         Raises ConfigurationError, PermanentError, TransientError.
         """
-        await self._refresh()
+        await self.refresh()
         if self._records:
-            end = self._clock_s() + _OWNER_WAIT_S
-            while not await self._open_seen() and self._clock_s() < end:  # noqa: ASYNC110 - the lock of another process
+            end = self._clock_s() + OWNER_WAIT_S
+            while not await self.open_seen() and self._clock_s() < end:  # noqa: ASYNC110 - the lock of another process
                 await asyncio.sleep(LOOK_S)
             if self._messages is None and any(signing(self._records.values())):
                 raise ConfigurationError(
@@ -122,11 +122,37 @@ class Register:
             with suppress(asyncio.CancelledError):
                 await self._tending
             with suppress(TransientError):
-                await self._begin_checkpoint()
-                await self._finish_checkpoint()
+                await self.begin_checkpoint()
+                await self.finish_checkpoint()
         await self._in_thread(self._files.close)
         self._thread.shutdown()
         self._hashing.shutdown()
+
+    async def refresh(self) -> None:
+        """Makes known at once what changed in the files, and tells who watches; otherwise it is noticed within LOOK_S.
+
+        Raises as `start`.
+        """
+        look = await self._in_thread(self._files.look)
+        if look is None:
+            return
+        self._master = look.master
+        if look.anew:
+            gone = self._records.keys() - {record.name for record in look.records}
+            for name in gone:
+                del self._records[name]
+                self._end(name)
+        for record in look.records:
+            before = self._records.get(record.name)
+            self._records[record.name] = record
+            self._paces.pop(record.name, None)
+            if before is not None and (before.generation, before.state) != (record.generation, record.state):
+                self._end(record.name)
+        states = dict.fromkeys(self._states, 0)
+        for record in self._records.values():
+            states[record.state] += 1
+        self._states = states
+        self._tell(look.trouble if any(signing(self._records.values())) else "")
 
     # What transports ask.
 
@@ -263,7 +289,7 @@ class Register:
         self._guesses.right(source)
         self.counters.claims += 1
         with suppress(TransientError):
-            await self._refresh()  # so that it may log in at once
+            await self.refresh()  # so that it may log in at once
         return Claimed(secrets)
 
     # What the wiring asks.
@@ -287,13 +313,13 @@ class Register:
         while True:
             await asyncio.sleep(LOOK_S)
             try:
-                await self._refresh()
-                if self._records and self._messages is None and not await self._open_seen():
+                await self.refresh()
+                if self._records and self._messages is None and not await self.open_seen():
                     self._tell("another gateway process keeps the numbers of signed messages; here they are told to wait")
                 if self._next_cursor is None and self._clock_s() >= next_s:
                     next_s = self._clock_s() + CHECKPOINT_S
-                    await self._begin_checkpoint()
-                await self._finish_checkpoint()
+                    await self.begin_checkpoint()
+                await self.finish_checkpoint()
             except (ConfigurationError, PermanentError, TransientError) as error:
                 self._tell(str(error))
 
@@ -303,29 +329,6 @@ class Register:
             if trouble:
                 log.error("devices: %s", trouble)
 
-    async def _refresh(self) -> None:
-        """Makes known what changed in the files, and tells who watches. Raises as `start`."""
-        look = await self._in_thread(self._files.look)
-        if look is None:
-            return
-        self._master = look.master
-        if look.anew:
-            gone = self._records.keys() - {record.name for record in look.records}
-            for name in gone:
-                del self._records[name]
-                self._end(name)
-        for record in look.records:
-            before = self._records.get(record.name)
-            self._records[record.name] = record
-            self._paces.pop(record.name, None)
-            if before is not None and (before.generation, before.state) != (record.generation, record.state):
-                self._end(record.name)
-        states = dict.fromkeys(self._states, 0)
-        for record in self._records.values():
-            states[record.state] += 1
-        self._states = states
-        self._tell(look.trouble if any(signing(self._records.values())) else "")
-
     def _end(self, device: str) -> None:
         self._logins.pop(device, None)
         for ended in list(self._watchers.pop(device, {}).values()):
@@ -334,7 +337,7 @@ class Register:
             except Exception:  # one connection's trouble must not keep the others open
                 log.exception("ending a device's connection failed")
 
-    async def _open_seen(self) -> bool:
+    async def open_seen(self) -> bool:
         """Begins to keep the windows, or False: another process does. Raises PermanentError."""
         loaded = await self._in_thread(self._files.load)
         if loaded is None:
@@ -345,12 +348,12 @@ class Register:
         await self._save(loaded.cursor)
         return True
 
-    async def _begin_checkpoint(self) -> None:
+    async def begin_checkpoint(self) -> None:
         """What is durable now belongs to messages that the windows have, or that are reserved and about to be settled."""
         if self._messages is not None and (cursor := await self._in_thread(ends, self._data)) != self._cursor:
             self._next_cursor = cursor, set(self._reserved)
 
-    async def _finish_checkpoint(self) -> None:
+    async def finish_checkpoint(self) -> None:
         """Raises TransientError."""
         if self._next_cursor is not None:
             cursor, waiting = self._next_cursor
