@@ -2,8 +2,8 @@
 
 import asyncio
 import shutil
-import threading
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
