@@ -136,7 +136,7 @@ def open_port(path: str, options: Settled) -> tuple[int, Callable[[], object], s
     fd: int = port.fd
     try:
         real = os.path.realpath(path)
-        if not real.startswith("/dev/pts/"):  # a pseudo terminal would stay locked when we are killed
+        if not is_pseudo(real):  # a pseudo terminal would stay locked when we are killed
             fcntl.ioctl(fd, termios.TIOCEXCL)
         if not options.hang_up:
             settings = termios.tcgetattr(fd)
@@ -153,7 +153,8 @@ def others(path: str) -> list[str]:
     """Programs that have the port open beside us, such as "screen (process 812)". [] where the system does not tell."""
     if sys.platform != "linux":
         return []
-    real, own, found = os.path.realpath(path), str(os.getpid()), list[str]()
+    real, own = os.path.realpath(path), str(os.getpid())
+    found: list[str] = []
     for process in Path("/proc").iterdir():
         if not process.name.isdecimal() or process.name == own:
             continue
@@ -163,6 +164,11 @@ def others(path: str) -> list[str]:
         except OSError:  # it ended, or is another user's
             continue
     return found
+
+
+def is_pseudo(real: str) -> bool:
+    """Whether a program, not a board, is at the other end; it may hold both ends open. real: path without symbolic links."""
+    return real.startswith("/dev/pts/")
 
 
 def _done(future: asyncio.Future[None]) -> None:
@@ -197,4 +203,4 @@ def _group(path: str) -> str:
     return f"its group is {group}: sudo usermod -aG {group} USER, then log in again"
 
 
-__all__ = ["UnopenedError", "Wire", "open_port", "others", "pyserial"]
+__all__ = ["UnopenedError", "Wire", "is_pseudo", "open_port", "others", "pyserial"]

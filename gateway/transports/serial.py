@@ -18,7 +18,7 @@ from gateway.devices import Devices
 from gateway.serial.config import Config, Port, Settled, settled
 from gateway.serial.conversation import Conversation
 from gateway.serial.counters import Counters
-from gateway.serial.wire import UnopenedError, Wire, open_port, others, pyserial
+from gateway.serial.wire import UnopenedError, Wire, is_pseudo, open_port, others, pyserial
 from gateway.transports import Accept
 from protocol.lines import Line, Text, device_lines
 from protocol.seams import ConfigurationError
@@ -146,7 +146,7 @@ class Plugin:
             else:
                 failures, told = 0, ""
                 log.info("%s: open at %d baud", path, options.baud)
-                if sharing := await asyncio.to_thread(others, path):
+                if not is_pseudo(self._real[path]) and (sharing := await asyncio.to_thread(others, path)):
                     log.warning("%s: %s reads it as well, so lines will be missing", path, ", ".join(sharing))
                 wire, since_s = Wire(fd, fd, close), self._clock_s()
                 try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -178,6 +180,45 @@ def test_full_journal_is_busy_until_it_is_not(
     answers = board.finish()
     assert [answer for answer in answers if not answer.startswith("n 1 1 busy")] == ["a 1 1", "a 1 2", "a 1 3"]
     running.until(lambda: ids(running) == sorted(board.ids), lambda: f"{ids(running)}")
+
+
+def test_signed_lines_prove_a_device_and_nobody_else_is_it(
+    start: Callable[..., Any], ports: Path, cable: Callable[..., Cable], device: Path, tmp_path: Path
+) -> None:
+    def spoorway(*words: str) -> str:
+        command = [sys.executable, "-m", "spoorway", "device", *words, "--data", str(tmp_path / "data")]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    key = json.loads(spoorway("add", "uno-1", "--kind", "hmac", "--json"))["key"]
+    line = cable("ttyUSB0")
+    running = start("--serial", f"{ports}/tty*")
+    first = Board(device, line, "uno-1", key=key)
+    said = first.messages(5)
+    first.say(["h ", *said])
+    assert [answer[:3] for answer in first.finish()] == ["t 1", "a 1", "a 1", "a 1", "a 1", "a 1"]
+    running.wait(5)
+    running.stop(signal.SIGKILL)
+
+    running = start("--serial", f"{ports}/tty*")
+    again = Board(device, line, "uno-1", key=key)  # the same bytes, once more
+    again.say(["h ", *said])
+    assert {answer[0] for answer in again.finish()} == {"t", "a"}
+    for name, boot, secret, answer in (
+        ("uno-1", 1, "00" * 32, "n 1 1 secret"),
+        ("uno-1", 1, "", "n 1 1 secret"),
+        ("uno-2", 1, key, "n 1 1 unknown"),
+        ("uno-1", 0, key, "n 0 1 replayed"),
+    ):
+        other = Board(device, line, name, boot=boot, key=secret)
+        other.say(other.messages(1))
+        assert other.finish() == [answer]
+    spoorway("revoke", "uno-1")
+    time.sleep(1)  # the gateway looks at the register four times a second
+    late = Board(device, line, "uno-1", boot=2, key=key)
+    late.say(late.messages(1))
+    assert late.finish() == ["n 2 1 revoked"]
+    assert ids(running) == sorted(first.ids)
+    assert running.query("SELECT duplicate FROM atomic.totals")[0]["duplicate"] == 0  # the copies were noticed at the door
 
 
 def test_standard_input_is_a_port(tmp_path: Path) -> None:
