@@ -215,12 +215,12 @@ def _field_faults(each: Field, schema: Mapping[str, Json]) -> Iterator[str]:
 
 
 def _missing(schema: Mapping[str, Json], paths: Sequence[tuple[str, ...]], place: str = "") -> Iterator[str]:
+    filled = dict.fromkeys(path[0] for path in paths)
     required = schema.get("required")
-    for name in required if isinstance(required, list) else []:
-        below = [path[1:] for path in paths if path[0] == name]
-        if not below:
-            yield f"{place}{name}"
-        elif all(below) and (inner := _property(schema, cast(str, name))) is not None:
+    yield from (f"{place}{name}" for name in (required if isinstance(required, list) else ()) if name not in filled)
+    for name in filled:
+        below = [path[1:] for path in paths if path[0] == name and len(path) > 1]
+        if below and (inner := _property(schema, name)) is not None:
             yield from _missing(inner, below, f"{place}{name}.")
 
 
