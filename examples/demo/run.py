@@ -1,9 +1,10 @@
-"""The demo: `spoorway run` in a fresh folder, fed with real events, then three questions in SQL.
+"""The demo: `spoorway run` in a fresh folder, fed with real events, then five questions in SQL.
 
     make demo            (or: python examples/demo/run.py [FOLDER])
 
 A recorded visit to a website comes in through the file transport; sensors, a live app and a handful of broken requests
-come over HTTP. At the end: where each event is, and where to look next.
+come over HTTP; 20 simulated boards over MQTT and one over a serial port, with losses and restarts. At the end: where each
+event is, and where to look next.
 """
 
 from __future__ import annotations
@@ -44,6 +45,21 @@ QUESTIONS = (
         """,
     ),
     (
+        "Which sensors lost readings, how often did they start again, and how sure is the time? (no clock on any of them)",
+        """
+        select device, boots, events, missing, duplicates, by_difference as dated_exactly,
+               by_anchored + by_bounded as dated_between, widest_ms / 1000 as widest_s
+        from atomic.device_health order by missing desc, device limit 5
+        """,
+    ),
+    (
+        "Exactly which readings are missing? (the first four runs)",
+        """
+        select device, boot_id, first_missing, last_missing, after_tstamp, before_tstamp
+        from atomic.device_gaps order by device, boot_id, first_missing limit 4
+        """,
+    ),
+    (
         "What could not be understood, and why?",
         """
         select kind, count(*) as events, min(first_reason) as for_instance
@@ -65,7 +81,8 @@ def start(data: Path) -> tuple[subprocess.Popen[str], str, str]:
     """The product on ports that are free; its process, where trackers send, where metrics are."""
     config = data / "spoorway.toml"
     config.write_text(
-        "[gateway.transports.http]\nport = 0\n"
+        "[gateway.transports.http]\nport = 0\n[gateway.transports.mqtt]\nport = 0\n"
+        f"[gateway.transports.serial]\nports = [{json.dumps(str(data / 'boards' / '*'))}]\n"
         f"[gateway.transports.file]\npath = {json.dumps(str(HERE / 'website-visit.ndjson'))}\n"
         "[admin]\nport = 0\n"
     )
@@ -107,9 +124,14 @@ def main() -> int:
     show("spoorway run, in a fresh folder")
     process, url, admin = start(data)
     try:
-        show("four sources: a recorded website visit, a year of sensor readings, a live app, and what goes wrong in real life")
+        show("a recorded website visit, a year of sensor readings, a live app, and what goes wrong in real life")
         for program in ("sensors.py", "app.py", "broken.py"):
             subprocess.run([sys.executable, str(HERE / program), url], check=True, cwd=HERE)
+        show("sensors without a clock, 20 over MQTT and one at a serial port: losses, copies, restarts (spoorway simulate)")
+        faults = ("--fault", "gap", "--fault", "duplicate", "--fault", "reboot", "--fault", "reorder")
+        for way in (("--over", "mqtt", "--devices", "20"), ("--over", "serial", "--to", str(data / "boards"), "--first", "21")):
+            many = ("--devices", "1", "--events", "30") if "serial" in way else ("--events", "100")
+            subprocess.run(spoorway("simulate", "greenhouse", "--data", str(data), *way, *many, *faults), check=True, cwd=ROOT)
         end = time.monotonic() + SETTLE_S
         while not settled(admin):
             if time.monotonic() > end:
@@ -132,7 +154,7 @@ def main() -> int:
         f"  .venv/bin/spoorway failed list --data {where}\n"
         f"  .venv/bin/spoorway tail --data {where} --no-follow\n"
         f"  .venv/bin/spoorway run                       # and point a tracker at http://127.0.0.1:8080\n"
-        f"  docs/sql.md, docs/http.md, docs/enrichment.md"
+        f"  docs/sql.md, docs/http.md, docs/devices.md, docs/enrichment.md"
     )
     return 0
 

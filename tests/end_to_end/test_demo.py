@@ -1,4 +1,4 @@
-"""`make demo`'s program, as a newcomer runs it: three answers, every event accounted for, and its reasons shown."""
+"""`make demo`'s program, as a newcomer runs it: five answers, every event accounted for, and its reasons shown."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_demo_answers_three_questions_and_misses_nothing(tmp_path: Path) -> None:
+def test_demo_answers_its_questions_and_misses_nothing(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "examples/demo/run.py"), str(tmp_path / "demo")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -23,8 +23,8 @@ def test_demo_answers_three_questions_and_misses_nothing(tmp_path: Path) -> None
     assert accepted == stored + failed + duplicate
     assert stored > 600
     assert failed == 20
-    assert duplicate == 13
-    for answer in ("letter", "2012-01", "tracker_protocol_violations"):
+    assert duplicate > 13, "the devices sent nothing twice"
+    for answer in ("letter", "2012-01", "greenhouse-1 ", "missing", "tracker_protocol_violations"):
         assert answer in done.stdout
     assert "✗" not in done.stdout
     assert "Traceback" not in done.stderr
