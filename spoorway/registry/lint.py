@@ -15,7 +15,7 @@ import jsonschema_rs
 from enrich.validators import validator
 from protocol.iglu import InvalidUri, SchemaKey, parse
 from protocol.seams import Json
-from spoorway.registry.layout import Document, key_of_document
+from spoorway.registry.layout import Document, key_of, key_of_document
 
 SELF_DESCRIBING = "http://iglucentral.com/schemas/com.snowplowanalytics.self-desc/schema/jsonschema/1-0-0#"
 FORMATS = ("uri", "ipv4", "ipv6", "email", "date-time", "date", "hostname", "uuid")
@@ -117,6 +117,14 @@ def _header(document: Document, place: SchemaKey | None) -> Iterator[Finding]:
         else:
             if by[3:] <= key[3:]:
                 yield Finding("error", "superseded", "$", f"$supersededBy {newer} is not newer than {key.version}")
+    older = document.get("$supersedes", [])
+    if not isinstance(older, list):
+        yield Finding("error", "superseded", "$", f"$supersedes is no list of versions: {older}")
+        return
+    for version in older:
+        superseded = key_of(f"{key.uri.rpartition('/')[0]}/{version}")
+        if superseded is None or superseded[3:] >= key[3:]:
+            yield Finding("error", "superseded", "$", f"$supersedes {version}, which is no version before {key.version}")
 
 
 def _draft_4(document: Document) -> Iterator[Finding]:

@@ -1,5 +1,7 @@
 """Which document an Iglu URI stands for: bundled, then folders, then what was fetched before. Never a network.
 
+A document says `$supersededBy` also where only the newer one says `$supersedes`, as a schema server would answer.
+
 Made for the hot path: an answer is remembered, "nobody knows it" too, and files are looked at again after a moment. What
 appeared or changed since is told by `changes`, so that whoever compiled or waited for it can act. Thread-safe.
 """
@@ -144,27 +146,62 @@ class Lookup:
         if document is not None:
             return _Entry(key, document, BUNDLED, (), now)
         stamp = self._stamp(key)  # before the reading: what is written meanwhile is seen the next time
+        source = ""
+        newer: list[tuple[SchemaKey, Document]] = []
         for file, *_ in stamp:
+            one = layout.key_of_place(file) or key
+            if one == key and document is not None:
+                continue
             try:
-                if self._cache is not None and file == layout.place(self._cache.folder, key):
-                    cached = self._cache.get(key)
-                    document = cached.document if cached else None
-                else:
-                    document = layout.read(file)
+                read = self._read(file, one)
             except (OSError, layout.Unreadable) as error:
                 log.warning("%s is passed over: %s", file, error)
                 continue
-            if document is not None:
-                return _Entry(key, document, str(file), stamp, now)
-        return _Entry(key, None, "", stamp, now)
+            if read is not None and one != key:
+                newer.append((one, read))
+            elif read is not None:
+                document, source = read, str(file)
+        if document is None:
+            return _Entry(key, None, "", stamp, now)
+        by = [one for one, read in newer if _supersedes(read, key)]
+        if by and "$supersededBy" not in document:
+            document = {**document, "$supersededBy": max(by, key=_age).version}
+        return _Entry(key, document, source, stamp, now)
+
+    def _read(self, file: Path, key: SchemaKey) -> Document | None:
+        """Raises OSError, Unreadable."""
+        if self._cache is not None and file == layout.place(self._cache.folder, key):
+            cached = self._cache.get(key)
+            return cached.document if cached else None
+        return layout.read(file)
 
     def _stamp(self, key: SchemaKey) -> Stamp:
         found: list[tuple[Path, int, int, int]] = []
         for folder in self._places:
-            file = layout.place(folder, key)
-            try:
-                stat = os.stat(file)
-            except OSError:
-                continue
-            found.append((file, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+            own = layout.place(folder, key)
+            for file in (own, *_newer(own, key)):
+                try:
+                    stat = os.stat(file)
+                except OSError:
+                    continue
+                found.append((file, stat.st_mtime_ns, stat.st_size, stat.st_ino))
         return tuple(found)
+
+
+def _newer(file: Path, key: SchemaKey) -> list[Path]:
+    """The files beside it of the same schema's later versions."""
+    try:
+        beside = sorted(os.listdir(file.parent))
+    except OSError:
+        return []
+    keys = [(name, layout.key_of_place(file.with_name(name))) for name in beside if not name.endswith(".json")]
+    return [file.with_name(name) for name, other in keys if other is not None and _age(other) > _age(key)]
+
+
+def _age(key: SchemaKey) -> tuple[int, int, int]:
+    return key.model, key.revision, key.addition
+
+
+def _supersedes(document: Document, key: SchemaKey) -> bool:
+    versions = document.get("$supersedes")
+    return isinstance(versions, list) and key.version in versions

@@ -7,16 +7,20 @@ import logging
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from enrich.pipeline import Options, Pipeline
 from protocol.iglu import SchemaKey, parse
+from protocol.seams import FailedEvent, RawPayload
 from spoorway.registry import layout
 from spoorway.registry.cache import Cache, Cached
 from spoorway.registry.lookup import LOOK_EVERY_S, Lookup
 
 READING = "iglu:com.acme/reading/jsonschema/1-0-0"
 KEY = parse(READING)
+UNSTRUCT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"
 BUNDLED = "iglu:com.snowplowanalytics.snowplow/screen_view/jsonschema/1-0-0"
 
 
@@ -183,3 +187,49 @@ def test_many_threads_may_ask(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert found == [{"n": 1}] * 4
+
+
+def test_document_says_that_a_newer_one_supersedes_it(tmp_path: Path, clock: Clock) -> None:
+    look = Lookup([tmp_path / "a", tmp_path / "b"], None, clock)
+    put(tmp_path / "a", {"type": "object"})
+    assert look(READING) == {"type": "object"}
+    mark, _ = look.changes(0)
+    put(tmp_path / "a", {"$supersedes": ["1-0-0"]}, KEY._replace(addition=2))
+    put(tmp_path / "b", {"$supersedes": ["1-0-0", "1-0-2"]}, KEY._replace(addition=10))
+    put(tmp_path / "b", {"$supersedes": ["1-0-1"]}, KEY._replace(addition=11))
+    put(tmp_path / "b", {"$supersedes": ["1-0-0"]}, KEY._replace(name="other", addition=12))
+    clock.now += LOOK_EVERY_S
+    assert look(READING) == {"type": "object", "$supersededBy": "1-0-10"}
+    assert look.changes(mark)[1] == {READING}
+    assert look(KEY._replace(addition=10).uri) == {"$supersedes": ["1-0-0", "1-0-2"]}
+    assert look.source(READING) == str(layout.place(tmp_path / "a", KEY))
+
+
+def test_older_schema_supersedes_nothing_and_its_own_word_counts(tmp_path: Path, clock: Clock) -> None:
+    look = Lookup([tmp_path], None, clock)
+    newest = KEY._replace(addition=3)
+    put(tmp_path, {"$supersedes": ["1-0-3"]})
+    put(tmp_path, {"$supersededBy": "1-0-4"}, newest)
+    put(tmp_path, {"$supersedes": ["1-0-3"]}, KEY._replace(addition=5))
+    assert look(newest.uri) == {"$supersededBy": "1-0-4"}
+    assert look(READING) == {"$supersedes": ["1-0-3"]}
+
+
+def test_superseding_schema_that_cannot_be_read_is_passed_over(tmp_path: Path, clock: Clock) -> None:
+    look = Lookup([tmp_path], None, clock)
+    put(tmp_path, {"type": "object"})
+    put(tmp_path, "{", KEY._replace(addition=1))
+    put(tmp_path, {"$supersedes": "1-0-0"}, KEY._replace(addition=2))
+    assert look(READING) == {"type": "object"}
+
+
+def test_event_is_written_down_with_the_version_that_supersedes(tmp_path: Path, clock: Clock) -> None:
+    put(tmp_path, {"type": "object", "required": ["a"]})
+    put(tmp_path, {"type": "object", "$supersedes": ["1-0-0"]}, KEY._replace(addition=1))
+    pipeline = Pipeline(Options(), Lookup([tmp_path], None, clock), [])
+    described = json.dumps({"schema": UNSTRUCT, "data": {"schema": READING, "data": {}}})
+    payload = RawPayload("0" * 32, 0, "http", "/i", query="e=ue&p=srv&tv=t&ue_pr=" + quote(described))
+    (event,) = pipeline.outcomes(payload, 0)
+    assert not isinstance(event, FailedEvent)
+    assert event["unstruct_event"] == {"schema": KEY._replace(addition=1).uri, "data": {}}
+    assert [one["data"] for one in event["derived_contexts"]] == [{"originalSchema": READING, "validatedWith": "1-0-1"}]
