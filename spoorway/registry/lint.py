@@ -121,10 +121,10 @@ def _header(document: Document, place: SchemaKey | None) -> Iterator[Finding]:
     if not isinstance(older, list):
         yield Finding("error", "superseded", "$", f"$supersedes is no list of versions: {older}")
         return
-    for version in older:
-        superseded = key_of(f"{key.uri.rpartition('/')[0]}/{version}")
+    for each in older:
+        superseded = key_of(f"{key.uri.rpartition('/')[0]}/{each}")
         if superseded is None or superseded[3:] >= key[3:]:
-            yield Finding("error", "superseded", "$", f"$supersedes {version}, which is no version before {key.version}")
+            yield Finding("error", "superseded", "$", f"$supersedes {each}, which is no version before {key.version}")
 
 
 def _draft_4(document: Document) -> Iterator[Finding]:
