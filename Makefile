@@ -49,6 +49,7 @@ powercuts: venv  ## 10,000 power cuts of the journal in a model of the disk
 kills: venv  ## kill -9 of the running product under load, 100 times
 	$(PY) tests/faults/kills.py --rounds 100
 	$(PY) -m tests.faults.serial_kills --rounds 50
+	$(PY) -m tests.faults.mqtt_kills --rounds 50
 
 histories: venv  ## 10,000 made-up lives of devices: the true time always lies within the bounds
 	SPOORWAY_DEVICE_HISTORIES=10000 $(PY) -m pytest -q tests/unit/test_device_time_histories.py
