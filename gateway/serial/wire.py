@@ -142,7 +142,6 @@ def open_port(path: str, options: Settled) -> tuple[int, Callable[[], object], s
             settings = termios.tcgetattr(fd)
             settings[2] &= ~termios.HUPCL
             termios.tcsetattr(fd, termios.TCSANOW, settings)
-            port.baudrate = options.baud  # a speed that termios has no name for is lost by that
     except (OSError, ValueError, termios.error) as error:
         port.close()
         raise UnopenedError(_cure(path, error)) from None
