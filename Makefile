@@ -57,4 +57,7 @@ histories: venv  ## 10,000 made-up lives of devices: the true time always lies w
 fuzz: venv  ## a million damaged inputs for each decoder of what comes from outside
 	$(PY) -m tests.faults.fuzz --inputs 1000000 --seed 1
 
-.PHONY: help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz
+relay-kills: venv  ## kill -9 of two gateways, one forwarding to the other, 50 times
+	$(PY) -m tests.faults.relay_kills --rounds 50
+
+.PHONY: help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz relay-kills
