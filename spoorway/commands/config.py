@@ -19,9 +19,10 @@ def add(subparsers: Subparsers) -> None:
         subparsers,
         "config",
         "check the configuration; print the sample or what is in force",
-        "spoorway config\nspoorway config --show-effective\nspoorway config --sample > spoorway.toml",
+        "spoorway config\nspoorway config --check\nspoorway config --show-effective\nspoorway config --sample > spoorway.toml",
     )
     parser.add_argument("--sample", action="store_true", help="print the commented file with every option's default")
+    parser.add_argument("--check", action="store_true", help="also open the files, scripts and databases that enrichments name")
     parser.add_argument("--show-effective", action="store_true", help="every option in force, and where it came from")
     parser.add_argument("--json", action="store_true", help="one object a line")
     parser.set_defaults(do=_config)
@@ -32,8 +33,10 @@ def _config(args: argparse.Namespace) -> int:
         print(sample(), end="")
         return 0
     found = settings(args)
-    options = list(effective(found))  # builds every part of it: finds every mistake
+    options = list(effective(found))  # reads every part of it: finds every mistake in the text
     building.enrich_options(found)
+    if args.check:
+        building.pipeline(found, remember=False)
     if args.json:
         for place, value, source in options:
             print(json.dumps({"option": place, "value": value, "source": source}, default=str))

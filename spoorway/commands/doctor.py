@@ -78,6 +78,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Finding]:
     yield from _links(found)
     for state, message in devices.findings(found):
         yield Finding("devices", state, message)
+    yield from _enrichments(found)
     yield from _order(found)
     if found.data.is_dir():
         yield from _identity(found, quick=args.quick)
@@ -154,6 +155,17 @@ def _connections(found: Settings) -> Iterator[Finding]:
             except ConfigurationError as error:
                 wrong = str(error)
             yield Finding(instance.name, "wrong" if wrong else "ok", wrong or "connects")
+
+
+def _enrichments(found: Settings) -> Iterator[Finding]:
+    """Whether all that they need is there: files, scripts, packages."""
+    try:
+        building.pipeline(found, remember=False)
+    except ConfigurationError as error:
+        yield Finding("enrichments", "wrong", str(error))
+    else:
+        names = ", ".join(instance.name for instance in found.enrichments())
+        yield Finding("enrichments", "ok", f"{names or 'none'}: what they need is there")
 
 
 def _order(found: Settings) -> Iterator[Finding]:

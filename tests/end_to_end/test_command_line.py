@@ -297,6 +297,20 @@ def test_doctor_warns_of_an_address_that_is_masked_too_early(tmp_path: Path) -> 
     assert "! enrichments: geo_ip comes after anon_ip" in warned
 
 
+def test_file_that_an_enrichment_needs_is_missed_before_the_start(tmp_path: Path) -> None:
+    config = tmp_path / "spoorway.toml"
+    config.write_text(f'[enrich.enrichments.script_python]\nfile = "{tmp_path}/own.py"\n')
+    given = ("--data", str(tmp_path / "data"), "--config", str(config))
+    checked = spoorway("config", "--check", *given)
+    assert (checked.returncode, str(tmp_path / "own.py") in checked.stderr) == (1, True)
+    seen = spoorway("doctor", *given)
+    assert (seen.returncode, f"✗ enrichments: {tmp_path}/own.py" in seen.stdout) == (1, True)
+    (tmp_path / "own.py").write_text("def enrich(event, parameters):\n    return {}\n")
+    out("config", "--check", *given)
+    assert "✓ enrichments: script_python" in out("doctor", *given)
+    assert not (tmp_path / "data").exists()
+
+
 def test_stop_finishes_what_was_taken(spoorway_run: Any) -> None:
     for _ in range(20):
         post(spoorway_run.url, envelope(*[page_view() for _ in range(20)]))
