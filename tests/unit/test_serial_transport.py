@@ -171,7 +171,7 @@ def test_name_that_a_port_gets_later_opens_nothing(terminal: Terminal, tmp_path:
 
     async def test(plugin: Plugin) -> None:
         await opened(plugin)
-        (tmp_path / "usb-Arduino-if00").symlink_to(terminal.path)
+        (tmp_path / "by-id-Arduino").symlink_to(terminal.path)
         await asyncio.sleep(0.4)  # some looks for more ports, some tries to open one
         assert dict(plugin.counters.openings) == {str(first): 1}
 
