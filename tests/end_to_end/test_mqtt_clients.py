@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -156,3 +158,14 @@ def test_mqtt_js(start: Callable[..., Any], version: str, scheme: str, monkeypat
     running.wait(3)
     rows = running.query("SELECT se_action FROM atomic.events WHERE se_category = ? ORDER BY 1", f"mqttjs-{version}")
     assert [row["se_action"] for row in rows] == ["qos0", "qos1", "qos2"]
+
+
+@pytest.mark.skipif(shutil.which("mosquitto_pub") is None, reason="no mosquitto_pub")
+def test_the_sample_of_the_page(start: Callable[..., Any]) -> None:
+    page = (ROOT / "docs/mqtt.md").read_text("utf-8")
+    run, publish, ask = [shlex.split(line) for line in page.splitlines() if line.startswith("    ")][:3]
+    running = start(run[2], "127.0.0.1:0")
+    assert (run[:3], publish[:3]) == (["spoorway", "run", "--mqtt"], ["mosquitto_pub", "-p", "1883"])
+    subprocess.run([publish[0], "-p", str(broker(running)[1]), *publish[3:]], check=True, timeout=WAIT_S)
+    running.wait(1)
+    assert [tuple(row.values()) for row in running.query(ask[2])] == [("air", "celsius", 21.5)]
