@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import orjson
 
-from protocol.devices import COMPACT_PATH, DEVICE_CLOCK, IGLU_PATH, NAME, TP1_PATH, TP2_PATH, device_event_id
+from protocol.devices import COMPACT_PATH, DEVICE_CLOCK, DEVICE_HEADER, IGLU_PATH, NAME, TP1_PATH, TP2_PATH, device_event_id
 from protocol.payloads import derived_id
 from protocol.seams import RawPayload
 from protocol.tables import PARAMETERS
@@ -35,6 +35,7 @@ _JSON = ("Content-Type", "application/json; charset=utf-8")
 # The upstream must take neither our address for the visitor's nor invent an id for all events of a request.
 _ANONYMOUS = ("SP-Anonymous", "*")
 _PIXELS = (TP1_PATH, "/ice.png", "/com.snowplowanalytics.snowplow/tp1")
+_CLOCK_FAMILY = DEVICE_CLOCK.removesuffix("0-0")  # any revision of the model
 _OLD_TRACKERS = ("lua-", "arduino-")  # their times may be seconds
 _NOT_PASSED_ON = frozenset({"content-encoding", "host", "connection", "content-length", "transfer-encoding", "cookie"})
 _IN_A_TARGET = string.ascii_letters + string.digits + string.punctuation
@@ -163,8 +164,9 @@ def _clock_id(event: Mapping[str, str], payload: RawPayload) -> str | None:
         return None
     try:
         entities: list[Any] = orjson.loads(text)["data"]
-        clock = next(e["data"] for e in entities if e["schema"] == DEVICE_CLOCK)
-        device, boot, sequence = payload.device or clock["device_id"], clock["boot_id"], clock["sequence"]
+        clock = next(e["data"] for e in entities if e["schema"].startswith(_CLOCK_FAMILY))
+        said = next((value for name, value in payload.headers if name.lower() == DEVICE_HEADER.lower()), None)
+        device, boot, sequence = payload.device or said or clock["device_id"], clock["boot_id"], clock["sequence"]
     except (ValueError, TypeError, KeyError, StopIteration):
         return None
     if not (isinstance(device, str) and NAME.fullmatch(device) and type(boot) is int and type(sequence) is int):

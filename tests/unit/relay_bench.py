@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -53,13 +54,14 @@ HANG, CUT = b"hang", b"cut"
 class Upstream:
     """answer: called with each request, from the server's thread; bytes to say, HANG or CUT."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Seen] = []
         self.connections = 0
         self.answer: Callable[[Seen], bytes] = taken
         self._ended = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._listening.getsockname()[1]}"
         self._threads: list[threading.Thread] = []
         self._serving = threading.Thread(target=self._serve)
         self._serving.start()
@@ -80,6 +82,12 @@ class Upstream:
             except OSError:
                 return
             self.connections += 1
+            if self._tls is not None:
+                try:
+                    connection = self._tls.wrap_socket(connection, server_side=True)
+                except OSError:
+                    connection.close()
+                    continue
             thread = threading.Thread(target=self._talk, args=(connection,))
             self._threads.append(thread)
             thread.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,20 @@ import pytest
 from protocol.payloads import from_json
 from protocol.seams import ConfigurationError, TransientError
 from storage.targets import Counts
-from tests.unit.relay_bench import CUT, HANG, NOW_MS, Bench, Seen, batch_of, benched, payload_of, said, signed_right, taken
+from tests.unit.relay_bench import (
+    CUT,
+    HANG,
+    NOW_MS,
+    Bench,
+    Seen,
+    Upstream,
+    batch_of,
+    benched,
+    payload_of,
+    said,
+    signed_right,
+    taken,
+)
 
 
 @pytest.fixture
@@ -295,3 +310,25 @@ def test_the_path_of_the_url_comes_first_and_is_signed(bench: Bench) -> None:
     bench.open(url=bench.upstream.url + "/a/b/").commit(batch_of(payload_of(1)))
     (request,) = bench.upstream.requests
     assert (request.target, signed_right(request)) == ("/a/b/io.spoorway/relay", True)
+
+
+def test_certificate_and_name_are_checked(bench: Bench) -> None:
+    pem, key = bench.folder / "tls.pem", bench.folder / "tls.key"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    named = ["-subj", "/CN=relay", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*make, *named, "-keyout", str(key), "-out", str(pem)], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, key)
+    upstream = Upstream(context)
+    try:
+        relay = bench.open(url=upstream.url, ca_file=str(pem))
+        assert relay.commit(batch_of(payload_of(1))).forwarded == 1
+        relay.close()
+        with pytest.raises(TransientError, match="its certificate is not accepted: self-signed certificate"):
+            bench.open(url=upstream.url).commit(batch_of(payload_of(2)))
+        other = bench.open(url=upstream.url.replace("127.0.0.1", "localhost"), ca_file=str(pem))
+        with pytest.raises(TransientError, match="its certificate is not accepted: Hostname mismatch"):
+            other.commit(batch_of(payload_of(2)))
+        assert other.contact().errors == {"tls": 1}
+    finally:
+        upstream.close()
