@@ -91,27 +91,25 @@ class Boot:
 
 def within(boot: Boot, uptime: float, limits: Limits, own: Iterable[Contact] = ()) -> Between:
     """When the counter stood at `uptime`, by this start's own contacts. own: of the event itself, measured."""
-    measured = (*boot.measured, *own)
-    most = min((_latest(contact, uptime, limits.drift) for contact in (*measured, *boot.seen)), default=math.inf)
+    fast, slow = 1 + limits.drift, 1 - limits.drift
+    most = math.inf
+    earliest: list[float] = []
+    for at_uptime, at, slack_ms in (*boot.measured, *own):
+        ago = at_uptime - uptime
+        least_ago, most_ago = (ago / fast, ago / slow) if ago > 0 else (ago / slow, ago / fast)
+        most = min(most, at + slack_ms - least_ago)
+        earliest.append(at - slack_ms - most_ago - limits.delivery_ms)
+    for at_uptime, at, _ in boot.seen:
+        ago = at_uptime - uptime
+        most = min(most, at - (ago / fast if ago > 0 else ago / slow))
     # A message that was under way longer than assumed says nothing; that it was is seen by a later, quicker one.
-    least = (_earliest(contact, uptime, limits.drift) - limits.delivery_ms for contact in measured)
-    return Between(max((time for time in least if time <= most), default=-math.inf), most)
+    return Between(max((time for time in earliest if time <= most), default=-math.inf), most)
 
 
 def nearest(boot: Boot, uptime: float) -> float:
     """The same by the nearest measured contact, of which there is one, and a clock without drift."""
     contact = min(boot.measured, key=lambda contact: abs(contact.uptime - uptime))
     return contact.at + uptime - contact.uptime
-
-
-def _latest(contact: Contact, uptime: float, drift: float) -> float:
-    ago = contact.uptime - uptime
-    return contact.at + contact.slack_ms - (ago / (1 + drift) if ago > 0 else ago / (1 - drift))
-
-
-def _earliest(contact: Contact, uptime: float, drift: float) -> float:
-    ago = contact.uptime - uptime
-    return contact.at - contact.slack_ms - (ago / (1 - drift) if ago > 0 else ago / (1 + drift))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +130,8 @@ class Facts:
         """
         boot = self.boot(boot_id)
         if boot.measured:
+            if contact in boot.measured and reached <= boot.longest:
+                return self
             near = min(boot.measured, key=lambda known: abs(known.uptime - contact.uptime))
             allowed = _RESTARTED_MS + 2 * limits.drift * abs(near.uptime - contact.uptime)
             if abs(near.zero - contact.zero) > allowed:
@@ -195,8 +195,8 @@ def _joined(one: Boot, other: Boot) -> Boot:
                 one = _lifted(one, apart * WRAP)
             else:
                 other = _lifted(other, -apart * WRAP)
-    measured, stretch = _thinned({*one.measured, *other.measured}, max(one.stretches[0], other.stretches[0]))
-    seen, seen_stretch = _thinned({*one.seen, *other.seen}, max(one.stretches[1], other.stretches[1]))
+    measured, stretch = _thinned(one.measured, other.measured, max(one.stretches[0], other.stretches[0]))
+    seen, seen_stretch = _thinned(one.seen, other.seen, max(one.stretches[1], other.stretches[1]))
     joined = Boot(measured, seen, max(one.longest, other.longest), (stretch, seen_stretch))
     if joined.measured:  # counted from a wrap too late: an uptime below 0, or one that was seen before it can have been
         wraps = -math.floor(joined.measured[0].uptime / WRAP)
@@ -213,9 +213,11 @@ def _lifted(boot: Boot, by: int) -> Boot:
     return replace(boot, measured=tuple([c._replace(uptime=c.uptime + by) for c in boot.measured]), longest=boot.longest + by)
 
 
-def _thinned(contacts: Iterable[Contact], stretch: int) -> tuple[Contacts, int]:
-    """The quickest contact of each stretch of uptime, and the last of all. A stretch only grows, or order would matter."""
-    found = sorted(contacts)
+def _thinned(one: Contacts, other: Contacts, stretch: int) -> tuple[Contacts, int]:
+    """Of both the quickest contact of each stretch of uptime, and the last. A stretch only grows, or order would matter."""
+    if not one or not other:
+        return one or other, stretch
+    found = sorted({*one, *other})
     if len(found) <= 2:
         return tuple(found), stretch
     while True:
