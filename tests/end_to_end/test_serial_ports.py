@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from protocol.lines import Answer, Line, decode_answer, encode
+from protocol.lines import Answer, decode_answer
 from tests.peers.serial_wire import Cable, bad_cable, build_device, other_speed
 
 pytestmark = pytest.mark.slow
@@ -222,11 +222,13 @@ def test_signed_lines_prove_a_device_and_nobody_else_is_it(
 
 
 def test_standard_input_is_a_port(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "serial.md").read_text("utf-8")
+    (sample,) = re.findall(r"printf '(@.+)\\n' \| spoorway run --serial -", document)
     listen = ("--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--serial", "-")
     command = [sys.executable, "-m", "spoorway", "gateway", "--data", str(tmp_path / "data"), *listen]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(encode(Line("q", "uno-1", 1, 1, b"e=se&se_ca=a&se_ac=b&p=iot&tv=x")) + b"@q,uno-1,1,2:half")
+        process.stdin.write(f"{sample}\n@q,uno-1,1,2:half".encode())
         process.stdin.close()
         answers = (decode_answer(line.strip()) for line in process.stdout if line.startswith(b"!"))
         assert [next(answers), next(answers)] == [Answer("a", 1, 1), Answer("n", 1, 2, "line")]
