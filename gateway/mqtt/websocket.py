@@ -38,9 +38,9 @@ class WebSocket:
         data, self._buffer = self._buffer + data, b""
         if not self._open:
             head, end, data = data.partition(b"\r\n\r\n")
+            if len(head) > _MOST_HEAD:
+                raise WebSocketEnded(_refusal("the request is too long"))
             if not end:
-                if len(head) > _MOST_HEAD:
-                    raise WebSocketEnded(_refusal("the request is too long"))
                 self._buffer = head
                 return b""
             self.out += _answer(head)
