@@ -18,8 +18,8 @@ from protocol.seams import ConfigurationError
 KEY_BYTES = 32
 _PASSWORD_BYTES = 24
 _SALT_BYTES, _HASH_BYTES = 16, 32
-# 2 MiB and some milliseconds a login: a password of 192 random bits cannot be guessed however cheap a guess is.
-_LOG_N, _R, _P = 11, 8, 1
+# 1 MiB and a few milliseconds a login: a password of 192 random bits cannot be guessed however cheap a guess is.
+_LOG_N, _R, _P = 10, 8, 1
 # Without letters and digits that look like others; 20 of 32 = 100 bits.
 _CODE_LETTERS, _CODE_LENGTH, _CODE_GROUP = "0123456789ABCDEFGHJKMNPQRSTVWXYZ", 20, 4
 _LOOKALIKES = str.maketrans("OIL", "011", "- ")

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from gateway.journal import Damage
 from gateway.journal.reader import FileReader
@@ -223,6 +225,40 @@ def test_code_is_redeemed_over_http_once_before_it_expires_and_is_not_guessed(tm
         ("pump", "1", "2")
     }
     assert given["code"] not in run.errors.read_text()
+
+
+def test_password_opens_mqtt_and_revocation_closes_it_within_a_second(tmp_path: Path, start: Callable[..., Any]) -> None:
+    data = tmp_path / "data"
+    secrets = device(data, "add", "pump")
+    run = start("--mqtt", "127.0.0.1:0")
+    port = int(json.loads((data / "running.json").read_text())["urls"]["mqtt"][0].rpartition(":")[2])
+    published, ended = threading.Event(), threading.Event()
+    codes: list[int] = []
+
+    def client(password: str) -> Client:
+        made = Client(CallbackAPIVersion.VERSION2, "pump", reconnect_on_failure=False, protocol=MQTTProtocolVersion.MQTTv5)
+        made.username_pw_set("pump", password)
+        made.on_connect = lambda *arguments: codes.append(arguments[3].value)
+        made.on_publish = lambda *_: published.set()
+        made.on_disconnect = lambda *_: ended.set()
+        made.connect("127.0.0.1", port)
+        made.loop_start()
+        return made
+
+    wrong = client("wrong")
+    assert ended.wait(10)
+    wrong.loop_stop()
+    ended.clear()
+    right = client(secrets["password"])
+    right.publish("spoorway/pump/tp2", event(1, 1), qos=1)
+    assert published.wait(10)
+    assert codes == [0x86, 0]
+    device(data, "revoke", "pump")
+    assert ended.wait(1)
+    right.loop_stop()
+    devices = [item.device for item in FileReader(data / "journal").read({}).items if not isinstance(item, Damage)]
+    assert "pump" in devices
+    run.wait(1)
 
 
 def test_limit_is_told_with_the_time_to_wait_and_metrics_tell_of_all(tmp_path: Path, start: Callable[..., Any]) -> None:
