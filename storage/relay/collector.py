@@ -115,7 +115,8 @@ def _objects(payload: RawPayload) -> tuple[list[Any], str]:
     schema, data = fields.get("schema"), fields.get("data")
     if fields.keys() != {"schema", "data"} or not isinstance(schema, str) or not schema.startswith(_PAYLOAD_DATA):
         return [], ""
-    return (cast(list[Any], data), schema) if isinstance(data, list) else ([], "")
+    objects: list[Any] = data if isinstance(data, list) else []
+    return objects, schema
 
 
 def _all_texts(sent: Any) -> bool:
