@@ -365,7 +365,8 @@ def test_revoking_and_rotating_end_connections_once_and_open_logins(data: Path) 
         unwatch = house.register.watch("pump", lambda: ended.append("left before"))
         unwatch()
         unwatch()
-        assert not (await house.register.login("pump", pump.password)).refusal
+        for each in (pump, valve):
+            assert not (await house.register.login(each.device, each.password)).refusal
         issuer(data).revoke(["pump"])
         await house.register.refresh()
         assert ended == ["pump", "pump"]
