@@ -11,11 +11,15 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote, unquote_to_bytes
 
+try:  # the extra "fast": a quarter of the time, for what is most of a browser's events
+    from pybase64 import b64decode
+except ImportError:
+    from base64 import b64decode  # type: ignore[assignment]  # the same but for names nobody uses here
+
 # Values as short as these are most of a query string; only what holds "%" or "+" needs decoding.
 _ENCODED = re.compile(r"[%+]")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
-_PADDING = (b"", b"", b"==", b"=")
-_STANDARD = bytes.maketrans(b"-_", b"+/")
+_PADDING = ("", "", "==", "=")
 
 
 def parse_query(query: str) -> dict[str, str | None]:
@@ -41,12 +45,12 @@ def write_query(parameters: Mapping[str, str]) -> str:
 
 def decode_base64(text: str) -> bytes:
     """Lenient: both alphabets, padding optional, foreign characters skipped, stops at padding."""
-    data = text.partition("=")[0].encode("ascii", "ignore").translate(_STANDARD)
+    standard = text.partition("=")[0].replace("-", "+").replace("_", "/")
     try:
-        return binascii.a2b_base64(data + _PADDING[len(data) % 4], strict_mode=True)
-    except binascii.Error:
+        return b64decode(standard + _PADDING[len(standard) % 4], validate=True)
+    except ValueError:
         pass  # the slow way, for what no tracker should send
-    data = _NOT_BASE64.sub(b"", data)
+    data = _NOT_BASE64.sub(b"", standard.encode("ascii", "ignore"))
     if len(data) % 4 == 1:  # six bits are no byte
         data = data[:-1]
     return binascii.a2b_base64(data + b"==")
