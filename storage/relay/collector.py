@@ -115,7 +115,9 @@ def _objects(payload: RawPayload) -> tuple[list[Any], str]:
     schema, data = fields.get("schema"), fields.get("data")
     if fields.keys() != {"schema", "data"} or not isinstance(schema, str) or not schema.startswith(_PAYLOAD_DATA):
         return [], ""
-    objects: list[Any] = data if isinstance(data, list) else []
+    if not isinstance(data, list):
+        return [], ""
+    objects: list[Any] = data  # pyright: ignore[reportUnknownVariableType]
     return objects, schema
 
 
