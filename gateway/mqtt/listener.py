@@ -220,7 +220,7 @@ class Listener:
     def _last(self, session: Session, will: Will) -> RawPayload | None:
         if session.publishable(will.topic):
             return None
-        return session.payload(will.topic, will.body, will.retain, self.new_id())
+        return session.payload(will.topic, will.body, self.new_id())
 
     def _publish_delayed(self, key: Key) -> None:
         delayed = self._wills.pop(key)

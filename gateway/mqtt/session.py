@@ -130,14 +130,14 @@ class Session:
             return TOPIC_INVALID if topic.startswith("spoorway/") else 0
         return 0 if self._may_be(name) else NOT_AUTHORIZED
 
-    def payload(self, topic: str, body: bytes, retain: bool, id: str) -> RawPayload | None:
+    def payload(self, topic: str, body: bytes, id: str) -> RawPayload | None:
         return self._topics.payload(
             id=id,
             received_ms=self._clock_ms(),
             transport="mqtt",
             topic=topic,
             body=body,
-            retain=retain,
+            retain=False,  # a device asks with it that we keep the message; what a broker had kept is something else
             device=self.device,
             ip=self.ip,
         )
@@ -173,7 +173,7 @@ class Session:
             return self._refused(packet, code, topic)
         if qos == 2:
             return self._publish_once(packet, topic)
-        payload = self.payload(topic, packet.body, packet.retain, self._new_id())
+        payload = self.payload(topic, packet.body, self._new_id())
         if payload is None:
             self._counters.messages["unknown_topic"] += 1
             return self._refused(packet, TOPIC_INVALID, topic)
@@ -199,7 +199,7 @@ class Session:
         if before is None and len(held) + self.unanswered >= self._config.max_in_flight:
             return _end(TOO_MANY, f"more than {self._config.max_in_flight} publishes under way")
         payload_id = before.payload_id if before is not None and same else self._new_id()
-        payload = self.payload(topic, packet.body, packet.retain, payload_id)
+        payload = self.payload(topic, packet.body, payload_id)
         if payload is None:
             self._counters.messages["unknown_topic"] += 1
             return self._refused(packet, TOPIC_INVALID, topic)

@@ -495,6 +495,18 @@ def test_foreign_devices_answer_sql(broker: Mosquitto, tmp_path: Path, start: Ca
     assert "✓ identity: accepted 5 = stored 3 + failed 1 + duplicate 1 + pending 0" in doctor.stdout, doctor.stdout
 
 
+def test_what_a_device_wants_retained_is_news_at_our_own_listener(tmp_path: Path, start: Callable[..., Any]) -> None:
+    """ESPHome sets RETAIN on every state: to us that is a wish, and not the mark of an old message that it is from a broker."""
+    running = start("--mqtt", "127.0.0.1:0")
+    port = json.loads((running.data / "running.json").read_text())["urls"]["mqtt"][0].rsplit(":", 1)[1]
+    sent = ["mosquitto_pub", "-p", port, "-q", "1", "-r", "-t", "porch/sensor/temperature/state", "-m", "21.5"]
+    subprocess.run(sent, check=True, timeout=10)
+    running.wait(1)
+    assert running.query("SELECT device_id, number FROM atomic.io_spoorway_device_reading_1") == [
+        {"device_id": "porch", "number": 21.5}
+    ]
+
+
 def test_doctor_and_log_say_why_the_broker_refuses(broker: Mosquitto, tmp_path: Path, start: Callable[..., Any]) -> None:
     file = configured(broker, tmp_path, password="wrong")
     running = start("--config", file)
