@@ -162,6 +162,8 @@ class Reader:
                 first = data[at]
                 if (length := data[at + 1]) < 128:
                     start = at + 2
+                elif size - at > 2 and data[at + 2] < 128:  # the usual length of a message
+                    start, length = at + 3, length & 127 | data[at + 2] << 7
                 elif (start := self._header_end(data, at, size)) == 0:
                     break
                 else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
 from gateway.devices import Devices
@@ -23,8 +23,11 @@ __all__ = ["Config", "Counters", "Plugin"]
 log = logging.getLogger(__name__)
 
 
-def _random_id() -> str:
-    return os.urandom(16).hex()
+def _random_ids() -> Iterator[str]:
+    """32 hex digits each, for ever; the system is asked for many at once."""
+    while True:
+        digits = os.urandom(16 * 256).hex()
+        yield from (digits[at : at + 32] for at in range(0, len(digits), 32))
 
 
 def _now_ms() -> int:
@@ -40,12 +43,15 @@ class Plugin:
         devices: Devices | None = None,
         *,
         clock_ms: Callable[[], int] = _now_ms,
-        new_id: Callable[[], str] = _random_id,
+        new_id: Callable[[], str] | None = None,
     ) -> None:
-        """Raises ConfigurationError. clock_ms: milliseconds since 1970. devices: None = no connection can prove a device."""
+        """Raises ConfigurationError. devices: None = no connection can prove a device.
+
+        clock_ms: milliseconds since 1970. new_id: payload ids, by default random ones.
+        """
         self.counters = Counters()
         self._config = config
-        self._listener = Listener(config, devices, self.counters, clock_ms, new_id)
+        self._listener = Listener(config, devices, self.counters, clock_ms, new_id or _random_ids().__next__)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
