@@ -30,8 +30,8 @@ def confirmed(payload: RawPayload, devices: Devices) -> RawPayload:
     names = {frame.device or carrier for frame in frames}
     if names == {payload.device}:
         return payload
-    device = names.pop() if len(names) == 1 and all(frame.seal for frame in frames) else ""
-    for frame in frames if device else ():
+    device = names.pop() if len(names) == 1 else ""
+    for frame in frames if device else ():  # one without a seal has a wrong one
         refusal = devices.sealed(device, frame.covered, frame.seal).refusal
         if refusal == "busy":
             raise TransientError("the keys of devices cannot be read just now")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +83,12 @@ def flat(readings: list[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
     return [{**data, "uptime_ms": uptime} for uptime, data in readings]
 
 
+def needs(program: str) -> pytest.MarkDecorator:
+    """Skips where it is missing, unless that is to fail."""
+    there = shutil.which(program) is not None or os.environ.get("SPOORWAY_REQUIRE_RUNTIMES") == "1"
+    return pytest.mark.skipif(not there, reason=f"{program} is missing")
+
+
 # C ------------------------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +141,8 @@ def compiled(folder: Path, of: Template, source: str, *command: str) -> Path:
     return folder / "program"
 
 
+@needs("gcc")
+@needs("g++")
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize(
     "command", [("gcc", "-std=c99", "-fsanitize=undefined", "-fno-sanitize-recover"), ("g++", "-x", "c++")], ids=["c", "c++"]
@@ -144,6 +154,7 @@ def test_c_writes_the_codecs_frames(name: str, command: tuple[str, ...], tmp_pat
     assert (written + seal(KEY, "x", written) if "sealed" in frame else written) == expected(of, readings, frame)
 
 
+@needs("gcc")
 def test_c_leaves_out_the_reading_that_does_not_fit_and_nothing_overflows(tmp_path: Path) -> None:
     source = """
 #include <stdio.h>
@@ -196,6 +207,7 @@ def in_lua(value: Any) -> Any:
     return value.encode() if isinstance(value, str) else value
 
 
+@needs("node")
 def test_javascript_writes_the_codecs_frames(tmp_path: Path) -> None:
     for of in (ENVIRONMENT, ODD):
         (tmp_path / f"t{of.id}.mjs").write_text(LANGUAGES["js"](of), "utf-8")
