@@ -95,6 +95,10 @@ class Listener(Protocol):
         """resumed: the broker kept our session and sends again what was not acknowledged."""
         ...
 
+    def subscribed(self) -> None:
+        """From now on the broker keeps for us what is published."""
+        ...
+
     def arrived(self, connection: int, message: MQTTMessage) -> None: ...
     def lost(self) -> None: ...
     def refused(self) -> None: ...
@@ -114,6 +118,7 @@ class Broker:
         self._up = False
         self._attempts = 0
         self._trouble = ""
+        self._granted = False  # all that we asked for, in this session
         self._client = client = _Client(self, config, config.client_id or f"spoorway-{socket.gethostname()}")
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -180,10 +185,12 @@ class Broker:
         if self._trouble or first:
             log.info("broker %s: connected", self._name)
         self.trouble("")
-        if first or not flags.session_present:
+        if not (self._granted and flags.session_present):
             # Once a process, as the filters may have changed; then only a session that is new needs it. Each time a 3.1.1 broker
             # sends what it retains anew; one of version 5 only for a filter that is new to it.
             client.subscribe(self._client.filters)
+        else:
+            self._listener.subscribed()
 
     def _on_subscribe(self, client: Client, _: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None) -> None:
         for topic_filter, reason in zip(self._config.subscriptions, reasons, strict=False):
@@ -191,6 +198,9 @@ class Broker:
                 self.trouble(f"it refuses the subscription to {topic_filter}: {refusal(reason)}")
             elif reason.value < _QOS:
                 self.trouble(f"it grants {topic_filter} with QoS 0 only; messages may be lost before they reach us")
+        self._granted = not self._trouble
+        if self._granted:
+            self._listener.subscribed()
 
     def _on_message(self, client: Client, _: Any, message: MQTTMessage) -> None:
         self._listener.arrived(self._connection, message)

@@ -36,7 +36,8 @@ Measure = tuple[str, Literal["counter", "gauge"], str, list[tuple[dict[str, str]
 
 @dataclass(slots=True)
 class Counters:
-    """not_taken: attempts at a journal that took nothing. connections to the broker: made, refused by it, open now."""
+    """not_taken: attempts at a journal that took nothing. connections to the broker: made, refused by it,
+    open now with all subscriptions granted."""
 
     messages: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(get_args(Outcome), 0))
     not_taken: int = 0
@@ -73,7 +74,7 @@ def _new_id() -> str:
 
 
 class Plugin:
-    """A `gateway.transports.Transport`, and the `Listener` of its broker: that part runs in paho's thread, all else on the loop."""
+    """A `gateway.transports.Transport`, and the `Listener` of its broker: that part in paho's thread, all else on the loop."""
 
     def __init__(
         self, config: Config, devices: object = None, *, now_ms: Callable[[], int] = _now_ms, new_id: Callable[[], str] = _new_id
@@ -110,6 +111,9 @@ class Plugin:
     def connected(self, connection: int, resumed: bool) -> None:
         self._loop.call_soon_threadsafe(self._connected, resumed)
 
+    def subscribed(self) -> None:
+        self._loop.call_soon_threadsafe(self._subscribed)
+
     def arrived(self, connection: int, message: MQTTMessage) -> None:
         while not self._room.acquire(timeout=_LOOK_S):
             if self._stopping.is_set():
@@ -126,9 +130,11 @@ class Plugin:
 
     def _connected(self, resumed: bool) -> None:
         self.counters.connections += 1
-        self.counters.open_connections = 1
         if not resumed:  # the broker knows nothing of what it sent before, and may use its numbers for something else
             self._unanswered.clear()
+
+    def _subscribed(self) -> None:
+        self.counters.open_connections = 1
 
     def _lost(self) -> None:
         self.counters.open_connections = 0
