@@ -27,7 +27,8 @@ _UNSTRUCT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0
 _SCREEN_VIEW = "iglu:com.snowplowanalytics.snowplow/screen_view/jsonschema/1-0-0"
 _LEGACY = "iglu:io.spoorway/legacy_unstruct/jsonschema/1-0-0"
 _TIMES = ("dtm", "stm", "ttm")
-_OLD_TRACKERS = ("lua-", "arduino-")
+# With the version each had, and no other: ours have other names, and an uptime of a day has nine digits too.
+_OLD_TRACKERS = ("lua-0.", "arduino-0.")
 
 
 def mended(parameters: Mapping[str, str], lenient: frozenset[str]) -> Mapping[str, str]:
