@@ -22,7 +22,7 @@ from typing import TypeVar, get_args
 from gateway.devices import Claimed, Message, Refusal, Secrets, Verdict
 from gateway.devices.book import Record, State, signing
 from gateway.devices.credentials import matches
-from gateway.devices.files import Files
+from gateway.devices.files import Files, Look
 from gateway.devices.issuing import Issuer, book_file
 from gateway.devices.limits import Guesses, Pace
 from gateway.devices.options import Options
@@ -81,6 +81,7 @@ class Register:
         self._master: bytes | None = None
         self._trouble = ""
         self._messages: dict[str, Messages] | None = None  # None: another process keeps them, or we have not looked yet
+        self._opening = False
         self._cursor: Cursor = {}
         self._changed: set[str] = set()
         self._next_cursor: tuple[Cursor, set[_Reserved]] | None = None
@@ -103,16 +104,16 @@ class Register:
 
         Raises ConfigurationError, PermanentError, TransientError.
         """
+        end = self._clock_s() + OWNER_WAIT_S
         await self.refresh()
-        if self._records:
-            end = self._clock_s() + OWNER_WAIT_S
-            while not await self.open_seen() and self._clock_s() < end:  # noqa: ASYNC110 - the lock of another process
-                await asyncio.sleep(LOOK_S)
-            if self._messages is None and any(signing(self._records.values())):
-                raise ConfigurationError(
-                    f"another gateway process on {self._data} keeps the numbers of signed messages; with devices that sign, "
-                    f"one gateway process is all there can be"
-                )
+        while self._records and self._messages is None and self._clock_s() < end:  # the lock of another process
+            await asyncio.sleep(LOOK_S)
+            await self.refresh()
+        if self._messages is None and any(signing(self._records.values())):
+            raise ConfigurationError(
+                f"another gateway process on {self._data} keeps the numbers of signed messages; with devices that sign, "
+                f"one gateway process is all there can be"
+            )
         self._tending = asyncio.create_task(self._tend(), name="register of devices")
 
     async def stop(self) -> None:
@@ -134,8 +135,12 @@ class Register:
         Raises as `start`.
         """
         look = await self._in_thread(self._files.look)
-        if look is None:
-            return
+        if look is not None:
+            self._learn(look)
+        if self._records and self._messages is None and not self._opening:
+            await self._open_seen()
+
+    def _learn(self, look: Look) -> None:
         self._master = look.master
         if look.anew:
             gone = self._records.keys() - {record.name for record in look.records}
@@ -313,14 +318,14 @@ class Register:
             await asyncio.sleep(LOOK_S)
             try:
                 await self.refresh()
-                if self._records and self._messages is None and not await self.open_seen():
-                    self._tell("another gateway process keeps the numbers of signed messages; here they are told to wait")
                 if self._next_cursor is None and self._clock_s() >= next_s:
                     next_s = self._clock_s() + CHECKPOINT_S
                     await self.begin_checkpoint()
                 await self.finish_checkpoint()
             except (ConfigurationError, PermanentError, TransientError) as error:
                 self._tell(str(error))
+            except Exception:  # the loop's rim: a register that is not looked at any more would never revoke
+                log.exception("looking after the devices failed")
 
     def _tell(self, trouble: str) -> None:
         if trouble != self._trouble:
@@ -336,16 +341,20 @@ class Register:
             except Exception:  # one connection's trouble must not keep the others open
                 log.exception("ending a device's connection failed")
 
-    async def open_seen(self) -> bool:
-        """Begins to keep the windows, or False: another process does. Raises PermanentError."""
-        loaded = await self._in_thread(self._files.load)
+    async def _open_seen(self) -> None:
+        """Begins to keep the windows, unless another process does. Raises PermanentError, TransientError."""
+        self._opening = True
+        try:
+            loaded = await self._in_thread(self._files.load)
+        finally:
+            self._opening = False
         if loaded is None:
-            return False
+            self._tell("another gateway process keeps the numbers of signed messages; here they are told to wait")
+            return
         self._messages, self._changed = loaded.messages, loaded.changed
         if loaded.payloads:
             log.info("devices: %d payloads read after the last checkpoint", loaded.payloads)
         await self._save(loaded.cursor)
-        return True
 
     async def begin_checkpoint(self) -> None:
         """What is durable now belongs to messages that the windows have, or that are reserved and about to be settled."""
@@ -367,7 +376,7 @@ class Register:
         packed = {name: (found.generation, found.window.pack()) for name in changed if (found := self._messages.get(name))}
         try:
             await self._in_thread(self._files.save, packed, cursor)
-        except TransientError:
+        except BaseException:  # a stop may cancel it too
             self._changed |= changed
             raise
         self._cursor = cursor

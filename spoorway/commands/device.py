@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from gateway.devices import CLAIM_PATH, Secrets
 from gateway.devices.book import KINDS, Record
-from gateway.devices.issuing import Issuer
+from gateway.devices.issuing import Issuer, book_file
 from gateway.devices.limits import Limits
 from protocol.seams import ConfigurationError, TransientError
 from spoorway.commands import Subparsers, command, settings
@@ -208,6 +208,8 @@ def _tell(args: argparse.Namespace, what: str) -> None:
 
 
 def _rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    if not book_file(settings(args).data).exists():
+        return
     with _issuer(args) as issuer:
         claims = issuer.book.claims(_now_ms())
         for record in issuer.book.records():

@@ -248,6 +248,16 @@ def test_guesses_are_limited_and_then_even_the_right_code_waits(data: Path) -> N
     in_house(data, scenario)
 
 
+def test_installer_may_redeem_as_many_codes_as_there_are(data: Path) -> None:
+    codes = [code_for(data, f"pump-{n}") for n in range(12)]
+
+    async def scenario(house: House) -> None:
+        for code in codes:
+            assert (await house.register.claim(code, "10.0.0.1", private=True)).secrets is not None
+
+    in_house(data, scenario)
+
+
 def test_secrets_are_not_handed_out_where_others_can_read_them(data: Path) -> None:
     code = code_for(data)
 
