@@ -15,7 +15,7 @@ from protocol.wire import decode_base64
 LENIENCIES: dict[str, str] = {
     "bad_object": "one bad object in a POST fails alone; strict: its whole batch fails",
     "integral_number": "integers may end in .0 (the old Arduino tracker's tid); strict: such an event fails",
-    "seconds_dtm": "times of lua- and arduino- trackers with 9 or 10 digits are seconds; strict: they land in 1970",
+    "seconds_dtm": "times of trackers lua-0.* and arduino-0.* with 9 or 10 digits are seconds; strict: they land in 1970",
     "screen_view_code": "e=sv becomes a screen_view event (the old Lua tracker); strict: it fails",
     "legacy_unstruct": "e=ue with bare properties and ue_na is wrapped in a schema of ours (old Lua tracker); strict: it fails",
 }
