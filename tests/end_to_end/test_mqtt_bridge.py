@@ -35,6 +35,7 @@ pytestmark = [
 
 VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])
 WAIT_S = 20
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -466,8 +467,8 @@ def test_foreign_devices_answer_sql(broker: Mosquitto, tmp_path: Path, start: Ca
     running = start("--config", configured(broker, tmp_path))
     subscribed(running)
     broker.publish(
-        ("zigbee2mqtt/lamp", '{"state":"ON","last_seen":"2026-01-15T10:00:00Z"}'),
-        ("zigbee2mqtt/lamp", '{"state":"ON","last_seen":"2026-01-15T10:00:00Z"}'),
+        ("zigbee2mqtt/lamp", '{"temperature":40.5,"last_seen":"2026-01-15T10:00:00Z"}'),
+        ("zigbee2mqtt/lamp", '{"temperature":40.5,"last_seen":"2026-01-15T10:00:00Z"}'),
         ("tele/plug/SENSOR", '{"Time":"2026-01-15T10:00:00","ENERGY":{"Power":41}}'),
         ("porch/sensor/temperature/state", "21.5"),
         ("porch/binary_sensor/door/state", b"\xff"),
@@ -484,6 +485,8 @@ def test_foreign_devices_answer_sql(broker: Mosquitto, tmp_path: Path, start: Ca
         ("tasmota", "plug", None, None, 41, None),
         ("zigbee2mqtt", "lamp", None, None, None, None),
     ]
+    (documented,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/mqtt-bridge.md").read_text("utf-8"), re.DOTALL)
+    assert [(row["device_id"], row["celsius"]) for row in running.query(documented)] == [("lamp", 40.5)]
     assert str(rows[2]["at"]).startswith("2026-01-15 10:00:00")
     (totals,) = running.query("SELECT stored, failed, duplicate, payloads FROM atomic.totals")
     assert totals == {"stored": 3, "failed": 1, "duplicate": 1, "payloads": 6}  # the retained state is a payload, and no event

@@ -158,7 +158,7 @@ def test_file_that_is_none_is_one_line(tmp_path: Path, name: str, text: str | No
 
 def test_the_documented_mapping_works() -> None:
     page = (ROOT / "docs/webhooks.md").read_text("utf-8")
-    (example,) = re.findall(r"```toml\n(path = .*?)```", page, re.DOTALL)
+    example, topics = re.findall(r"```toml\n(path = .*?)```", page, re.DOTALL)
     (body,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     (answer,) = WebhookMapping(tomllib.loads(example), "docs").parameters(json.loads(body), {})
     assert not isinstance(answer, Reason)
@@ -166,3 +166,22 @@ def test_the_documented_mapping_works() -> None:
     assert (answer["aid"], answer["uid"], answer["ttm"]) == ("water", "m-17", "1768471200000")
     assert len(json.loads(answer["co"])["data"]) == 2
     assert {name for name, _ in re.findall(r"^\| `(\w+)` \| (`|a |the )", page, re.MULTILINE)} >= {"text", "lower", "time_ms"}
+    for body, data in (
+        ("12.5", {"device_id": "pump-3", "metres": 12.5, "word": "12.5"}),
+        ("dry", {"device_id": "pump-3", "word": "dry"}),
+    ):
+        (answer,) = WebhookMapping(tomllib.loads(topics), "docs").parameters(body, {}, "site/north/pump-3/level")
+        assert not isinstance(answer, Reason)
+        assert json.loads(answer["ue_pr"])["data"]["data"] == data
+
+
+def test_the_documented_bridge_is_configured(tmp_path: Path) -> None:
+    page = (ROOT / "docs/mqtt-bridge.md").read_text("utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "password").write_text("x")
+    (tmp_path / "spoorway.toml").write_text(example.replace("/etc/spoorway/broker.password", str(tmp_path / "password")))
+    _, bridge = load(tmp_path / "spoorway.toml", {}, {}).transports()
+    bridge.plugin(None)
+    assert bridge.config.topics.items() <= READY.items()
+    for topic_filter in READY:
+        assert f"`{topic_filter}`" in page or f"`{topic_filter.split('/')[1]}`" in page, topic_filter
