@@ -177,14 +177,11 @@ class Change:
     def put_claim(self, digest: bytes, device: str, expires_ms: int) -> None:
         self._db.execute("INSERT INTO claims VALUES (?, ?, ?)", (digest, device, expires_ms))
 
-    def take_claim(self, digest: bytes, now_ms: int) -> str | None:
-        """The device it was made for; None when there is no such code (any more). It is used up, and others of its device too."""
+    def claim(self, digest: bytes, now_ms: int) -> str | None:
+        """The device a code was made for; None when there is no such code (any more). `end_claims` uses it up."""
         self._db.execute("DELETE FROM claims WHERE expires_ms <= ?", (now_ms,))
         row = self._db.execute("SELECT device FROM claims WHERE digest = ?", (digest,)).fetchone()
-        if row is None:
-            return None
-        self.end_claims([row[0]])
-        return str(row[0])
+        return None if row is None else str(row[0])
 
     def end_claims(self, devices: Iterable[str]) -> None:
         self._db.executemany("DELETE FROM claims WHERE device = ?", ((device,) for device in devices))

@@ -107,7 +107,7 @@ class Issuer:
             return None
         master = self._master(make=False)
         with self.book.changing() as change:
-            name = change.take_claim(digest, self._clock_ms())
+            name = change.claim(digest, self._clock_ms())
             record = self.book.record(name) if name is not None else None
             if record is None:
                 return None

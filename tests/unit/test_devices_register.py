@@ -426,6 +426,9 @@ def test_new_limits_end_no_connection(data: Path) -> None:
         assert house.register.delay_s("pump", 10) == pytest.approx(10)
         house.clock.seconds += 10
         assert house.register.delay_s("pump", 10) == 0
+        issuer(data).limit(["pump"], Limits(payloads_per_s=0))
+        await house.register.refresh()
+        assert house.register.delay_s("pump", 10) == 0
         assert not ended
 
     in_house(data, scenario)

@@ -176,6 +176,20 @@ def test_what_the_journal_refuses_may_be_sent_again(data: Path) -> None:
     serve(data, scenario, recorder)
 
 
+def test_message_that_was_too_fast_is_taken_when_it_comes_again(data: Path) -> None:
+    (pump,) = issue(data, "pump", limits=Limits(payloads_per_s=0.1))
+
+    async def scenario(site: Site, house: House) -> None:
+        assert (await site.post(b"{}", **headers(pump, 1, b"{}"))).status == 200
+        late = await site.post(b"{}", **headers(pump, 2, b"{}"))
+        assert (late.status, late["Retry-After"], late.body) == (429, "10", b"too fast")
+        house.clock.seconds += 10
+        assert (await site.post(b"{}", **headers(pump, 2, b"{}"))).status == 200
+        assert len(site.recorder.payloads) == 2
+
+    serve(data, scenario)
+
+
 def test_copy_of_a_request_whose_sender_gave_up_waits_and_is_kept_once(data: Path) -> None:
     """The answer came too late, or nobody waited for it: the payload is under way to the disk all the same."""
     (pump,) = issue(data, "pump")
