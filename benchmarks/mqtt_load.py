@@ -94,9 +94,8 @@ async def flood(port: int, connections: int, window: int, seconds: float) -> dic
     clients: list[Flooding] = []
     for number in range(connections):
         ready = loop.create_future()
-        _, client = await loop.create_connection(
-            lambda number=number, ready=ready: Flooding(number, window, ready), "127.0.0.1", port
-        )
+        client = Flooding(number, window, ready)
+        await loop.create_connection(partial(_same, client), "127.0.0.1", port)
         await ready
         clients.append(client)
     began = time.perf_counter()
