@@ -54,7 +54,7 @@ class Plugin:
         self._files: list[tuple[str, Callable[[], _Database]]] = []
         for kind in _COLUMNS:
             paths: tuple[str, ...] = getattr(config, kind)
-            self._files += [(kind, world.watch(path, partial(_Database, kind))) for path in paths]
+            self._files += [(kind, world.watch(path, partial(_Database, kind, reading(kind)))) for path in paths]
         self._bot_asns, self._except = config.bot_asns, frozenset(config.bot_asns_except)
         self._databases: list[_Database] = []
         self._known = lru_cache(max(0, config.cache))(self._look_up)
@@ -95,9 +95,9 @@ class Plugin:
 class _Database:
     """One file, and what was made of its records."""
 
-    def __init__(self, kind: str, data: bytes) -> None:
+    def __init__(self, kind: str, read: Callable[[bytes], Reader], data: bytes) -> None:
         """Raises ValueError for what is no such file."""
-        self._reader = reading(kind)(data)
+        self._reader = read(data)
         about = self._reader.metadata()
         self._tree = Tree(data, about.node_count, about.record_size, about.ip_version)
         self._columns = _COLUMNS[kind]

@@ -56,6 +56,14 @@ def test_address_has_the_record_that_the_package_finds(
         assert len(names) > 20
 
 
+@pytest.mark.parametrize(("record_size", "node"), [(24, "abcdef 123456"), (28, "bcdef1 a2 345678"), (32, "abcdef12 34567890")])
+def test_numbers_have_all_their_bits(record_size: int, node: str) -> None:
+    """Small trees have small numbers: here is a node with large ones."""
+    tree = Tree(bytes.fromhex(node), 1, record_size, 4)
+    found = [tree.record(ipaddress.IPv4Address(address)) for address in ("1.2.3.4", "200.2.3.4")]
+    assert found == {24: [0xABCDEF, 0x123456], 28: [0xABCDEF1, 0x2345678], 32: [0xABCDEF12, 0x34567890]}[record_size]
+
+
 def test_tree_of_old_addresses_knows_no_new_ones(tmp_path: Path) -> None:
     writer = MMDBWriter(4, "Any")
     writer.insert_network(IPSet(["0.0.0.0/1"]), {"name": "half"})
