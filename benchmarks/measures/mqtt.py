@@ -34,8 +34,7 @@ class Contestant:
     port: int
     admin: int | None
     rates: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
-    processor_s: float = 0
-    messages: float = 0
+    processor_us: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
 
 
 def measure(effort: Effort) -> Result:
@@ -86,6 +85,7 @@ def _rows(contestants: list[Contestant], connections: int) -> list[Row]:
             "PUBACK means": one.means,
             "publishes/s": (rate := statistics.median(one.rates[connections])),
             "Spoorway ÷ this": None if one is contestants[0] else ours / rate,
+            "processor µs/publish": statistics.median(one.processor_us[connections]),
         }
         for one in contestants
     ]
@@ -93,7 +93,9 @@ def _rows(contestants: list[Contestant], connections: int) -> list[Row]:
 
 def _flood(one: Contestant, connections: int, seconds: float) -> None:
     before = metric(one.admin, "journal_payloads_accepted_total") if one.admin else 0.0
+    used = one.server.processor_s()
     found = _load("flood", one.port, connections, _WINDOW, seconds)
+    one.processor_us.setdefault(connections, []).append((one.server.processor_s() - used) / found["all"] * 1e6)
     one.rates.setdefault(connections, []).append(found["acknowledged"] / found["seconds"])
     if one.admin is not None:
         kept = metric(one.admin, "journal_payloads_accepted_total") - before

@@ -163,7 +163,7 @@ class Session:
         return out
 
     def _publish(self, packet: Publish) -> Step:
-        topic, qos, packet_id = packet.topic, packet.qos, packet.packet_id
+        topic, body, qos, packet_id, *_ = packet
         if self.v5 and (packet.properties or not topic or packet.retain):
             if isinstance(wrong := self._resolved(packet), Step):
                 return wrong
@@ -173,7 +173,7 @@ class Session:
             return self._refused(packet, code, topic)
         if qos == 2:
             return self._publish_once(packet, topic)
-        payload = self.payload(topic, packet.body, self._new_id())
+        payload = self.payload(topic, body, self._new_id())
         if payload is None:
             self._counters.messages["unknown_topic"] += 1
             return self._refused(packet, TOPIC_INVALID, topic)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from protocol.devices import COMPACT_PATH, DEVICE_HEADER, NAME, RETAIN_HEADER, TOPIC_HEADER, TP1_PATH, TP2_PATH
 from protocol.seams import ConfigurationError, RawPayload
@@ -32,6 +32,7 @@ READY: Mapping[str, str] = {
     "+/number/+/state": "/io.spoorway.esphome/v1",
 }
 
+_BINARY = "application/octet-stream"
 _LONGEST = 65_535  # bytes of a topic. Source: MQTT 5.0, 1.5.4
 _PATH = re.compile(r"(?:/i|/[^/?#\s]+/[^/?#\s]+)(?:\?[^#\s]*)?")
 
@@ -82,16 +83,17 @@ class Topics:
             return None
         if retain:
             headers = (*headers, (RETAIN_HEADER, "1"))
-        query, kept, content_type = route.query, cast(bytes | None, body), cast(str | None, "application/json")
-        if route.path == COMPACT_PATH:
-            content_type = "application/octet-stream"
-        elif route.path == TP1_PATH:
+        _, path, query = route
+        if path == TP1_PATH:
             try:
                 text = body.decode()
-                query, kept, content_type = f"{query}&{text}" if query else text, None, None
             except UnicodeDecodeError:  # no query string can hold it: it fails, with its bytes beside it
-                content_type = "application/octet-stream"
-        return RawPayload(id, received_ms, transport, route.path, query, kept, content_type, headers, ip, device=device)
+                pass
+            else:
+                query = f"{query}&{text}" if query else text
+                return RawPayload(id, received_ms, transport, path, query, None, None, headers, ip, None, None, device)
+        content_type = _BINARY if path in (TP1_PATH, COMPACT_PATH) else "application/json"
+        return RawPayload(id, received_ms, transport, path, query, body, content_type, headers, ip, None, None, device)
 
     def _look_up(self, topic: str) -> tuple[_Route | None, tuple[tuple[str, str], ...]]:
         """The route of a topic, and the headers that follow from it."""

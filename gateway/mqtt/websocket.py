@@ -30,7 +30,7 @@ class WebSocket:
     def __init__(self) -> None:
         self.out = b""
         self._open = False
-        self._buffer = b""
+        self._buffer: bytes = b""
         self._left, self._mask, self._at = 0, b"", 0  # of the frame that is under way
 
     def feed(self, data: bytes) -> bytes:
