@@ -19,6 +19,7 @@ from gateway.devices.register import Register
 from gateway.devices.seals import confirmed
 from gateway.journal.keeping import Keeper
 from gateway.journal.writer import FileWriter
+from gateway.serial.lending import FOLDER as LENT_PORTS
 from gateway.transports import Accept, Transport
 from protocol.seams import RawPayload, TransientError
 from spoorway.config import Instance, Settings
@@ -149,9 +150,9 @@ class Intake:
 
 def _placed(instance: Instance, data: Path) -> Instance:
     """What a transport must remember lies in the data folder, under its name, unless it says otherwise."""
-    if getattr(instance.config, "sessions", None) != "":
-        return instance
-    return dataclasses.replace(instance, config=dataclasses.replace(instance.config, sessions=str(data / f"{instance.name}.db")))
+    places = {"sessions": data / f"{instance.name}.db", "lent": data / LENT_PORTS}
+    found = {option: str(place) for option, place in places.items() if getattr(instance.config, option, None) == ""}
+    return dataclasses.replace(instance, config=dataclasses.replace(instance.config, **found)) if found else instance
 
 
 def _stand_back() -> None:

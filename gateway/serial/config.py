@@ -34,6 +34,7 @@ class Config:
     the next opening. port: options of single ports by path or pattern; such a port need not be in `ports` as well.
     window: lines of one port that may wait for the disk before no more are read. longest_pause_s: between two tries to open.
     damaged_per_minute: damaged lines of one port that are kept as failed events; more are counted only.
+    lent: folder of the ports to let alone, see gateway.serial.lending; "" = lent-ports in the data folder.
     """
 
     ports: tuple[str, ...] = ("/dev/ttyUSB*", "/dev/ttyACM*")
@@ -46,6 +47,7 @@ class Config:
     rescan_s: float = 1.0
     longest_pause_s: float = 5.0
     damaged_per_minute: int = 6
+    lent: str = ""
     port: Mapping[str, Port] = field(default_factory=dict[str, Port])
 
 

@@ -18,6 +18,7 @@ from gateway.devices import Devices
 from gateway.serial.config import Config, Port, Settled, settled
 from gateway.serial.conversation import Conversation
 from gateway.serial.counters import Counters
+from gateway.serial.lending import is_lent
 from gateway.serial.wire import UnopenedError, Wire, is_pseudo, open_port, others, pyserial
 from gateway.transports import Accept
 from protocol.lines import Line, Text, device_lines
@@ -68,7 +69,7 @@ class Plugin:
         self._ports: dict[str, asyncio.Task[None]] = {}  # by path
         self._real: dict[str, str] = {}  # what each path last stood for: two of them may be one port
         self._conversations: dict[str, Conversation] = {}
-        self._wires: set[Wire] = set()
+        self._wires: dict[Wire, str] = {}  # and the path of each
 
     async def start(self, accept: Accept) -> None:
         self._accept = accept
@@ -95,6 +96,9 @@ class Plugin:
                     self._begin(real, path, options)
             if seen is None and not found:
                 log.info("serial: no port yet of %s", ", ".join(pattern for pattern, _ in self._patterns))
+            for wire, path in self._wires.items():
+                if self._lent(path):
+                    wire.end()
             seen = {real: options for real, (_, options) in found.items()}
             await self._pause(self._config.rescan_s)
 
@@ -106,7 +110,7 @@ class Plugin:
         return found
 
     def _begin(self, real: str, path: str, options: Settled) -> None:
-        if path in self._ports or real in self._real.values() or self._stopping.is_set():
+        if path in self._ports or real in self._real.values() or self._stopping.is_set() or is_lent(self._config.lent, real):
             return
         assert self._accept is not None
         if path not in self._conversations:
@@ -135,7 +139,7 @@ class Plugin:
     async def _keep_open(self, path: str, options: Settled) -> None:
         """Until the port is unplugged, or the transport is stopped."""
         pause_s, failures, told = _FIRST_PAUSE_S, 0, ""
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and not self._lent(path):
             try:
                 fd, close, self._real[path] = await asyncio.to_thread(open_port, path, options)
             except UnopenedError as error:
@@ -154,7 +158,7 @@ class Plugin:
                 finally:
                     await wire.close()
                 if not self._stopping.is_set():
-                    log.info("%s: gone (%s)", path, wire.trouble or "hung up")
+                    log.info("%s: gone (%s)", path, wire.trouble or ("lent" if self._lent(path) else "hung up"))
                 if self._clock_s() - since_s > _HEALTHY_AFTER_S:
                     pause_s = _FIRST_PAUSE_S
             await self._pause(pause_s)
@@ -168,7 +172,7 @@ class Plugin:
         deframer = device_lines(self._config.longest_line_bytes)
         waiting: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(self._config.window)
         answering = asyncio.create_task(self._answer(path, wire, waiting), name=f"serial answers {path}")
-        self._wires.add(wire)
+        self._wires[wire] = path
         if self._stopping.is_set():
             wire.end()
         counters.openings[path] += 1
@@ -197,7 +201,7 @@ class Plugin:
             await waiting.put(None)
             await answering
             counters.open_ports -= 1
-            self._wires.discard(wire)
+            del self._wires[wire]
 
     async def _answer(self, path: str, wire: Wire, waiting: asyncio.Queue[asyncio.Task[bytes] | None]) -> None:
         while (task := await waiting.get()) is not None:
@@ -210,6 +214,9 @@ class Plugin:
                 self.counters.sent_bytes[path] += len(answer)
             else:
                 self.counters.unsent[path] += 1
+
+    def _lent(self, path: str) -> bool:
+        return is_lent(self._config.lent, self._real.get(path, path))
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
