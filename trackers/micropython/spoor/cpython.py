@@ -1,0 +1,45 @@
+"""What MicroPython has and CPython lacks: milliseconds that count, and sockets that are streams. Not copied to boards."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+
+def ticks_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def ticks_diff(later: int, earlier: int) -> int:
+    return later - earlier
+
+
+def sleep_ms(milliseconds: int) -> None:
+    time.sleep(milliseconds / 1000)
+
+
+class Stream:
+    """A socket that does not block, as MicroPython's: read and write return None where nothing can be done now."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.close = sock.close
+
+    def read(self, size: int) -> bytes | None:
+        try:
+            return self._sock.recv(size)
+        except (BlockingIOError, _WantRead, _WantWrite):
+            return None
+
+    def write(self, data: bytes) -> int | None:
+        try:
+            return self._sock.send(data)
+        except (BlockingIOError, _WantRead, _WantWrite):
+            return None
+
+
+try:
+    from ssl import SSLWantReadError as _WantRead
+    from ssl import SSLWantWriteError as _WantWrite
+except ImportError:  # a Python without TLS
+    _WantRead = _WantWrite = BlockingIOError  # type: ignore[assignment,misc]
