@@ -1,0 +1,40 @@
+// What the sizes and the board tests are built of: a tracker over Serial. -D chooses its parts.
+#include <Spoorway.h>
+
+#ifndef FORMAT
+#define FORMAT Compact
+#endif
+#ifndef STORE
+#define STORE Queue<128>
+#endif
+
+static const spoorway::Template TEMPLATES[] PROGMEM = {spoorway::ENVIRONMENT};
+#ifdef JOURNAL
+typedef spoorway::Journal<spoorway::EepromCells, 24, 64> Store;
+static Store store = Store(spoorway::EepromCells());
+#else
+static spoorway::Queue<128> store;
+typedef spoorway::Queue<128> Store;
+#endif
+static spoorway::SerialLine<HardwareSerial> line(Serial);
+#ifdef KEY
+static uint8_t key[32] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+static spoorway::Tracker<spoorway::SerialLine<HardwareSerial>, Store, spoorway::FORMAT, spoorway::Hmac> tracker(line, store, spoorway::Hmac(key));
+#else
+static spoorway::Tracker<spoorway::SerialLine<HardwareSerial>, Store, spoorway::FORMAT> tracker(line, store);
+#endif
+static const char *const ABOUT[] = {"aid", "bench", 0};
+
+void setup() {
+  Serial.begin(115200);
+  tracker.begin("uno-1", TEMPLATES, 1, ABOUT, 1);
+}
+
+void loop() {
+  static uint32_t last;
+  if (millis() - last >= 100) {
+    last = millis();
+    tracker.track(0, 2150, 452, 10132);
+  }
+  tracker.loop();
+}

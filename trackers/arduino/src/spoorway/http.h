@@ -1,0 +1,3 @@
+#ifndef X1
+#define X1
+#endif

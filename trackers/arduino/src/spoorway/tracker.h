@@ -1,0 +1,244 @@
+/* Tracker: takes events at once, hands them to its link one after the other, and forgets each when the link says it is on disk.
+
+   track() only copies bytes within RAM. loop() must be called often; it does one small thing at a time. */
+#ifndef SPOORWAY_TRACKER_H
+#define SPOORWAY_TRACKER_H
+
+namespace spoorway {
+
+/* Values that may follow an event's own, in this order. */
+struct TrueTime { /* milliseconds since 1970, in decimal digits */
+  const char *text;
+  explicit TrueTime(const char *t) : text(t) {}
+};
+struct EventId { /* only where nobody tells the device's clock: else the id follows from device, boot and sequence */
+  const char *text;
+  explicit EventId(const char *t) : text(t) {}
+};
+struct Entities { /* JSON of one or more {"schema":…,"data":…} with commas in between */
+  const char *text;
+  explicit Entities(const char *t) : text(t) {}
+};
+
+/* The device's clock is its uptime. */
+struct Uptime {
+  void write(Out &out, uint32_t uptime_ms) const { out.number(uptime_ms); }
+  void set(uint64_t, uint32_t) {}
+};
+
+/* A wall clock, set by the sketch (NTP, GPS, RTC): times of this boot are sent as times since 1970. 8 bytes of RAM, 64-bit arithmetic. */
+struct Wall {
+  uint64_t at_start;
+  Wall() : at_start(0) {}
+  void write(Out &out, uint32_t uptime_ms) const { out.number(at_start + uptime_ms); }
+  void set(uint64_t unix_ms, uint32_t uptime_ms) { at_start = unix_ms - uptime_ms; }
+};
+
+/* Whether a tracker may say that it is of this platform. */
+inline bool known_platform(const char *name) {
+  const char *p = PSTR("web iot pc mob app srv tv cnsl headset ");
+  while (pgm_read_byte(p)) {
+    const char *c = name;
+    while (*c && *c == (char)pgm_read_byte(p)) c++, p++;
+    if (!*c && c != name && pgm_read_byte(p) == ' ') return true;
+    while (pgm_read_byte(p++) != ' ');
+  }
+  return false;
+}
+
+template <class Link, class Store, class Format = Json, class Seal = Open, class Clock = Uptime> class Tracker {
+ public:
+  typedef Store Records;
+  typedef Format Form;
+  Store &store;
+  Link &link;
+  Seal seal;
+  const char *device;       /* its name */
+  const char *const *about; /* parameters of every event: name, value, …, 0 */
+  uint32_t boot, sequence, message, sent_ms;
+  uint16_t sent, resent, dropped_full, dropped_large, refused;
+  bool tells_clock;
+
+ private:
+  const Template *templates; /* in flash */
+  Clock clock;
+  uint32_t waiting_since, wait_ms, hint_ms;
+  uint8_t failures, random_;
+
+  uint8_t draw() { /* a small generator: back-off needs devices to differ, nothing more */
+    random_ = (uint8_t)(random_ * 109 + 89 + (uint8_t)micros());
+    return random_;
+  }
+
+  void number(uint32_t n) {
+    for (; n > 0x7F; n >>= 7) store.put((uint8_t)n | 0x80);
+    store.put((uint8_t)n);
+  }
+  void add(long v) { number(((uint32_t)v << 1 ^ (v < 0 ? 0xFFFFFFFF : 0)) + 1); }
+  void add(int v) { add((long)v); }
+  void add(unsigned v) { add((long)v); }
+  void add(unsigned long v) { add((long)v); }
+  void add(bool v) { add((long)v); }
+  void add(Absent) { store.put(0); }
+  void add(const char *text) {
+    uint16_t length = 0;
+    if (!text) return store.put(0);
+    while (text[length]) length++;
+    number(length + 1);
+    while (*text) store.put((uint8_t)*text++);
+  }
+  void add(const __FlashStringHelper *text) {
+    const char *p = (const char *)text;
+    uint16_t length = 0;
+    while (pgm_read_byte(p + length)) length++;
+    number(length + 1);
+    while (uint8_t c = pgm_read_byte(p++)) store.put(c);
+  }
+  void add(Raw v) { add(v.text); }
+  void extra(uint8_t kind, const char *text) {
+    if (!text || !*text) return;
+    store.put(kind);
+    add(text);
+  }
+  void add(TrueTime v) { extra(TRUE_TIME, v.text); }
+  void add(EventId v) { extra(EVENT_ID, v.text); }
+  void add(Entities v) { extra(ENTITIES, v.text); }
+  void add(double) = delete; /* spoorway::fixed(21.57, 2) says how many digits count */
+  void all() {}
+  template <class V, class... More> void all(V first, More... more) {
+    add(first);
+    all(more...);
+  }
+
+  void open(uint8_t of) {
+    sequence++;
+    store.open();
+    uint32_t now = millis();
+    for (uint8_t i = 0; i < 4; i++, now >>= 8) store.put((uint8_t)now);
+    number(sequence);
+    store.put(of);
+  }
+  int32_t close() {
+    Result taken = store.close();
+    if (taken > 0) return (int32_t)sequence;
+    taken == FULL ? dropped_full++ : dropped_large++;
+    return taken;
+  }
+
+ public:
+  Tracker(Link &l, Store &s, const Seal &how = Seal())
+      : store(s), link(l), seal(how), device(""), about(0), boot(0), sequence(0), message(0), sent_ms(0), sent(0), resent(0),
+        dropped_full(0), dropped_large(0), refused(0), tells_clock(true), templates(0), waiting_since(0), wait_ms(0), hint_ms(0),
+        failures(0), random_(0) {}
+
+  /* name: of the device. table: the templates, `count` of them, in flash. about: see above, or 0.
+     start: the boot id where the store keeps none; a random one if the device does not sign. */
+  Result begin(const char *name, const Template *table, uint8_t count, const char *const *parameters = 0, uint32_t start = 0) {
+    device = name;
+    about = parameters;
+    templates = table;
+    uint16_t mark = 0xFFFF;
+    for (uint8_t i = 0; i < count; i++)
+      for (const char *p = text_of(i); uint8_t c = pgm_read_byte(p); p++) mark = crc16(mark, c);
+    boot = store.begin(start, mark);
+    for (const char *p = name; *p; p++) random_ = random_ * 31 + *p;
+    random_ += (uint8_t)boot;
+    return boot == 0 && start == 0 ? STORAGE : (Result)0;
+  }
+
+  /* An event of template `of`, with a value for each of its fields in their order: whole numbers at scale, texts, bools, Absent.
+     The event's sequence, or why it was not taken. Never waits, never sends. */
+  template <class... V> int32_t track(uint8_t of, V... values) {
+    if (!templates) return CLOSED;
+    open(of);
+    all(values...);
+    return close();
+  }
+
+  /* Verbs of all trackers; `of` is where the template stands in the table. */
+  template <class... More>
+  int32_t track_structured(uint8_t of, const char *category, const char *action, const char *label = 0, const char *property = 0,
+                           const char *value = 0, More... more) {
+    if (!category || !*category || !action || !*action) return MISSING;
+    return track(of, category, action, label, property, value, more...);
+  }
+  template <class... More> int32_t track_self_describing(uint8_t of, const char *schema, const char *json, More... more) {
+    if (!schema || !*schema || !json || !*json) return MISSING;
+    return track(of, schema, json, more...);
+  }
+  template <class... More>
+  int32_t track_screen_view(uint8_t of, const char *name, const char *id, const char *type = 0, const char *previous_name = 0,
+                            const char *previous_id = 0, const char *previous_type = 0, const char *transition = 0, More... more) {
+    if (!name || !*name) return MISSING;
+    return track(of, name, id, type, previous_name, previous_id, previous_type, transition, more...);
+  }
+  /* QUEUE_HEALTH at place `of`: how this queue fared since the start. */
+  int32_t track_health(uint8_t of) {
+    return track(of, Absent(), (long)sent, (long)resent, (long)dropped_full, 0, (long)dropped_large, (long)store.errors(), Absent(),
+                 (long)store.size_of_all());
+  }
+
+  /* Milliseconds since 1970, now. Only Wall remembers it. */
+  void set_time(uint64_t unix_ms) { clock.set(unix_ms, millis()); }
+
+  /* One small step. */
+  void loop() {
+    bool busy = !store.ready();
+    if (!busy) busy = store.step() && !store.ready();
+    if (!busy) link.step(*this);
+  }
+
+  /* ---- what formats and links ask and tell ---- */
+
+  const char *text_of(uint8_t i) const { return (const char *)pgm_read_ptr(templates + i); }
+  bool earlier() const { return store.boot(boot) != boot; }
+  void write_time(Out &out, uint32_t uptime_ms) const {
+    if (earlier())
+      out.number(uptime_ms); /* nobody knows when that boot was */
+    else
+      clock.write(out, uptime_ms);
+  }
+  void body(Out &out) { Format::write(out, *this); }
+
+  /* True: the oldest event is to be sent, under a new message number and time. */
+  bool due() {
+    if (!store.any() || resting()) return false;
+    message++;
+    sent_ms = millis();
+    return true;
+  }
+  bool resting() {
+    uint32_t now = millis();
+    if (now - waiting_since < wait_ms) return true;
+    wait_ms = 0;
+    return false;
+  }
+  void rest(uint32_t ms) {
+    waiting_since = millis();
+    wait_ms = ms;
+  }
+  void acked() {
+    sent++;
+    failures = 0;
+    store.drop();
+    rest(hint_ms);
+  }
+  void never() {
+    refused++;
+    store.drop();
+  }
+  void again() { resent++; }
+  /* Somebody said or showed that it is not now: full jitter up to 1 s, 2 s, 4 s … 10 min, and no less than what was asked for. */
+  void later(uint32_t least_ms = 0) {
+    uint32_t most = 1000;
+    for (uint8_t i = 0; i < failures && most < 600000; i++) most <<= 1;
+    if (most > 600000) most = 600000;
+    if (failures < 255) failures++;
+    resent++;
+    rest(least_ms + (most >> 8) * draw());
+  }
+  void hint(uint32_t ms) { hint_ms = ms; }
+};
+
+}  // namespace spoorway
+#endif
