@@ -25,17 +25,13 @@ class Http:
     def send(self, tracker, body: bytes):
         head = "POST %s HTTP/1.1\r\nHost: %s:%d\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
         head = head % (self.path, self.host, self.port, len(body))
-        if tracker.device:
-            head += "Spoorway-Device: %s\r\n" % tracker.device
         if self.key:
             from .sign import signature
 
-            code = signature(self.key, tracker.device, tracker.boot, tracker.messages, self.path, body)
-            head += "Spoorway-Boot: %d\r\nSpoorway-Sequence: %d\r\nSpoorway-Signature: %s\r\n" % (
-                tracker.boot,
-                tracker.messages,
-                code,
-            )
+            numbers = (tracker.device, tracker.boot, tracker.messages)
+            code = signature(self.key, *numbers, self.path, body)
+            for name, value in zip(("Device", "Boot", "Sequence", "Signature"), numbers + (code,)):
+                head += "Spoorway-%s: %s\r\n" % (name, value)
         stream = yield from connect(self.host, self.port, self.tls)
         try:
             yield from write(stream, head.encode() + b"\r\n")
