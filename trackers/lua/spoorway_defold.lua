@@ -1,0 +1,55 @@
+--[[ Defold's http.request and sys.save -> a transport and a storage. Beside spoorway.lua.
+
+	spoorway.new { url = URL, app_id = "duck-hunt", transport = require("spoorway_defold") }
+
+sys.save writes whole files: what a frame tracked is saved by its tracker:update(), so a kill may cost that one frame.
+No call blocks; flush() and close() cannot wait for an answer here. ]]
+local M = { https = true }
+local http, sys = rawget(_G, "http"), rawget(_G, "sys")
+
+function M.transport(_, options, spoorway)
+	return spoorway.callback(function(request, done)
+		http.request(request.url, "POST", function(_, _, answer) done(answer.status, answer.headers) end, spoorway.headers(request.headers),
+			request.body, { timeout = options.timeout or 15 })
+	end)
+end
+
+function M.storage(options)
+	local files, dirty = {}, {}
+	local function path(name) return sys.get_save_file(options.app_id or "spoorway", name) end
+	local function chunks(name)
+		files[name] = files[name] or { (sys.load(path(name)) or {}).text }
+		return files[name]
+	end
+	local function save(name)
+		files[name] = { table.concat(files[name]) }
+		return sys.save(path(name), { text = files[name][1] })
+	end
+	return {
+		segment_bytes = 8192, -- a frame that tracked something writes at most this and one event
+		read = function(name)
+			local text = table.concat(chunks(name))
+			return text ~= "" and text or nil
+		end,
+		write = function(name, text)
+			files[name] = { text }
+			return save(name)
+		end,
+		append = function(name, text)
+			table.insert(chunks(name), text)
+			dirty[name] = true
+			return true
+		end,
+		remove = function(name)
+			files[name], dirty[name] = {}, nil
+			save(name)
+		end,
+		sync = function()
+			for name in pairs(dirty) do
+				if save(name) then dirty[name] = nil end
+			end
+		end,
+	}
+end
+
+return M

@@ -1,0 +1,44 @@
+--[[ Batches -> MQTT 3.1.1 over LuaSocket, QoS 1, a connection each; an acknowledgement is the gateway's PUBACK. Beside spoorway.lua.
+
+	spoorway.new { url = "mqtt://192.0.2.7", transport = require("spoorway_mqtt"), device = NAME, password = SECRET }
+
+mqtts:// needs LuaSec and its parameters in `tls`. What a broker between acknowledges is the broker's to keep. ]]
+local M = {}
+local byte, char, floor, sub = string.byte, string.char, math.floor, string.sub
+
+local function text(s) return char(floor(#s / 256), #s % 256) .. s end
+
+local function packet(first, body)
+	local length, n = "", #body
+	repeat
+		local low = n % 128
+		n = floor(n / 128)
+		length = length .. char(low + (n > 0 and 128 or 0))
+	until n == 0
+	return char(first) .. length .. body
+end
+
+local function reply(got) return #got >= 4 and got end
+
+function M.transport(where, options, spoorway)
+	local device = options.device or "lua"
+	local login = packet(16, "\0\4MQTT\4\194\0\60" .. text(device) .. text(device) .. text(options.password or ""))
+	local topic = text("spoorway/" .. device .. "/tp2") .. "\0\1"
+	return function(request, wait)
+		local s, status = spoorway.connect(where, wait), nil
+		if not s then return nil end
+		local got = spoorway.exchange(s, login, wait, reply)
+		if got and sub(got, 1, 3) == " \2\0" then
+			local code = byte(got, 4)
+			if code == 0 then
+				status = spoorway.exchange(s, packet(50, topic .. request.body), wait, reply) == "@\2\0\1" and 200 or nil
+				s:send("\224\0")
+			end
+			if (code == 4 or code == 5) and options.on_error then pcall(options.on_error, "login", code) end -- kept: a secret may be corrected
+		end
+		s:close()
+		return status
+	end
+end
+
+return M
