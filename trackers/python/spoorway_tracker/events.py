@@ -1,0 +1,95 @@
+"""A call -> the wire parameters of its event. Pure: no clock, no ids, no queue.
+
+Each function gives None where a required argument is empty. Raises ValueError or TypeError where data has no form in JSON.
+Source: Snowplow Tracker Protocol; protocol/vectors/tracker.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from spoorway_tracker.described import Described, described
+
+UNSTRUCT_EVENT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"
+CONTEXTS = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-1"
+TIMING = "iglu:com.snowplowanalytics.snowplow/timing/jsonschema/1-0-0"
+SCREEN_VIEW = "iglu:com.snowplowanalytics.mobile/screen_view/jsonschema/1-0-0"
+
+Parameters = dict[str, str]
+
+
+def _known(value: object) -> str:
+    if isinstance(value, (date, UUID)):  # a datetime is a date
+        return value.isoformat() if isinstance(value, date) else str(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_known).encode
+"""Compact JSON text. Raises ValueError, TypeError or RecursionError."""
+
+
+def page_view(url: str, title: str | None, referrer: str | None) -> Parameters | None:
+    return _page("pv", url, title, referrer) if url else None
+
+
+def page_ping(
+    url: str, title: str | None, referrer: str | None, offsets: tuple[int | None, int | None, int | None, int | None]
+) -> Parameters | None:
+    """offsets: min_x, max_x, min_y, max_y in pixels; they may be negative."""
+    if not url:
+        return None
+    found = _page("pp", url, title, referrer)
+    for name, offset in zip(("pp_mix", "pp_max", "pp_miy", "pp_may"), offsets, strict=True):
+        if offset is not None:
+            found[name] = str(offset)
+    return found
+
+
+def _page(kind: str, url: str, title: str | None, referrer: str | None) -> Parameters:
+    found = {"e": kind, "url": url}
+    if title:
+        found["page"] = title
+    if referrer:
+        found["refr"] = referrer
+    return found
+
+
+def structured(category: str, action: str, label: str | None, property: str | None, value: float | None) -> Parameters | None:
+    if not category or not action:
+        return None
+    found = {"e": "se", "se_ca": category, "se_ac": action}
+    if label:
+        found["se_la"] = label
+    if property:
+        found["se_pr"] = property
+    if value is not None:
+        if value != value or value in (float("inf"), float("-inf")):
+            raise ValueError("value is not a number")
+        found["se_va"] = str(value)
+    return found
+
+
+def self_describing(schema: str, data: object, base64: bool) -> Parameters | None:
+    if not schema:
+        return None
+    # Put together as text: the schema's name is the only part of the wrapper that varies.
+    text = f'{{"schema":"{UNSTRUCT_EVENT}","data":{{"schema":{to_json(schema)},"data":{to_json(data)}}}}}'
+    return {"e": "ue", "ue_px": _base64(text)} if base64 else {"e": "ue", "ue_pr": text}
+
+
+def entities(each: Iterable[Described | Mapping[str, Any] | object], base64: bool) -> Parameters:
+    """No entities, no parameter. Raises ValueError where one has no schema."""
+    listed = [described(entity) for entity in each]
+    if not listed:
+        return {}
+    text = to_json({"schema": CONTEXTS, "data": [{"schema": one.schema, "data": one.data} for one in listed]})
+    return {"cx": _base64(text)} if base64 else {"co": text}
+
+
+def _base64(text: str) -> str:
+    return urlsafe_b64encode(text.encode("utf-8", "replace")).decode("ascii")
