@@ -14,10 +14,7 @@ from typing import TypeVar
 
 from enrich.enrichments import Remembered, Unanswered, WebAnswer, WebRequest
 from protocol.seams import ConfigurationError
-from spoorway.apart import Apart
-from spoorway.fetching import Web
 from spoorway.memory import Memory
-from spoorway.querying import postgres, sqlite
 
 log = logging.getLogger("spoorway.world")
 
@@ -94,11 +91,15 @@ class World:
         return answer
 
     def web(self, timeout_s: float, most_bytes: int, per_second: float) -> Callable[[WebRequest], WebAnswer]:
+        from spoorway.fetching import Web  # here and below: a Pi loads what its configuration names
+
         return Web(timeout_s, most_bytes, per_second)
 
     def database(
         self, address: str, query: str, values: int, timeout_s: float, most_rows: int
     ) -> Callable[[tuple[object, ...]], list[dict[str, object]]]:
+        from spoorway.querying import postgres, sqlite
+
         open_ = postgres if address.startswith(("postgresql://", "postgres://")) else sqlite
         return open_(address, query, values, timeout_s, most_rows)
 
@@ -106,6 +107,8 @@ class World:
         return Memory(self._memory, name, remembered, most, self.now_ms)
 
     def apart(self, module: str, setup: bytes, timeout_s: float) -> Callable[[bytes], bytes]:
+        from spoorway.apart import Apart
+
         return Apart(module, setup, timeout_s)
 
 
