@@ -1,0 +1,74 @@
+// Builds dist/: ES modules with types and source maps, the classic script, SRI hashes; and the copy that the gateway serves.
+//   node build.mjs [FOLDER]     into dist/ and the gateway, or everything into FOLDER
+//   node build.mjs --sizes      prints what each part weighs, as JSON
+import { build } from "esbuild";
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+import { minify } from "terser";
+
+const here = dirname(fileURLToPath(import.meta.url));
+export const MODULES = ["index", "lite", "link-click", "forms", "ecommerce", "errors", "vitals", "media", "routes", "scroll", "more"];
+
+/** One program, bundled and minified: { code, map }. */
+export async function bundle(name, format) {
+  const made = await build({
+    entryPoints: [join(here, "src", `${name}.ts`)],
+    bundle: true,
+    write: false,
+    format,
+    target: "es2020",
+    sourcemap: "external",
+    outfile: `${name}.js`,
+    logLevel: "warning",
+  });
+  const [map, code] = made.outputFiles;
+  return minify(code.text, {
+    module: format === "esm",
+    compress: { passes: 3, unsafe_arrows: true, ecma: 2020 },
+    mangle: { properties: { regex: /_$/ } },
+    format: { comments: false, ecma: 2020 },
+    sourceMap: { content: map.text, filename: `${name}.js`, url: `${name}.js.map` },
+  });
+}
+
+/** What a server would send: without the line that names the source map. */
+export function weigh(code) {
+  const bare = Buffer.from(code.replace(/\n\/\/# sourceMappingURL=.*$/, ""));
+  return {
+    bytes: bare.length,
+    gzip: gzipSync(bare, { level: 9 }).length,
+    brotli: brotliCompressSync(bare, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length,
+  };
+}
+
+async function sizes() {
+  const entries = await Promise.all([...MODULES.map((name) => [name, "esm"]), ["tag", "iife"]].map(async ([name, format]) => [name, weigh((await bundle(name, format)).code)]));
+  return Object.fromEntries(entries);
+}
+
+async function write(folder, gateway) {
+  mkdirSync(folder, { recursive: true });
+  const integrity = {};
+  for (const [name, format, as] of [...MODULES.map((module) => [module, "esm", module]), ["tag", "iife", "spoorway"]]) {
+    const { code, map } = await bundle(name, format);
+    const text = code.replace(`${name}.js.map`, `${as}.js.map`);
+    writeFileSync(join(folder, `${as}.js`), text);
+    writeFileSync(join(folder, `${as}.js.map`), map);
+    integrity[`${as}.js`] = `sha384-${createHash("sha384").update(text).digest("base64")}`;
+    if (as === "spoorway") writeFileSync(join(gateway, "spoorway.js"), text.replace(/\n\/\/# sourceMappingURL=.*$/, ""));
+  }
+  writeFileSync(join(folder, "integrity.json"), `${JSON.stringify(integrity, null, 2)}\n`);
+  execFileSync(join(here, "node_modules/.bin/tsc"), ["--outDir", folder], { cwd: here, stdio: "inherit" });
+}
+
+if (process.argv[2] === "--sizes") console.log(JSON.stringify(await sizes()));
+else if (process.argv[2]) await write(process.argv[2], process.argv[2]);
+else {
+  const gateway = join(here, "../../gateway/http/script");
+  mkdirSync(gateway, { recursive: true });
+  await write(join(here, "dist"), gateway);
+}

@@ -1,0 +1,34 @@
+/** Verbs that are self-describing events of known schemas: screen views and timings. */
+import type { Extra, Tracker } from "./index.js";
+import { iglu } from "./wire.js";
+
+export interface ScreenView {
+  name: string;
+  id?: string;
+  type?: string;
+  previousName?: string;
+  previousId?: string;
+  previousType?: string;
+  transitionType?: string;
+}
+
+export interface Timing {
+  category: string;
+  variable: string;
+  timing: number;
+  label?: string;
+}
+
+export const trackScreenView = (tracker: Tracker, view: ScreenView & Extra): string | undefined => {
+  const { name, id = crypto.randomUUID(), type, previousName, previousId, previousType, transitionType, ...extra } = view;
+  return tracker.trackSelfDescribingEvent({
+    ...extra,
+    event: {
+      schema: name && "iglu:com.snowplowanalytics.mobile/screen_view/jsonschema/1-0-0",
+      data: { name, id, type, previousName, previousId, previousType, transitionType },
+    },
+  });
+};
+
+export const trackTiming = (tracker: Tracker, { category, variable, timing, label, ...extra }: Timing & Extra): string | undefined =>
+  tracker.trackSelfDescribingEvent({ ...extra, event: { schema: iglu("timing", "1-0-0"), data: { category, variable, timing, label } } });

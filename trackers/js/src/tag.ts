@@ -1,0 +1,52 @@
+/**
+ * The classic script: makes the page's queueing function real, `window.snowplow("newTracker", "sp1", "https://…", {…})`.
+ *
+ * A verb may name its trackers, `"trackPageView:sp1;sp2"`; without names it goes to all. The function's name is the script's
+ * `data-function`, or "snowplow". Calls made before the script was there are made now, in their order.
+ */
+import { newTracker, type Tracker } from "./index.js";
+import * as links from "./link-click.js";
+import * as forms from "./forms.js";
+import * as shop from "./ecommerce.js";
+import * as errors from "./errors.js";
+import * as vitals from "./vitals.js";
+import * as media from "./media.js";
+import * as routes from "./routes.js";
+import * as scroll from "./scroll.js";
+import * as more from "./more.js";
+
+type Call = [verb: string | ((...trackers: Tracker[]) => void), ...values: unknown[]];
+type Verb = (tracker: Tracker, ...values: unknown[]) => unknown;
+
+const added = { ...links, ...forms, ...shop, ...errors, ...vitals, ...media, ...routes, ...scroll, ...more } as unknown as Record<string, Verb>;
+const trackers: Record<string, Tracker> = {};
+
+const call = (...[verb, ...values]: Call): unknown => {
+  if (typeof verb == "function") return verb(...Object.values(trackers));
+  const [name, to] = verb.split(":") as [string, string?];
+  if (name == "newTracker") {
+    const [namespace, endpoint, options] = values as [string, string, object?];
+    return (trackers[namespace] ||= newTracker(namespace, endpoint, options));
+  }
+  let answer: unknown;
+  for (const one of to ? to.split(";") : Object.keys(trackers)) {
+    const tracker = trackers[one];
+    const own = tracker && (tracker as unknown as Record<string, (...values: unknown[]) => unknown>)[name];
+    if (own) answer = own(...values);
+    else if (tracker && added[name]) answer = added[name]!(tracker, ...values);
+    else console.warn("snowplow: nothing is called " + verb);
+  }
+  return answer;
+};
+
+const name = document.currentScript?.dataset["function"] || "snowplow";
+const page = window as unknown as Record<string, { q?: ArrayLike<unknown>[] } | typeof call>;
+const early = (page[name] as { q?: ArrayLike<unknown>[] } | undefined)?.q || [];
+page[name] = call;
+for (const one of early) {
+  try {
+    call(...(Array.from(one) as Call));
+  } catch (error) {
+    console.warn(error);
+  }
+}
