@@ -1,0 +1,150 @@
+"""Firmware and files -> the board, by avrdude, esptool and mpremote; what those say -> one sentence that tells what to do.
+
+Each returns only when what was written was read back and found right, as far as the board's boot loader can do that.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from protocol.seams import ConfigurationError, PermanentError, TransientError
+from spoorway.flashing.boards import BOARDS, Board
+from spoorway.flashing.firmware import python_tool
+from spoorway.flashing.tools import Outcome, run
+
+AVR_S, ESP_S, FILES_S = 120.0, 300.0, 120.0
+_SILENT_S = 20.0  # a tool that says nothing for so long has lost its board
+_PIECE = 192  # bytes of a file in one command: its text must fit in the memory of a micro:bit
+Share = Callable[[float], None]
+
+_SIGNATURES = {"1e950f": "ATmega328P (Uno, Nano)", "1e9514": "ATmega328", "1e9801": "ATmega2560 (Mega)", "1e9587": "ATmega32U4"}
+
+
+def avr(board: Board, port: str, image: Path, options: Sequence[str], share: Share, limit_s: float = AVR_S) -> None:
+    """Writes and verifies a .hex file. Raises ConfigurationError, PermanentError (another chip), TransientError."""
+    outcome = run(avr_command(board, port, image, options), limit_s, share, _SILENT_S)
+    if outcome.code != 0:
+        raise _avr_trouble(board, port, outcome)
+
+
+def avr_command(board: Board, port: str, image: Path, options: Sequence[str]) -> list[str]:
+    """-D: the boot loaders erase page by page. Raises ConfigurationError."""
+    program = shutil.which("avrdude")
+    if program is None:
+        raise ConfigurationError("this board needs the program avrdude: apt install avrdude, or brew install avrdude")
+    how = ["-p", board.chip, "-c", board.programmer, "-b", str(board.baud), "-P", port, "-D"]
+    return [program, *how, *options, "-U", f"flash:w:{image}:i"]
+
+
+def _avr_trouble(board: Board, port: str, outcome: Outcome) -> Exception:
+    text = outcome.text.lower()
+    if found := re.search(r"device signature = (?:0x)?([0-9a-f ]{6,8})", text):
+        signature = found[1].replace(" ", "")
+        if "expected signature" in text or "double check chip" in text:
+            other = _SIGNATURES.get(signature, f"a chip with the signature {signature}")
+            return PermanentError(f"the board at {port} is no {board.title}: its chip is {other}; nothing was written")
+    if "verification error" in text or "mismatch" in text:
+        return TransientError(f"{port}: what was written reads back as something else; try again, with another cable")
+    if outcome.code is None:
+        return TransientError(f"{port}: the board went silent while it was flashed; press its reset button and try again")
+    if "can't open device" in text or "cannot open" in text:
+        return TransientError(f"{port}: {_last(outcome)}")
+    if "not in sync" in text or "getsync" in text or "timeout" in text or "programmer is not responding" in text:
+        others = ", ".join(each.name for each in BOARDS.values() if each.tool == board.tool and each is not board)
+        return TransientError(
+            f"{port}: no boot loader of a {board.title} answered at {board.baud} baud; is it another board ({others})? "
+            "Press reset, and try again"
+        )
+    return TransientError(f"{port}: avrdude failed: {_last(outcome)}")
+
+
+def esp(board: Board, port: str, image: Path, offset: int, options: Sequence[str], share: Share, limit_s: float = ESP_S) -> bool:
+    """Writes an image; True when the chip confirmed its digest. Raises as `avr`."""
+    outcome = run(esp_command(board, port, image, offset, options), limit_s, share, _SILENT_S)
+    text = outcome.text
+    if outcome.code == 0:
+        return "Hash of data verified" in text
+    if found := re.search(r"This chip is (\S+?),? not (\S+?)[.,\s]", text):
+        raise PermanentError(f"the board at {port} is no {board.title}: its chip is {found[1]}; nothing was written")
+    if outcome.code is None:
+        raise TransientError(f"{port}: the board went silent while it was flashed; try again")
+    if "Failed to connect" in text or "No serial data received" in text:
+        raise TransientError(
+            f"{port}: the boot loader of the {board.title} did not answer; hold BOOT, press reset, and try again"
+        )
+    raise TransientError(f"{port}: esptool failed: {_last(outcome)}")
+
+
+def esp_command(board: Board, port: str, image: Path, offset: int, options: Sequence[str]) -> list[str]:
+    """Raises ConfigurationError."""
+    how = ["--chip", board.chip, "--port", port, "--baud", str(board.baud)]
+    return [*python_tool("esptool"), *how, *options, "write-flash", hex(offset), str(image)]
+
+
+def files(port: str, contents: Mapping[str, bytes], share: Share, limit_s: float = FILES_S) -> None:
+    """Writes files into a MicroPython board's root, reads them back, and restarts the board. Raises as `avr`.
+
+    By `exec` alone: mpremote's own copy needs modules that small boards lack.
+    """
+    total, written = sum(map(len, contents.values())) or 1, 0
+    for name, content in contents.items():
+        _mpremote(port, [f"f=open({name!r},'wb')", *_pieces(content), "f.close()"], limit_s, name)
+        length, sums = _read_back(port, name, limit_s)
+        if (length, sums) != (len(content), _sums(content)):
+            raise TransientError(f"{port}: {name} reads back as something else; is the board's file system full?")
+        written += len(content)
+        share(written / total)
+    _mpremote(port, [_RESTART], limit_s, "the restart", follow=False)
+
+
+_RESTART = "try:\n import machine\n machine.reset()\nexcept (ImportError,AttributeError):\n import microbit\n microbit.reset()"
+_SUMS = (
+    "a=b=n=0\nwith open({name!r},'rb') as f:\n while 1:\n  d=f.read(64)\n  if not d: break\n"
+    "  for c in d:\n   a=(a+c)%65521\n   b=(b+a)%65521\n   n+=1\nprint('sums',n,a,b)"
+)
+
+
+def _pieces(content: bytes) -> list[str]:
+    return [f"f.write({content[at : at + _PIECE]!r})" for at in range(0, len(content), _PIECE)]
+
+
+def _sums(content: bytes) -> tuple[int, int]:
+    a = b = 0
+    for byte in content:
+        a = (a + byte) % 65_521
+        b = (b + a) % 65_521
+    return a, b
+
+
+def _read_back(port: str, name: str, limit_s: float) -> tuple[int, tuple[int, int]]:
+    text = _mpremote(port, [_SUMS.format(name=name)], limit_s, name)
+    found = re.search(r"sums (\d+) (\d+) (\d+)", text)
+    if found is None:
+        raise TransientError(f"{port}: {name} cannot be read back: {text.strip()[-200:]}")
+    return int(found[1]), (int(found[2]), int(found[3]))
+
+
+def _mpremote(port: str, programs: Sequence[str], limit_s: float, what: str, *, follow: bool = True) -> str:
+    command = [*python_tool("mpremote"), "connect", port, "resume"]
+    for program in programs:
+        command += ["exec", *([] if follow else ["--no-follow"]), program, "+"]
+    outcome = run(command[:-1], limit_s, silent_s=max(_SILENT_S, limit_s / 2))
+    if outcome.code == 0:
+        return outcome.text
+    if outcome.code is None or "could not enter raw repl" in outcome.text:
+        raise TransientError(f"{port}: no MicroPython answered (at {what}); is its firmware on the board?")
+    if "ENOSPC" in outcome.text or "Errno 28" in outcome.text:
+        raise PermanentError(f"{port}: the board's file system is full at {what}")
+    raise TransientError(f"{port}: mpremote failed at {what}: {_last(outcome)}")
+
+
+def _last(outcome: Outcome) -> str:
+    lines = [line.strip() for line in outcome.text.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower() or "can't" in line]
+    return (errors or lines or ["without a word"])[-1]
+
+
+__all__ = ["avr", "avr_command", "esp", "esp_command", "files"]
