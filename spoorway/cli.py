@@ -29,8 +29,6 @@ COMMANDS = {
     "schema": "schema",
     "template": "template",
     "device": "device",
-    "flash": "flash",
-    "monitor": "monitor",
     "redirect": "redirect",
     "pixel": "pixel",
     "geoip": "geoip",
