@@ -29,6 +29,8 @@ COMMANDS = {
     "schema": "schema",
     "template": "template",
     "device": "device",
+    "flash": "flash",
+    "monitor": "monitor",
     "redirect": "redirect",
     "pixel": "pixel",
     "geoip": "geoip",
