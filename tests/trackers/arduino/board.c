@@ -192,7 +192,7 @@ int main(int count, char **words) {
   for (;;) {
     int state = avr_run(avr);
     if (state == cpu_Done || state == cpu_Crashed) return printf("crashed\n"), 3;
-    if (cuts && !next_cut) next_cut = avr->cycle + 400000 + (((uint64_t)draw() << 4) % 12800000); /* 25 to 825 ms from now */
+    if (cuts && !next_cut) next_cut = avr->cycle + 400000 + draw() % 4000000; /* 25 to 275 ms from now */
     if (cuts && avr->cycle >= next_cut) {
       cut();
       printf("knew ");

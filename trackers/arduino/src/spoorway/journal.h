@@ -137,8 +137,12 @@ template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
     if (!count_boot()) return 0;
     for (uint16_t n = 0; n < slots; n++) {
       uint16_t at = slot(n);
-      if (!whole(at)) continue;
-      if (cells.read(at) == PENDING) pending++;
+      bool waits = cells.read(at) == PENDING;
+      if (!whole(at)) {
+        if (waits) cells.clear(at); /* of another sketch */
+        continue;
+      }
+      pending += waits;
       uint32_t boot = number(at + 4), s = sequence(n);
       if (boot > newest_boot || (boot == newest_boot && s >= newest)) {
         newest_boot = boot;
@@ -171,8 +175,8 @@ template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
 
   /* Moves one byte towards durability. */
   bool step() {
-    if (!queue.any() || pending == slots) return false;
     uint16_t at = slot(tail);
+    if (!queue.any() || cells.read(at) == PENDING) return false; /* a torn slot may be free while this one is not */
     uint8_t length = (uint8_t)queue.size(), i = written++;
     if (i < 4) {
       store(at + 4 + i, (uint8_t)(boot_ >> (8 * i)));
@@ -212,7 +216,7 @@ template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
   uint16_t errors() const { return errors_; }
   uint16_t size_of_all() const { return pending * SLOT + queue.size_of_all(); }
   /* The newest event of this boot that no power cut can take away; those before it can neither. */
-  uint32_t stored() { return cells.ready() ? stored_ : stored_ - 1; }
+  uint32_t stored() { return cells.ready() || !stored_ ? stored_ : stored_ - 1; }
 
   uint16_t waiting() const { return pending + queue.count; }
 };
