@@ -1,6 +1,7 @@
 """The asyncio front: the same verbs, and waiting that leaves the loop free.
 
-Tracking is one write into the log, some microseconds, and is not awaited. What waits for the disk or the network is: durable, flush, close.
+Tracking is one write into the log, some microseconds, and is not awaited. What waits for the disk or the network is:
+durable, flush, close.
 The network work itself is in the tracker's thread, so that a busy loop delays no event and a slow disk delays no task.
 """
 

@@ -13,7 +13,8 @@ QUEUE_HEALTH = "iglu:io.spoorway/queue_health/jsonschema/1-0-0"
 
 @dataclass(slots=True)
 class Counters:
-    """tracked = sent + dropped + pending; what was refused was never taken. resent counts events in attempts after their first."""
+    """tracked = sent + dropped + pending; what was refused was never taken. resent counts events in attempts after their
+    first."""
 
     tracked: int = 0
     sent: int = 0

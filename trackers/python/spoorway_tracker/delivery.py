@@ -1,6 +1,8 @@
-"""Records -> queue -> gateway: the core under every front. Taking never waits for the network; two threads of its own do the rest.
+"""Records -> queue -> gateway: the core under every front. Taking never waits for the network; two threads of its own do the
+rest.
 
-One thread puts the log on the disk every `sync_s`, one sends. A child of a fork gets an empty delivery of its own; what the parent has
+One thread puts the log on the disk every `sync_s`, one sends. A child of a fork gets an empty delivery of its own; what the
+parent has
 queued stays the parent's. At exit at most `exit_limit_s` are spent on sending; what is left in a folder is for the next start.
 """
 
@@ -71,7 +73,7 @@ class Delivery:
             self._dirty = True
             self._unsynced.put(True)
         self._gathered += size
-        if self._idle or self._gathering and self._gathered >= self.sender.batch_bytes:
+        if self._idle or (self._gathering and self._gathered >= self.sender.batch_bytes):
             self._idle = self._gathering = False
             self._wake.put(True)
 

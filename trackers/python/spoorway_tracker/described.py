@@ -8,7 +8,8 @@
 
     tracker.track_self_describing(Sale("DUCK-1"))
 
-A field that is None is not sent. The check knows the keywords of `shape.KEYWORDS`; a file that uses others is refused when it is loaded,
+A field that is None is not sent. The check knows the keywords of `shape.KEYWORDS`; a file that uses others is refused when
+it is loaded,
 so that no check passes for want of understanding.
 """
 

@@ -1,6 +1,7 @@
 """The durable queue: an append-only log per process, and what ended processes left behind in the same folder.
 
-A record is with the kernel when append returns, so it outlives kill -9; sync puts it on the disk, for power cuts. Several processes share a
+A record is with the kernel when append returns, so it outlives kill -9; sync puts it on the disk, for power cuts. Several
+processes share a
 folder without waiting for each other: each writes a lane of its own, and one that has ended is taken over by whoever comes by.
 When max_bytes are pending, the newest event is refused: what was taken is never dropped but for its age.
 """
@@ -128,7 +129,7 @@ class DiskQueue:
         own = self._own
         taken = 0
         for folder in self.folder.glob("lane-*"):
-            if own is not None and folder == own.folder or any(folder == lane.folder for lane in self._adopted):
+            if (own is not None and folder == own.folder) or any(folder == lane.folder for lane in self._adopted):
                 continue
             lock = claim(folder)
             if lock is None:

@@ -49,6 +49,7 @@ class Http:
     def send(self, records: Sequence[bytes], sent_ms: int, timeout_s: float) -> Answer:
         if self._method == "post":
             return self._request("POST", self._base + _PATH, body_of(records, sent_ms), timeout_s)
+        answer = Answer(0)
         for place, record in enumerate(records):
             answer = self._request("GET", f"{self._base}/i?{query_of(record, sent_ms)}", None, timeout_s)
             if not 200 <= answer.status < 300:

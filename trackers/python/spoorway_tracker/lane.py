@@ -49,7 +49,7 @@ class Lane:
         self.folder, self.lock = folder, lock
         self.segments = sorted(int(name) for name in os.listdir(folder) if name.isdigit())
         last = self.segments[-1] if self.segments else 0
-        self.end = last + (os.stat(self.path(last)).st_size if self.segments else 0)
+        self.end: int = last + (os.stat(self.path(last)).st_size if self.segments else 0)
         self.acknowledged = self._acknowledged()
 
     def path(self, start: int) -> Path:

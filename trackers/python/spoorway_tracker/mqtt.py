@@ -136,7 +136,8 @@ def _packet(head: int, content: bytes) -> bytes:
 
 
 def _receive(connection: socket.socket) -> tuple[int, bytes]:
-    """First byte and content of the next packet. Raises ConnectionError at the end, ValueError for a length no broker should send."""
+    """First byte and content of the next packet. Raises ConnectionError at the end, ValueError for a length no broker should
+    send."""
     kind = _exactly(connection, 1)[0]
     length = 0
     for shift in (0, 7, 14):

@@ -1,6 +1,7 @@
 """Queue -> transport, by the rules that all trackers share (trackers/README.md). One step is one attempt; it never sleeps.
 
-What is acknowledged leaves the queue; what will never be taken leaves it counted and told; everything else stays and is tried again.
+What is acknowledged leaves the queue; what will never be taken leaves it counted and told; everything else stays and is
+tried again.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class Sender:
         return status not in NEVER_AGAIN and status != 413
 
     def _again(self, answer: Answer, count: int) -> float:
-        ceiling = min(self.max_back_off_s, FIRST_BACK_OFF_S * 2 ** min(self._failures, 30))
+        ceiling: float = min(self.max_back_off_s, FIRST_BACK_OFF_S * 2 ** min(self._failures, 30))
         self._failures += 1
         self._at_the_servers_word = answer.retry_after_s > 0
         wait = max(answer.retry_after_s, self.chance() * ceiling)

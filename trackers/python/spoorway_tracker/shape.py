@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 ABOUT = frozenset({"$schema", "$id", "id", "self", "title", "description", "default", "examples", "$comment", "format"})
 KEYWORDS = frozenset({
@@ -35,11 +35,12 @@ def load(file: Path) -> Callable[[Any], list[str]]:
     return lambda data: list(_wrong(schema, data, "$"))
 
 
-def _understood(schema: Any, where: str) -> None:
-    if isinstance(schema, bool):
+def _understood(parsed: Any, where: str) -> None:
+    if isinstance(parsed, bool):
         return
-    if not isinstance(schema, dict):
+    if not isinstance(parsed, dict):
         raise ValueError(f"{where}: not a schema")
+    schema = cast("dict[str, Any]", parsed)
     if unknown := schema.keys() - KEYWORDS - ABOUT:
         raise ValueError(f"{where}: cannot check {', '.join(sorted(unknown))}; known are {', '.join(sorted(KEYWORDS))}")
     for kind in _listed(schema.get("type", [])):
@@ -54,7 +55,7 @@ def _understood(schema: Any, where: str) -> None:
 
 
 def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+    return cast("list[Any]", value) if isinstance(value, list) else [value]
 
 
 def _wrong(schema: Any, value: Any, at: str) -> Iterator[str]:
@@ -68,11 +69,13 @@ def _wrong(schema: Any, value: Any, at: str) -> Iterator[str]:
     if "enum" in schema and value not in schema["enum"]:
         yield f"{at}: not one of {schema['enum']}"
     if isinstance(value, dict):
+        value = cast("dict[str, Any]", value)
         known = schema.get("properties", {})
         yield from (f"{at}: lacks {name}" for name in schema.get("required", []) if name not in value)
         for name, inner in value.items():
             yield from _wrong(known.get(name, schema.get("additionalProperties", True)), inner, f"{at}.{name}")
     elif isinstance(value, (list, tuple)):
+        value = cast("list[Any]", value)
         yield from _size(schema, "Items", len(value), at)
         if schema.get("uniqueItems") and any(item in value[:place] for place, item in enumerate(value)):
             yield f"{at}: the same twice"

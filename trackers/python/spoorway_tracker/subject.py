@@ -5,7 +5,7 @@ Values only. The request's subject lives in a context variable, so that threads 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ PLATFORMS = frozenset({"web", "mob", "pc", "srv", "app", "tv", "cnsl", "iot", "h
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Only what is set is sent. screen and viewport: (width, height) in pixels. ip, useragent: a client this program speaks for."""
+    """Only what is set is sent. screen and viewport: (width, height) in pixels. ip, useragent: a client this program speaks
+    for."""
 
     platform: str | None = None
     user_id: str | None = None
@@ -65,7 +66,7 @@ current_subject: ContextVar[Subject | None] = ContextVar("spoorway_subject", def
 
 
 @contextmanager
-def acting_as(subject: Subject) -> Iterator[None]:
+def acting_as(subject: Subject) -> Generator[None]:
     """What is tracked inside, and in tasks started inside, belongs to this subject."""
     token = current_subject.set(subject)
     try:

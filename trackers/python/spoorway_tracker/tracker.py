@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +42,7 @@ def default_folder() -> Path:
 
 
 def queue_in(
-    folder: str | Path | None | Literal["default"],
+    folder: str | Path | Literal["default"] | None,
     url: str,
     max_bytes: int,
     max_age_s: float,
@@ -77,18 +78,20 @@ class _Ids:
         return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
 
 
-_new_id = _Ids()
+new_id = _Ids()
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
 class Verbs:
     """What all fronts have in common.
 
-    url: http(s)://HOST[:PORT][/PATH] or mqtt(s)://[USER:PASSWORD@]HOST[:PORT]/DEVICE. folder: where the log is; None = memory only.
-    max_bytes, max_age_s: what may wait, and how long. options: of the transport, see Http and Mqtt. on_error(reason, events, details) is
+    url: http(s)://HOST[:PORT][/PATH] or mqtt(s)://[USER:PASSWORD@]HOST[:PORT]/DEVICE. folder: where the log is; None =
+    memory only.
+    max_bytes, max_age_s: what may wait, and how long. options: of the transport, see Http and Mqtt. on_error(reason, events,
+    details) is
     called from the sending thread. Raises ValueError for a wrong address, platform or option; nothing after that.
     """
 
@@ -101,7 +104,7 @@ class Verbs:
         platform: str = "srv",
         subject: Subject | None = None,
         base64: bool = False,
-        folder: str | Path | None | Literal["default"] = "default",
+        folder: str | Path | Literal["default"] | None = "default",
         max_bytes: int = 64 << 20,
         max_age_s: float = 30 * 86_400,
         batch_bytes: int = 200_000,
@@ -112,8 +115,8 @@ class Verbs:
         background: bool = True,
         on_error: Told | None = None,
         transport: Transport | None = None,
-        clock_ms: Callable[[], int] = _now_ms,
-        new_id: Callable[[], str] = _new_id,
+        clock_ms: Callable[[], int] = now_ms,
+        new_id: Callable[[], str] = new_id,
         **options: Any,
     ) -> None:
         self.counters = Counters()
@@ -122,7 +125,7 @@ class Verbs:
         self._subject = subject or Subject()
         self._platform = Subject(platform=platform)
         self._always = {name: value for name, value in (("tv", TRACKER_VERSION), ("tna", namespace), ("aid", app_id)) if value}
-        self._base64, self._clock_ms, self._new_id = base64, clock_ms, new_id
+        self._base64, self._clock_ms, self.new_id = base64, clock_ms, new_id
         self._global_entities: list[Entity] = []
         self._opted_out = False
         self._told = told
@@ -135,7 +138,8 @@ class Verbs:
     # The verbs ------------------------------------------------------------------------------------------------------
 
     def track_page_view(
-        self, url: str, title: str | None = None, referrer: str | None = None, *, entities: Entities = (), true_ms: int | None = None,
+        self, url: str, title: str | None = None, referrer: str | None = None, *, entities: Entities = (), true_ms: int |
+        None = None,
         subject: Subject | None = None, durable: bool = False,
     ) -> str | Refusal:  # fmt: skip
         return self._track(lambda: events.page_view(url, title, referrer), entities, true_ms, subject, durable)
@@ -155,7 +159,7 @@ class Verbs:
     ) -> str | Refusal:  # fmt: skip
         """id: of this showing of the screen, a UUID; made where none is given."""
         named = {
-            "id": id or self._new_id(), "name": name, "type": type, "previousName": previous_name, "previousId": previous_id,
+            "id": id or self.new_id(), "name": name, "type": type, "previousName": previous_name, "previousId": previous_id,
             "previousType": previous_type, "transitionType": transition_type,
         }  # fmt: skip
         data = {key: value for key, value in named.items() if value}
@@ -203,7 +207,7 @@ class Verbs:
     # What goes with every event -------------------------------------------------------------------------------------
 
     def set_user_id(self, user_id: str | None) -> None:
-        self._subject = Subject(**{**_fields(self._subject), "user_id": user_id})
+        self._subject = replace(self._subject, user_id=user_id)
 
     def set_global_entities(self, entities: Entities) -> None:
         """In place of those that were set before."""
@@ -221,7 +225,8 @@ class Verbs:
         return self.counters.health(self.delivery.queue.pending_bytes())
 
     def _track(
-        self, build: Callable[[], dict[str, str] | None], entities: Iterable[Entity], true_ms: int | None, subject: Subject | None,
+        self, build: Callable[[], dict[str, str] | None], entities: Iterable[Entity], true_ms: int | None, subject: Subject |
+        None,
         durable: bool,
     ) -> str | Refusal:  # fmt: skip
         if self._opted_out:
@@ -235,7 +240,7 @@ class Verbs:
             if true_ms is not None:
                 parameters["ttm"] = str(int(true_ms))
             now = self._clock_ms()
-            event_id = parameters.setdefault("eid", self._new_id())
+            event_id = parameters.setdefault("eid", self.new_id())
             parameters.setdefault("dtm", str(now))
             who = parameters_of(self._platform, self._subject, current_subject.get(), subject)
             record = events.to_json({**self._always, **who, **parameters}).encode("utf-8", "replace")
@@ -266,7 +271,3 @@ class Tracker(Verbs):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _fields(subject: Subject) -> dict[str, Any]:
-    return {name: getattr(subject, name) for name in Subject.__slots__}

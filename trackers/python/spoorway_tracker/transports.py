@@ -42,7 +42,8 @@ def body_of(records: Sequence[bytes], sent_ms: int) -> bytes:
 
 
 def transport_for(url: str, **options: object) -> Transport:
-    """http, https: spoorway_tracker.http; mqtt, mqtts: spoorway_tracker.mqtt. Raises ValueError for another, and for wrong options."""
+    """http, https: spoorway_tracker.http; mqtt, mqtts: spoorway_tracker.mqtt. Raises ValueError for another, and for wrong
+    options."""
     scheme = url.partition("://")[0]
     if scheme in ("http", "https"):
         from spoorway_tracker.http import Http  # imported by who uses it: half of an import's time
