@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from html import unescape
 from html.parser import HTMLParser
 from itertools import accumulate
 
@@ -53,8 +54,7 @@ def decorate(html: str, pixel: Pixel, copy: Copy, *, trap: bool = True) -> Decor
             left.append((link.target, error.code))
             continue
         first = first or link.target
-        before, _, after = _HREF.sub("\0", _OURS.sub("", link.text), count=1).partition("\0")
-        edits.append((link.start, link.start + len(link.text), f'{before}href="{attribute(url)}"{after}'))
+        edits.append((link.start, link.start + len(link.text), _led_to(url, link)))
     left += [(target, "off") for target in found.off]
     if trap and first:
         event = _click(copy, "honeypot", trap=True)
@@ -65,6 +65,13 @@ def decorate(html: str, pixel: Pixel, copy: Copy, *, trap: bool = True) -> Decor
     for start, stop, text in sorted(edits, reverse=True):
         html = html[:start] + text + html[stop:]
     return Decorated(html, counted, left)
+
+
+def _led_to(url: str, link: _Link) -> str:
+    """Its start tag, leading elsewhere, and without our own attributes."""
+    place = next(found for found in _HREF.finditer(link.text) if unescape(found[1].strip("\"'")).strip() == link.target)
+    text = f'{link.text[: place.start()]}href="{attribute(url)}"{link.text[place.end() :]}'
+    return _OURS.sub("", text)
 
 
 def _click(copy: Copy, name: str, *, trap: bool = False) -> Event:

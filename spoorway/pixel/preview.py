@@ -17,6 +17,8 @@ from spoorway.pixel.events import PixelError
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
 _LONGEST_S = 60
 _IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
+_DOCTYPE = re.compile(r"\s*<!doctype[^>]*>", re.IGNORECASE)
+_HEAD = '<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="script-src \'none\'">'
 _OURS = re.compile(r"[?&]tv=pixel-")
 
 
@@ -29,7 +31,7 @@ def preview(
         raise PixelError("browser", f"a preview needs one of {', '.join(BROWSERS)}")
     with tempfile.TemporaryDirectory(prefix="spoorway-preview-") as folder:
         page = Path(folder, "mail.html")
-        page.write_text(uncounted(mail), "utf-8")
+        page.write_text(harmless(mail), "utf-8")
         command = [
             program,
             "--headless",
@@ -40,7 +42,7 @@ def preview(
             f"--user-data-dir={folder}/profile",
             f"--window-size={width},{height}",
             # 0 is dark, 1 is light: what @media (prefers-color-scheme) answers.
-            f"--blink-settings=scriptEnabled=false,imagesEnabled={str(images).lower()},preferredColorScheme={int(not dark)}",
+            f"--blink-settings=imagesEnabled={str(images).lower()},preferredColorScheme={int(not dark)}",
             f"--screenshot={picture.resolve()}",
             page.as_uri(),
         ]
@@ -52,6 +54,9 @@ def preview(
         raise PixelError("browser", f"{program}: {done.stderr.decode('utf-8', 'replace')[-300:]}")
 
 
-def uncounted(mail: str) -> str:
-    """Without our pixels."""
-    return _IMAGE.sub(lambda found: "" if _OURS.search(html.unescape(found[0])) else found[0], mail)
+def harmless(mail: str) -> str:
+    """Without our pixels, with scripts forbidden, and said to be the UTF-8 that it is."""
+    uncounted = _IMAGE.sub(lambda found: "" if _OURS.search(html.unescape(found[0])) else found[0], mail)
+    doctype = _DOCTYPE.match(uncounted)
+    start = doctype.end() if doctype else 0  # before it, the page would be drawn by the rules of the nineties
+    return uncounted[:start] + _HEAD + uncounted[start:]
