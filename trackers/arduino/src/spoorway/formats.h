@@ -72,6 +72,7 @@ template <bool QUERY> struct Event {
     }
     if (pair)
       for (; *pair; pair += 2) {
+        if (!*pair[1]) continue;
         w.before();
         w.text(pair[0], 0);
         w.between();

@@ -159,8 +159,8 @@ template <class Port = Stream> class SerialLine {
   }
 
   template <class Tracker> void retry(Tracker &tracker) {
+    tracker.again();
     if (++tries < TRIES) {
-      tracker.again();
       start(); /* the same number and bytes */
     } else {
       state = IDLE;

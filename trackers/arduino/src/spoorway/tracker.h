@@ -227,14 +227,13 @@ template <class Link, class Store, class Format = Json, class Seal = Open, class
     refused++;
     store.drop();
   }
-  void again() { resent++; }
+  void again() { resent++; } /* the message goes out once more, now or later */
   /* Somebody said or showed that it is not now: full jitter up to 1 s, 2 s, 4 s … 10 min, and no less than what was asked for. */
   void later(uint32_t least_ms = 0) {
     uint32_t most = 1000;
     for (uint8_t i = 0; i < failures && most < 600000; i++) most <<= 1;
     if (most > 600000) most = 600000;
     if (failures < 255) failures++;
-    resent++;
     rest(least_ms + (most >> 8) * draw());
   }
   void hint(uint32_t ms) { hint_ms = ms; }
