@@ -12,10 +12,19 @@ local PATH, IGLU = "/com.snowplowanalytics.snowplow/tp2", "iglu:com.snowplowanal
 local SEGMENTS = 64 -- files of the queue, found again by trying their names
 
 -- JSON
-local ESCAPED = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
-local SPECIAL = "[^ !#-[%]^-~\128-\255]" -- quote, backslash, controls: written so that 5.1 reads it despite NUL
+local ESCAPED = setmetatable({ ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" },
+	{ __index = function(_, c) return format("\\u%04x", byte(c)) end })
+local known, seen = {}, 0
 
-local function escape(c) return ESCAPED[c] or format("\\u%04x", byte(c)) end
+local function plain(s) -- no quotes, backslashes, controls, bytes above 127; names and keys come again and again
+	local is = known[s]
+	if is == nil then
+		is = not find(s, "[^ !#-[%]^-~]")
+		if seen > 255 then known, seen = {}, 0 end
+		if #s < 99 then known[s], seen = is, seen + 1 end
+	end
+	return is
+end
 
 -- A run of bytes above 127 -> the same, what is not UTF-8 replaced: one bad name must not cost its batch.
 local function clean(run)
@@ -33,9 +42,18 @@ local function clean(run)
 end
 
 local function quote(s)
-	if find(s, "[\128-\255]") then s = gsub(s, "[\128-\255]+", clean) end
-	if find(s, SPECIAL) then s = gsub(s, SPECIAL, escape) end
+	if not plain(s) then s = gsub(gsub(s, "[\128-\255]+", clean), "[^ !#-[%]^-~\128-\255]", ESCAPED) end
 	return '"' .. s .. '"'
+end
+
+-- No `for` in pairs() where it is hot: LuaJIT 2.1 of 2022 may end one early once it is compiled.
+local function copy(from, into) -- gives how many as well
+	local n, key, value = 0, next(from)
+	while key ~= nil do
+		n, into[key] = n + 1, value
+		key, value = next(from, key)
+	end
+	return into, n
 end
 
 local function digits(n) return format("%.0f", n) end
@@ -54,10 +72,16 @@ M.null = setmetatable({}, { __tostring = function() return "null" end })
 function M.array(list) return setmetatable(list or {}, ARRAY) end -- {} alone is an object
 function M.raw(json) return setmetatable({ json }, RAW) end -- ready-made JSON, trusted to be valid
 
-local function encode(value, out, depth)
+-- mark: what stands for a quote: \" where the JSON is to be within a string, so that it is not gone through twice.
+local function within(s, mark)
+	if mark == '"' then return quote(s) end
+	return plain(s) and mark .. s .. mark or gsub(quote(s), '["\\]', ESCAPED)
+end
+
+local function encode(value, out, depth, mark)
 	local kind = type(value)
 	if kind == "string" then
-		out[#out + 1] = quote(value)
+		out[#out + 1] = within(value, mark)
 	elseif kind == "number" then
 		out[#out + 1] = number(value)
 	elseif kind == "boolean" or value == M.null then
@@ -65,35 +89,40 @@ local function encode(value, out, depth)
 	elseif kind ~= "table" or depth > 100 then -- a function, or a table within itself
 		error("invalid", 0)
 	elseif getmetatable(value) == RAW then
-		out[#out + 1] = value[1]
+		out[#out + 1] = mark == '"' and value[1] or gsub(value[1], '["\\]', ESCAPED)
 	else
-		local list, n, sign = value[1] ~= nil or getmetatable(value) == ARRAY, 0, "{"
+		local list, sign, n, _ = value[1] ~= nil or getmetatable(value) == ARRAY, "{", 0, nil
 		if list then
-			for _ in pairs(value) do n = n + 1 end
+			_, n = copy(value, {})
 			if n ~= #value then error("invalid", 0) end -- keys beside the list would be lost in silence
 			sign = "["
 			for i = 1, n do
 				out[#out + 1] = sign
 				sign = ","
-				encode(value[i], out, depth + 1)
+				encode(value[i], out, depth + 1, mark)
 			end
 		else
-			for key, item in pairs(value) do
-				out[#out + 1] = sign .. quote(type(key) == "number" and number(key) or key) .. ":"
+			local key, item = next(value)
+			while key ~= nil do
+				out[#out + 1] = sign .. within(type(key) == "number" and number(key) or key, mark) .. ":"
 				sign = ","
-				encode(item, out, depth + 1)
+				encode(item, out, depth + 1, mark)
+				key, item = next(value, key)
 			end
 		end
 		out[#out + 1] = (sign == "," and "" or sign) .. (list and "]" or "}")
 	end
 end
 
-local function json(value)
-	local out = {}
-	encode(value, out, 0)
+-- A self-describing value as JSON text.
+local function described(schema, data, mark)
+	if type(schema) ~= "string" or type(data) ~= "table" then error("invalid", 0) end
+	local out = { "{", within("schema", mark), ":", within(schema, mark), ",", within("data", mark), ":" }
+	encode(data, out, 0, mark)
+	out[#out + 1] = "}"
 	return concat(out)
 end
-M.json = json
+M.quote = quote
 
 local LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 local function base64(s)
@@ -126,7 +155,7 @@ end
 
 local function entropy(more)
 	local love, socket, file = rawget(_G, "love"), package.loaded.socket, io and io.open and io.open("/dev/urandom", "rb")
-	local seed = { tostring(more), tostring({}), tostring(json), os.time(), os.clock(), tostring(coroutine.create(base64)) }
+	local seed = { tostring(more), tostring({}), tostring(quote), os.time(), os.clock(), tostring(coroutine.create(quote)) }
 	append(seed, love and love.timer and format("%.9f", love.timer.getTime()) or 0)
 	append(seed, socket and format("%.9f", socket.gettime()) or 0)
 	if file then -- not on Windows, where addresses and clocks must do
@@ -426,7 +455,7 @@ function M.transports.love(where)
 	local inbox, outbox = love.thread.newChannel(), love.thread.newChannel()
 	thread:start(MODULE, inbox, outbox)
 	return function(request, wait)
-		for name, value in pairs(where) do request[name] = value end
+		copy(where, request)
 		inbox:push(request)
 		while wait() and thread:isRunning() do
 			local got = outbox:pop()
@@ -458,7 +487,7 @@ end
 
 local function repeat_subject(self) -- what every event repeats, as JSON
 	local all = { aid = self.app_id, p = self.platform, tna = self.namespace, tv = "lua-" .. M.VERSION }
-	for name, value in pairs(self.subject) do all[name] = value end
+	copy(self.subject, all)
 	self.repeated = ""
 	for name, value in pairs(all) do
 		if value ~= "" then self.repeated = self.repeated .. ',"' .. name .. '":' .. quote(text_of(value)) end
@@ -481,15 +510,18 @@ local function recall(self)
 	end
 end
 
-local function entities_json(...)
-	local out = {}
+-- A parameter of self-describing JSON: the wrapper `uri` around one event, or around a list of entities.
+local function wrapped(self, name, uri, lists)
+	local mark, out = self.base64 and '"' or '\\"', {}
 	for i = 1, 2 do
-		for _, entity in ipairs((select(i, ...)) or {}) do
-			if type(entity.schema) ~= "string" or type(entity.data) ~= "table" then error("invalid", 0) end
-			append(out, '{"schema":' .. quote(entity.schema) .. ',"data":' .. json(entity.data) .. "}")
-		end
+		for _, item in ipairs(lists[i] or {}) do append(out, described(item.schema, item.data, mark)) end
 	end
-	return out[1] and '{"schema":"' .. IGLU .. 'contexts/jsonschema/1-0-1","data":[' .. concat(out, ",") .. "]}"
+	if not out[1] then return "" end
+	local open, shut = "[", "]"
+	if name == "ue" then open, shut = "", "" end
+	local text = "{" .. mark .. "schema" .. mark .. ":" .. mark .. IGLU .. uri .. mark .. "," .. mark .. "data" .. mark .. ":" .. open .. concat(out, ",") .. shut .. "}"
+	if name == "ue" then name = self.base64 and "ue_px" or "ue_pr" else name = self.base64 and "cx" or "co" end
+	return ',"' .. name .. '":"' .. (self.base64 and base64(text) or text) .. '"'
 end
 
 local function compose(self, kind, required, count, fields, more)
@@ -505,11 +537,10 @@ local function compose(self, kind, required, count, fields, more)
 			error("missing", 0)
 		end
 	end
-	more = more or self
-	local entities = (more ~= self and more.entities or self.entities[1]) and entities_json(self.entities, more ~= self and more.entities)
-	if entities then append(out, self.base64 and ',"cx":"' .. base64(entities) .. '"' or ',"co":' .. quote(entities)) end
-	if more.true_ms then append(out, ',"ttm":"' .. number(more.true_ms) .. '"') end
-	append(out, "}")
+	if count == 0 then append(out, wrapped(self, "ue", "unstruct_event/jsonschema/1-0-0", { fields })) end
+	local entities = more and more.entities
+	if entities or self.entities[1] then append(out, wrapped(self, "co", "contexts/jsonschema/1-0-1", { self.entities, entities })) end
+	append(out, more and more.true_ms and ',"ttm":"' .. number(more.true_ms) .. '"}' or "}")
 	return concat(out), id
 end
 
@@ -538,16 +569,8 @@ function Tracker:track_structured(category, action, label, property, value, more
 end
 
 function Tracker:track_self_describing(schema, data, more)
-	local ok, text = pcall(json, data or {})
-	if not schema or schema == "" then
-		text = nil
-	elseif ok and type(schema) == "string" and type(data or {}) == "table" then
-		text = '{"schema":"' .. IGLU .. 'unstruct_event/jsonschema/1-0-0","data":{"schema":' .. quote(schema) .. ',"data":' .. text .. "}}"
-	else
-		text = M -- is no text: invalid
-	end
-	if self.base64 and text and text ~= M then return track(self, "ue", 1, 2, { "ue_px", base64(text) }, more) end
-	return track(self, "ue", 1, 2, { "ue_pr", text }, more)
+	if not schema or schema == "" then return drop(self, "missing", 1) end
+	return track(self, "ue", 1, 0, { { schema = schema, data = data or {} } }, more)
 end
 
 local function given(text) if text ~= "" then return text end end
@@ -580,8 +603,8 @@ for name, names in pairs({ session_start = {}, session_end = {}, level_start = {
 		elseif name == "session_end" and began then
 			data.duration_ms = floor((self.elapsed - began) * 1000)
 		end
-		for key, value in pairs(type(all[#names + 1]) == "table" and all[#names + 1] or {}) do data[key] = value end
-		for i, key in ipairs(names) do data[key] = all[i] end
+		if type(all[#names + 1]) == "table" then copy(all[#names + 1], data) end
+		for i, key in ipairs(names) do data[key] = i < 3 and type(all[i]) == "number" and number(all[i]) or all[i] end -- level 3 is "3"
 		return self:track_self_describing((not names[1] or given(all[1])) and "iglu:io.spoorway.game/" .. name .. "/jsonschema/1-0-0", data, all[#names + 2])
 	end
 end
@@ -599,7 +622,7 @@ end
 function Tracker:set_user_id(id) return self:set("user_id", id) end
 
 function Tracker:set_global_entities(list)
-	if not pcall(entities_json, list) then return nil, "invalid" end
+	if not pcall(wrapped, self, "co", "", { list }) then return nil, "invalid" end
 	self.entities = list or {}
 	return true
 end

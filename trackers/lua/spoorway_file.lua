@@ -9,7 +9,7 @@ function M.transport(_, options, spoorway)
 	return function(request)
 		local file = io.open(options.file, "ab")
 		local line = string.format('{"id":"%s","at":%.0f,"transport":"file","path":"%s","type":"application/json","body":%s}\n', request.id, request.at,
-			request.path, spoorway.json(request.body))
+			request.path, spoorway.quote(request.body))
 		local kept = file and file:write(line) and file:flush()
 		return file and file:close() and kept and 200 or nil
 	end
