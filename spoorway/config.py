@@ -30,7 +30,7 @@ _TOP = ("data", "journal", "retention", "gateway", "enrich", "storage", "admin")
 # What runs where the file has no table of that kind.
 _DEFAULTS: dict[str, tuple[str, ...]] = {
     "gateway.transports": ("http",),
-    "enrich.enrichments": ("referer", "campaign", "event_fingerprint", "anon_ip", "device_time"),
+    "enrich.enrichments": ("referer", "campaign", "event_fingerprint", "anon_ip", "device_time", "email_agent"),
     "storage.targets": ("sqlite",),
 }
 

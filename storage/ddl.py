@@ -9,6 +9,7 @@ import sqlite3
 
 from protocol.seams import PermanentError
 from protocol.tables import COLUMNS
+from storage import emails
 from storage.failed import FailedRow
 from storage.ledger import BOOT_COLUMNS, VIEWS
 
@@ -60,7 +61,10 @@ _VERSION_3 = (
     *VIEWS,
 )
 
-STEPS = (_VERSION_1, _VERSION_2, _VERSION_3)
+# Openings and clicks of emails, see storage/emails.py.
+_VERSION_4 = emails.VIEWS
+
+STEPS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 
 
 def migrate(db: sqlite3.Connection) -> None:

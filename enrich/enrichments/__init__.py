@@ -146,7 +146,7 @@ class World(Protocol):
         ...
 
 
-DEFAULT = ("referer", "campaign", "event_fingerprint", "anon_ip", "device_time")
+DEFAULT = ("referer", "campaign", "event_fingerprint", "anon_ip", "device_time", "email_agent")
 """What runs, in this order, where the configuration names no enrichments."""
 
 

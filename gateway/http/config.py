@@ -15,6 +15,10 @@ STORED_HEADERS = (
     "DNT",
     "Sec-GPC",
     "Sec-CH-*",
+    "Sec-Purpose",
+    "Purpose",
+    "X-Purpose",
+    "X-Moz",
     "SP-Anonymous",
 )
 

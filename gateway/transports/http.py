@@ -46,6 +46,10 @@ def _random_id() -> str:
     return os.urandom(16).hex()
 
 
+# Programs that examine links ask so, readers never do. No client can send a header of this name.
+_HEAD = (":method", "HEAD")
+
+
 class Plugin:
     """Call order: see gateway.transports. counters: live; addresses: known after start."""
 
@@ -171,6 +175,9 @@ class Plugin:
             return Answer("not_recorded", answers.head(302, [("Location", again)]) + lines)
         if who.tracked:
             content_type = headers.get("Content-Type") if post else None
+            kept = self._headers.of(message.raw_headers, anonymous=who.anonymous, encoded=encoding is not None)
+            if message.method == "HEAD":
+                kept = (*kept, _HEAD)
             payload = RawPayload(
                 self._new_id(),
                 now_ns // 1_000_000,
@@ -179,7 +186,7 @@ class Plugin:
                 query,
                 body if post else None,
                 normal_content_type(content_type) if content_type is not None else None,
-                self._headers.of(message.raw_headers, anonymous=who.anonymous, encoded=encoding is not None),
+                kept,
                 None if who.anonymous else self._addresses.of(request.peer, headers),
                 host_of(message.path, headers.get("Host")),
                 who.network_userid,

@@ -529,7 +529,7 @@ def test_killed_in_the_middle_of_commits_the_file_is_whole_and_nothing_is_lost_o
         assert totals == Counts(done, done, 0, 0)
         assert on_disk.rows("SELECT count(*), count(DISTINCT event_id) FROM events")[0][0:2] == (done, done)
         assert on_disk.rows("PRAGMA integrity_check")[0][0] == "ok"
-        views = on_disk.rows("SELECT count(*) FROM sqlite_master WHERE type = 'view' AND name NOT LIKE 'device_%'")[0][0]
+        views = on_disk.rows("SELECT count(*) FROM sqlite_master WHERE type = 'view' AND name LIKE 'com_acme_%'")[0][0]
         assert views == (done + 299) // 300
         assert done >= reached
         reached = done

@@ -53,7 +53,8 @@ def test_environment_value_may_lie_in_a_file(tmp_path: Path) -> None:
 
 def test_override_of_one_default_keeps_the_others(tmp_path: Path) -> None:
     found = settings(tmp_path, environ={"SPOORWAY__ENRICH__ENRICHMENTS__ANON_IP__OCTETS": "2"})
-    assert [i.name for i in found.enrichments()] == ["referer", "campaign", "event_fingerprint", "anon_ip", "device_time"]
+    names = ["referer", "campaign", "event_fingerprint", "anon_ip", "device_time", "email_agent"]
+    assert [i.name for i in found.enrichments()] == names
     assert found.enrichments()[3].config.octets == 2
 
 
