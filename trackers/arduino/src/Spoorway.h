@@ -12,6 +12,7 @@
 #define SPOORWAY_H
 
 #include <Arduino.h>
+#include <Client.h>
 
 #define SPOORWAY_VERSION "1.0.0"
 

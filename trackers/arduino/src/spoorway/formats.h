@@ -48,8 +48,46 @@ inline uint16_t template_number(const char *&p) {
 inline int32_t value_of(uint32_t code) { return code & 1 ? (int32_t)(code >> 1) : -(int32_t)(code >> 1); }
 
 template <bool QUERY> struct Event {
-  template <class R> static void copy(Writer<QUERY> &w, R &record, uint32_t length, uint8_t depth) {
-    while (length--) w.put(record.next(), depth);
+  template <class R> static void copy(Writer<QUERY> &w, R &record, uint16_t length, uint8_t depth) {
+    while (--length) w.put(record.next(), depth); /* of a text a record has the length and 1 */
+  }
+
+  /* The values of all fields, as parameters or as what is between the braces of data. */
+  template <class R> static void values(Writer<QUERY> &w, R &record, const char *p, bool described) {
+    Field field;
+    char comma = '{';
+    if (pgm_read_byte(p)) p++;
+    while (p = field.read(p), field.kind) {
+      uint32_t code = record.number();
+      uint8_t words = field.kind == '$' ? 2 : field.kind == '%' ? 1 : 0;
+      if (!code || (!described && words && code == 1)) continue;
+      if (described) {
+        w.put(comma, 1);
+        w.put('"', 1);
+        comma = ',';
+      } else {
+        w.literal(PSTR("\3"));
+      }
+      w.name(field.name, field.more - 1, described);
+      if (!described) {
+        w.literal(PSTR("\4"));
+        if (words) words = 1;
+      } else {
+        w.literal(field.kind == '$' || field.kind == '=' ? PSTR("\":\"") : PSTR("\":"));
+      }
+      if (words) {
+        copy(w, record, (uint16_t)code, words);
+      } else if (field.kind == '.') {
+        w.decimal(value_of(code), field.digits);
+      } else {
+        const char *c = field.kind == '?' ? PSTR("false|true") : field.more;
+        for (uint8_t skip = (uint8_t)(code >> 1); skip; c++)
+          if (pgm_read_byte(c) == '|') skip--;
+        for (char letter; (letter = (char)pgm_read_byte(c++)) > ' ' && letter != '|';) w.put(letter, 1);
+      }
+      if (described && (field.kind == '$' || field.kind == '=')) w.put('"', 1);
+    }
+    if (described) w.literal(comma == '{' ? PSTR("{}") : PSTR("}"));
   }
 
   template <class Tracker> static void write(Out &out, Tracker &tracker) {
@@ -61,112 +99,67 @@ template <bool QUERY> struct Event {
     char first = (char)pgm_read_byte(p);
     bool described = first == '*' || pgm_read_byte(p + 4) == ':';
 
-    w.parameter(PSTR("e"));
-    p = described ? (w.flash(PSTR("ue"), 1), p) : w.flash(p, 1);
-    w.parameter(PSTR("tv"));
-    w.flash(PSTR("ino-" SPOORWAY_VERSION), 1);
+    w.literal(QUERY ? PSTR("e\4") : PSTR("{\"e\4"), 0);
+    if (described)
+      w.literal(PSTR("ue"));
+    else
+      p = w.words(p, 1);
+    w.literal(PSTR("\3tv\4ino-" SPOORWAY_VERSION));
     const char *const *pair = tracker.about;
-    if (!pair || !*pair || pair[0][0] != 'p') { /* "p" must be the first to be another one */
-      w.parameter(PSTR("p"));
-      w.flash(PSTR("iot"), 1);
-    }
+    if (!pair || !*pair || pair[0][0] != 'p') w.literal(PSTR("\3p\4iot")); /* "p" must be the first to be another one */
     if (pair)
       for (; *pair; pair += 2) {
         if (!*pair[1]) continue;
-        w.before();
+        w.literal(PSTR("\3"));
         w.text(pair[0], 0);
-        w.between();
+        w.literal(PSTR("\4"));
         w.text(pair[1], 1);
       }
-    w.parameter(PSTR("dtm"));
+    w.literal(PSTR("\3dtm\4"));
     tracker.write_time(out, uptime);
     if (!tracker.earlier()) {
-      w.parameter(PSTR("stm"));
+      w.literal(PSTR("\3stm\4"));
       tracker.write_time(out, tracker.sent_ms);
     }
-
     if (described) {
-      w.parameter(PSTR("ue_pr"));
-      w.literal(PSTR("{\"schema\":\"\1unstruct_event\2" "0\",\"data\":{\"schema\":\""), 1);
+      w.literal(PSTR("\3ue_pr\4{\"schema\":\"\1unstruct_event\2" "0\",\"data\":{\"schema\":\""));
       if (first == '*')
-        copy(w, record, record.number() - 1, 2);
+        copy(w, record, (uint16_t)record.number(), 2);
       else
-        p = w.flash(p, 1);
-      w.literal(PSTR("\",\"data\":"), 1);
+        p = w.words(p, 1);
+      w.literal(PSTR("\",\"data\":"));
     }
-    if (first == '*') {
-      copy(w, record, record.number() - 1, 1);
-    } else {
-      bool comma = false;
-      Field field;
-      if (described) w.put('{', 1);
-      if (pgm_read_byte(p)) p++;
-      while (p = field.read(p), field.kind) {
-        uint32_t code = record.number();
-        bool words = field.kind == '$' || field.kind == '%';
-        if (!code || (!described && words && code == 1)) {
-          continue;
-        } else if (described) {
-          if (comma) w.put(',', 1);
-          comma = true;
-          w.put('"', 1);
-          const char *c = field.name;
-          while (c < field.more - 1) w.put(pgm_read_byte(c++), 1);
-          w.put('"', 1);
-          w.put(':', 1);
-        } else {
-          w.before();
-          const char *c = field.name;
-          while (c < field.more - 1) w.put(pgm_read_byte(c++), 0);
-          w.between();
-        }
-        bool quoted = described && (field.kind == '$' || field.kind == '=');
-        if (quoted) w.put('"', 1);
-        if (words) {
-          copy(w, record, code - 1, quoted ? 2 : 1);
-        } else if (field.kind == '.') {
-          w.decimal(value_of(code), field.digits);
-        } else if (field.kind == '?') {
-          w.literal(code > 1 ? PSTR("true") : PSTR("false"), 1);
-        } else {
-          const char *c = field.more;
-          char letter;
-          for (code >>= 1; code; c++)
-            if (pgm_read_byte(c) == '|') code--;
-          while ((letter = (char)pgm_read_byte(c++)) > ' ' && letter != '|') w.put(letter, quoted ? 2 : 1);
-        }
-        if (quoted) w.put('"', 1);
-      }
-      if (described) w.put('}', 1);
-    }
-    if (described) w.literal(PSTR("}}"), 1);
+    if (first == '*')
+      copy(w, record, (uint16_t)record.number(), 1);
+    else
+      values(w, record, p, described);
+    if (described) w.literal(PSTR("}}"));
 
     uint8_t extra = 0;
-    uint32_t length = 0;
+    uint16_t length = 0;
     while (record.more()) {
       extra = record.next();
-      length = record.number() - 1;
+      length = (uint16_t)record.number();
       if (extra == ENTITIES) break; /* always the last one */
-      w.parameter(extra == TRUE_TIME ? PSTR("ttm") : PSTR("eid"));
+      w.literal(extra == TRUE_TIME ? PSTR("\3ttm\4") : PSTR("\3eid\4"));
       copy(w, record, length, 1);
     }
     if (tracker.tells_clock || extra == ENTITIES) {
-      w.parameter(PSTR("co"));
-      w.literal(PSTR("{\"schema\":\"\1contexts\2" "1\",\"data\":["), 1);
+      w.literal(PSTR("\3co\4{\"schema\":\"\1contexts\2" "1\",\"data\":["));
       if (tracker.tells_clock) {
-        w.literal(PSTR("{\"schema\":\"iglu:io.spoorway/device_clock\2" "0\",\"data\":{\"boot_id\":"), 1);
+        w.literal(PSTR("{\"schema\":\"iglu:io.spoorway/device_clock\2" "0\",\"data\":{\"boot_id\":"));
         out.number(tracker.store.boot(tracker.boot));
-        w.literal(PSTR(",\"sequence\":"), 1);
+        w.literal(PSTR(",\"sequence\":"));
         out.number(sequence);
-        w.literal(PSTR(",\"uptime_ms\":"), 1);
+        w.literal(PSTR(",\"uptime_ms\":"));
         out.number(uptime);
-        w.literal(PSTR("}}"), 1);
+        w.literal(PSTR("}}"));
         if (extra == ENTITIES) w.put(',', 1);
       }
       if (extra == ENTITIES) copy(w, record, length, 1);
-      w.literal(PSTR("]}"), 1);
+      w.literal(PSTR("]}"));
     }
-    w.end();
+    if (!QUERY) w.literal(PSTR("\"}"), 0);
   }
 };
 

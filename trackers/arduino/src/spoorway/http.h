@@ -123,7 +123,7 @@ template <class Port = Client> class Http {
 
  public:
   /* name: a host name or address; it must stay where it is. */
-  Http(Port &client, const char *name, uint16_t at = 80)
+  constexpr Http(Port &client, const char *name, uint16_t at = 80)
       : port(client), host(name), tcp_port(at), state(IDLE), part(0), ended(0), status(0), mark(0), retry_s(0), length(0), got(0), since(0) {}
 
   template <class Tracker> void step(Tracker &tracker) {

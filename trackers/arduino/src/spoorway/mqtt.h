@@ -98,8 +98,8 @@ template <class Port = Client> class Mqtt {
 
  public:
   /* name, password: of `spoorway device add`, or 0. All texts must stay where they are. */
-  Mqtt(Port &client, const char *name, uint16_t at = 1883, const char *login = 0, const char *secret = 0)
-      : port(client), host(name), user(login), password(secret), tcp_port(at), state(OFF), got(0), since(0) {}
+  constexpr Mqtt(Port &client, const char *name, uint16_t at = 1883, const char *login = 0, const char *secret = 0)
+      : port(client), host(name), user(login), password(secret), tcp_port(at), state(OFF), got(0), bytes(), since(0) {}
 
   bool online() const { return state >= READY; }
 
@@ -123,14 +123,14 @@ template <class Port = Client> class Mqtt {
     }
     uint32_t silent = millis() - since;
     if (state == OFF) return;
-    if (!port.connected() || (state != READY && silent >= ANSWER_MS))
+    if (!port.connected() || (state != READY && silent >= ANSWER_MS)) {
       off(tracker);
-    else if (state == READY && tracker.due()) {
+    } else if (state == READY && tracker.due()) {
       if (!(uint16_t)tracker.message) tracker.message++; /* no packet identifier */
       send(tracker, 0x32, WAITING);
-    }
-    else if (state == READY && silent >= KEEP_ALIVE_S * 500UL)
+    } else if (state == READY && silent >= KEEP_ALIVE_S * 500UL) {
       send(tracker, 0xC0, PINGING);
+    }
   }
 };
 

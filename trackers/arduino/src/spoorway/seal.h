@@ -75,7 +75,7 @@ struct Hmac {
   enum { BYTES = 16 };
   const uint8_t *key;
   uint8_t tag[BYTES];
-  explicit Hmac(const uint8_t *k) : key(k) {}
+  explicit constexpr Hmac(const uint8_t *k) : key(k), tag() {}
   uint8_t at(uint8_t i) const { return tag[i]; }
 
   static void emit(void *sha, uint8_t c) { static_cast<Sha256 *>(sha)->put(c); }

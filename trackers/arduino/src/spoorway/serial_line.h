@@ -169,7 +169,8 @@ template <class Port = Stream> class SerialLine {
   }
 
  public:
-  explicit SerialLine(Port &p) : port(p), state(IDLE), tries(0), at(0), crc(0), since(0), part(0), kind(0), reason(0), digits(0), sum(0), said(0) {}
+  explicit constexpr SerialLine(Port &p)
+      : port(p), state(IDLE), tries(0), at(0), crc(0), since(0), part(0), kind(0), reason(0), digits(0), sum(0), said(0), numbers() {}
 
   /* Whether the sketch may print now without breaking a line of ours. */
   bool idle() const { return state != SENDING || !at; }

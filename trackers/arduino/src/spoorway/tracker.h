@@ -29,7 +29,7 @@ struct Uptime {
 /* A wall clock, set by the sketch (NTP, GPS, RTC): times of this boot are sent as times since 1970. 8 bytes of RAM, 64-bit arithmetic. */
 struct Wall {
   uint64_t at_start;
-  Wall() : at_start(0) {}
+  constexpr Wall() : at_start(0) {}
   void write(Out &out, uint32_t uptime_ms) const { out.number(at_start + uptime_ms); }
   void set(uint64_t unix_ms, uint32_t uptime_ms) { at_start = unix_ms - uptime_ms; }
 };
@@ -126,9 +126,9 @@ template <class Link, class Store, class Format = Json, class Seal = Open, class
   }
 
  public:
-  Tracker(Link &l, Store &s, const Seal &how = Seal())
+  constexpr Tracker(Link &l, Store &s, const Seal &how = Seal())
       : store(s), link(l), seal(how), device(""), about(0), boot(0), sequence(0), message(0), sent_ms(0), sent(0), resent(0),
-        dropped_full(0), dropped_large(0), refused(0), tells_clock(true), templates(0), waiting_since(0), wait_ms(0), hint_ms(0),
+        dropped_full(0), dropped_large(0), refused(0), tells_clock(true), templates(0), clock(), waiting_since(0), wait_ms(0), hint_ms(0),
         failures(0), random_(0) {}
 
   /* name: of the device. table: the templates, `count` of them, in flash. about: see above, or 0.
@@ -228,13 +228,11 @@ template <class Link, class Store, class Format = Json, class Seal = Open, class
     store.drop();
   }
   void again() { resent++; } /* the message goes out once more, now or later */
-  /* Somebody said or showed that it is not now: full jitter up to 1 s, 2 s, 4 s … 10 min, and no less than what was asked for. */
+  /* Somebody said or showed that it is not now: full jitter up to 1 s, 2 s, 4 s … 9 min, and no less than what was asked for. */
   void later(uint32_t least_ms = 0) {
-    uint32_t most = 1000;
-    for (uint8_t i = 0; i < failures && most < 600000; i++) most <<= 1;
-    if (most > 600000) most = 600000;
-    if (failures < 255) failures++;
-    rest(least_ms + (most >> 8) * draw());
+    uint32_t most = 4UL << failures; /* 256ths of it */
+    if (failures < 9) failures++;
+    rest(least_ms + most * draw());
   }
   void hint(uint32_t ms) { hint_ms = ms; }
 };

@@ -28,25 +28,28 @@ struct Out {
     digit(c & 15);
   }
   void digit(uint8_t c) { put(c + (c < 10 ? '0' : 'a' - 10)); }
-  template <class N> void number(N n) {
+  /* n / 10^point, with as many digits behind the point. */
+  template <class N> void number(N n, uint8_t point = 0) {
     char digits[sizeof(N) > 4 ? 20 : 10];
     uint8_t i = 0;
     do {
-      digits[i++] = (char)(n % 10);
+      digits[i++] = '0' + (uint8_t)(n % 10);
       n /= 10;
-    } while (n);
-    while (i) put('0' + digits[--i]);
+    } while (n || i <= point);
+    while (i) {
+      if (i == point) put('.');
+      put(digits[--i]);
+    }
   }
 };
 
-/* In literals: \1 = the vendor most schemas have, \2 = the way to a schema's version. */
+/* In literals: \1 = the vendor most schemas have, \2 = the way to a schema's version, \3 = the next parameter, \4 = its value. */
 static const char VENDOR[] PROGMEM = "iglu:com.snowplowanalytics.snowplow/";
 static const char VERSION_OF[] PROGMEM = "/jsonschema/1-0-";
 
 template <bool QUERY> struct Writer {
   Out &out;
-  bool begun;
-  explicit Writer(Out &o) : out(o), begun(false) {}
+  explicit Writer(Out &o) : out(o) {}
 
   void put(uint8_t c, uint8_t depth) {
     if (!depth) {
@@ -64,10 +67,7 @@ template <bool QUERY> struct Writer {
       if (c == '"' || c == '\\') {
         put('\\', depth);
       } else if (c < 0x20) {
-        put('\\', depth);
-        put('u', depth);
-        put('0', depth);
-        put('0', depth);
+        words(PSTR("\\u00"), depth);
         put('0' + (c >> 4), depth);
         c &= 15;
         c += c < 10 ? '0' : 'a' - 10;
@@ -78,58 +78,31 @@ template <bool QUERY> struct Writer {
   void text(const char *p, uint8_t depth) {
     while (*p) put((uint8_t)*p++, depth);
   }
-  /* Up to the end, or to a character that ends a word of a template. */
-  const char *flash(const char *p, uint8_t depth) {
+  /* Up to the end of a text in flash, or of a word of a template. Answers where. */
+  const char *words(const char *p, uint8_t depth) {
     uint8_t c;
     while ((c = pgm_read_byte(p)) > ' ') p++, put(c, depth);
     return p;
   }
-  void literal(const char *p, uint8_t depth) {
+  void name(const char *p, const char *end, uint8_t depth) {
+    while (p != end) put(pgm_read_byte(p++), depth);
+  }
+  void literal(const char *p, uint8_t depth = 1) {
     while (uint8_t c = pgm_read_byte(p++)) {
-      if (c < 3)
-        flash(c == 1 ? VENDOR : VERSION_OF, depth);
-      else
+      if (c > 4)
         put(c, depth);
+      else if (c < 3)
+        words(c == 1 ? VENDOR : VERSION_OF, depth);
+      else if (c == 3)
+        words(QUERY ? PSTR("&") : PSTR("\",\""), 0);
+      else
+        words(QUERY ? PSTR("=") : PSTR("\":\""), 0);
     }
-  }
-  /* Opens a parameter; the value follows at depth 1. */
-  void before() {
-    if (!QUERY) {
-      if (begun) out.put('"');
-      out.put(begun ? ',' : '{');
-      out.put('"');
-    } else if (begun) {
-      out.put('&');
-    }
-    begun = true;
-  }
-  void between() {
-    if (QUERY)
-      out.put('=');
-    else
-      literal(PSTR("\":\""), 0);
-  }
-  void parameter(const char *in_flash) {
-    before();
-    flash(in_flash, 0);
-    between();
-  }
-  void end() {
-    if (!QUERY) literal(PSTR("\"}"), 0);
   }
   /* value / 10^digits, exactly; only characters that nothing escapes. */
   void decimal(int32_t value, uint8_t digits) {
-    uint32_t n = value < 0 ? 0 - (uint32_t)value : (uint32_t)value, power = 1;
     if (value < 0) out.put('-');
-    for (uint8_t i = digits; i; i--) power *= 10;
-    out.number(n / power);
-    if (!digits) return;
-    out.put('.');
-    n %= power;
-    while (power /= 10) {
-      out.put('0' + (uint8_t)(n / power));
-      n %= power;
-    }
+    out.number(value < 0 ? 0 - (uint32_t)value : (uint32_t)value, digits);
   }
 };
 

@@ -1,0 +1,39 @@
+// A tracker over a Client: -DLINK=Mqtt or Http, -DJOURNAL, -DKEY.
+#include "serial_client.h"
+#include <Spoorway.h>
+
+static const spoorway::Template TEMPLATES[] PROGMEM = {spoorway::ENVIRONMENT};
+#ifdef JOURNAL
+typedef spoorway::Journal<spoorway::EepromCells, 24, 64> Store;
+static Store store = Store(spoorway::EepromCells());
+#else
+typedef spoorway::Queue<120> Store;
+static Store store;
+#endif
+typedef spoorway::LINK<SerialClient> Link;
+#ifdef KEY
+static const uint8_t key[32] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+static Link link_(wire, "127.0.0.1", 80);
+static spoorway::Tracker<Link, Store, spoorway::Json, spoorway::Hmac> tracker(link_, store, spoorway::Hmac(key));
+#elif defined(PASSWORD)
+static Link link_(wire, "127.0.0.1", 1883, "uno-1", PASSWORD);
+static spoorway::Tracker<Link, Store> tracker(link_, store);
+#else
+static Link link_(wire, "127.0.0.1", 1883);
+static spoorway::Tracker<Link, Store> tracker(link_, store);
+#endif
+static const char *const ABOUT[] = {"aid", "bench", 0};
+
+void setup() {
+  Serial.begin(115200);
+  tracker.begin("uno-1", TEMPLATES, 1, ABOUT, 1);
+}
+
+void loop() {
+  static uint32_t last;
+  if (millis() - last >= 100) {
+    last = millis();
+    tracker.track(0, 2150, 452, 10132);
+  }
+  tracker.loop();
+}
