@@ -8,8 +8,8 @@ import json
 import sys
 
 sys.path.insert(0, sys.argv[1])
-import spoor  # noqa: E402
-from spoor.verbs import Tracker  # noqa: E402
+import spoor
+from spoor.verbs import Tracker
 
 _NAMES = {
     "domain_user_id": "duid",
@@ -75,7 +75,9 @@ def answer(line):
             call[name] = parsed(call[name])
         elif name in ("value", "true_ms", "min_x", "max_x", "min_y", "max_y"):
             call[name] = float(call[name]) if "." in call[name] else int(call[name])
-    for name in {"structured": ("category", "action"), "self_describing": ("schema", "data"), "screen_view": ("name",)}.get(verb, ("url",)):
+    for name in {"structured": ("category", "action"), "self_describing": ("schema", "data"), "screen_view": ("name",)}.get(
+        verb, ("url",)
+    ):
         call.setdefault(name, None)
     spoor.uuid = lambda: given["event_id"]
     wire = Wire()

@@ -1,20 +1,22 @@
 """Runs in MicroPython: lives of a board on littlefs whose power fails at each program and erase in turn, with the real gateway.
 
 Prints `+ID` for every event that was on flash when track_… returned, and a line of JSON at the end. Answers of the gateway
-get lost, too: then the events are sent again. argv: the package's folder, the gateway's URL, cuts, seed, and the name of a planted fault.
+get lost, too: then the events are sent again.
+argv: the package's folder, the gateway's URL, cuts, seed, and the name of a planted fault or "".
 """
 
 import json
 import random
 import sys
+
 import vfs
 
 sys.path.insert(0, sys.argv[1])
-import spoor  # noqa: E402
-from spoor import files, http  # noqa: E402
+import spoor
+from spoor import files, http
 
 URL, CUTS, SEED = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-FAULT = sys.argv[5] if len(sys.argv) > 5 else ""
+FAULT = sys.argv[5]
 BLOCK, BLOCKS = 512, 160  # small blocks: the metadata is compacted more often
 
 
@@ -166,6 +168,7 @@ flash.cut, flash.off = -1, False
 tracker, link = life(flash, True, 0)
 link.offline = False
 tracker.link.send = lambda t, body: http.Http.send(link, t, body)
+stats["last"] = tracker.track_structured("board", "end")
 stats["drained"] = tracker.flush(60_000)
 stats["boot"] = tracker.boot
 stats["errors"] = tracker.queue.errors

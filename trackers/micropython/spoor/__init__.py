@@ -24,9 +24,10 @@ def uuid() -> str:
 
 
 class Ram:
-    """A queue of lines that a power cut ends. size: bytes of them."""
+    """A queue of lines that a power cut ends. size: bytes of them. batch_bytes: about as many make a message."""
 
     errors = 0
+    batch_bytes = 2048
 
     def __init__(self, max_bytes: int = 4096) -> None:
         self.lines = []
@@ -46,11 +47,11 @@ class Ram:
         return True
 
     def batch(self, most: int):
-        """The oldest lines, of one start, that make a message of about 2 KB: (number of that start or None for this one, lines)."""
+        """The oldest lines, of one start, that make a message: (number of that start or None for this one, lines)."""
         n = size = 0
         for line in self.lines[:most]:
             size += len(line)
-            if n and size > 2048:
+            if n and size > self.batch_bytes:
                 break
             n += 1
         return None, self.lines[:n]
@@ -97,7 +98,9 @@ class Tracker:
         self._work = self._works()
 
     def track_structured(self, category, action, label=None, property=None, value=None, entities=(), true_ms=None):
-        return self._track("se", 2, "se_ca se_ac se_la se_pr se_va", (category, action, label, property, value), entities, true_ms)
+        return self._track(
+            "se", 2, "se_ca se_ac se_la se_pr se_va", (category, action, label, property, value), entities, true_ms
+        )
 
     def track_self_describing(self, schema, data, entities=(), true_ms=None):
         return self._track("", 1, "schema data", (schema, data), entities, true_ms)
@@ -243,6 +246,8 @@ class Tracker:
             next(self._work)
         except Exception as error:  # the rim of the loop: the queue keeps everything
             self.reason = repr(error)
+            if isinstance(error, MemoryError):
+                self.queue.batch_bytes //= 2  # at 0 a message has one event
             self._work = self._works()
             self._answered(0, 0, ())
         return self.queue.size > 0
@@ -255,9 +260,13 @@ class Tracker:
         return not self.queue.size
 
     def close(self, timeout_ms: int = 2_000) -> bool:
+        """Flushes, writes to flash what is left in RAM, and hangs up. Whether nothing waits."""
         done = self.flush(timeout_ms)
-        self.queue.save(-1)
-        self.link.close()
+        try:
+            self.queue.save(-1)
+            self.link.close()
+        except Exception as error:
+            self.reason = repr(error)
         return done
 
     async def run(self) -> None:

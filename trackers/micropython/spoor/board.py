@@ -31,8 +31,9 @@ def link(said: dict, port=None, tls=None):
 
 def wifi(said: dict, seconds: int = 20) -> bool:
     """Joins the network that spoorway.json names. Whether that was done in time."""
-    import network
     import time
+
+    import network
 
     station = network.WLAN(network.STA_IF)
     station.active(True)

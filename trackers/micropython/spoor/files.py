@@ -141,7 +141,7 @@ class Files(Ram):
                 file.seek(at)
                 while len(lines) < most:
                     line = file.readline()
-                    if not line or lines and size + len(line) > 2048:
+                    if not line or lines and size + len(line) > self.batch_bytes:
                         break
                     at += len(line)
                     size += len(line)

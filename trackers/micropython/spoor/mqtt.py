@@ -31,7 +31,9 @@ class Mqtt:
 
     key = None
 
-    def __init__(self, url: str, password: str = "", tls=None, keep_alive_s: int = 60, will=None, timeout_ms: int = 20_000) -> None:
+    def __init__(
+        self, url: str, password: str = "", tls=None, keep_alive_s: int = 60, will=None, timeout_ms: int = 20_000
+    ) -> None:
         secure, self.host, self.port, _ = split(url)
         if secure and not tls:
             raise ValueError("mqtts needs tls")

@@ -1,6 +1,5 @@
 """A payload -> a line of the serial protocol (`@j,…*CRC`) -> 200 when the gateway answers that it is on disk."""
 
-
 _LONGEST = 4096
 _STATUS = {"busy": 503, "crc": 0, "line": 0, "large": 413, "form": 400, "replayed": 409}
 
@@ -38,27 +37,37 @@ class Uart:
 
     def send(self, tracker, body: bytes):
         if not self._greeted:
-            yield from self._say(line("h", tracker.device, tracker.boot, tracker.messages, b"", self.key))
-            tracker.messages += 1
+            status = yield from self._ask(tracker, "h", b"")
+            if status != 200:
+                return status, 0
             self._greeted = True
-        text = line("j", tracker.device, tracker.boot, tracker.messages, body, self.key)
+            tracker.messages += 1
+        status = yield from self._ask(tracker, "j", body)
+        return status, 0
+
+    def _ask(self, tracker, kind: str, body: bytes):
+        """The status of a line's answer; without one the same line goes out again every 2 s."""
+        text = line(kind, tracker.device, tracker.boot, tracker.messages, body, self.key)
         if len(text) > _LONGEST + 1:
-            return 413, 0
+            return 413
+        own = [str(tracker.boot), str(tracker.messages)]
         said = -2000
         while True:
             if tracker.uptime_ms() - said >= 2000:
                 said = tracker.uptime_ms()
                 yield from self._say(text)
-            for answer in self._answers(tracker):
-                kind, *rest = answer
-                if kind == "r":
+            for what, *rest in self._answers(tracker):
+                if what == "t":
+                    if kind == "h":
+                        return 200
+                elif what == "r":
                     tracker.min_interval_ms = int(rest[0])
-                elif rest[:2] == [str(tracker.boot), str(tracker.messages)] or rest[:2] == ["", ""]:
-                    if kind == "a":
-                        return 200, 0
+                elif rest[:2] == own or rest[:2] == ["", ""]:
+                    if what == "a":
+                        return 200
                     status = _STATUS.get(rest[2], 401)
                     if status:
-                        return status, 0
+                        return status
                     said = -2000
             yield
 
@@ -80,11 +89,9 @@ class Uart:
             text, _, crc = text[text.rfind(b"!") + 1 :].strip().rpartition(b"*")
             if crc == b"%04x" % crc16(text):
                 parts = text.decode().split(",")
-                if parts[0] == "t":
-                    if tracker.clock in ("none", "gateway"):
-                        tracker.set_time(int(parts[1]), "gateway")
-                else:
-                    found.append(parts)
+                if parts[0] == "t" and tracker.clock in ("none", "gateway"):
+                    tracker.set_time(int(parts[1]), "gateway")
+                found.append(parts)
         return found
 
     def idle(self, tracker):

@@ -1,6 +1,7 @@
 """The verbs of pages, screens, timings and the queue's health, on top of the core. `from spoor.verbs import Tracker`."""
 
-from . import SNOWPLOW, Tracker as Core, uuid
+from . import SNOWPLOW, uuid
+from . import Tracker as Core
 
 _PAGE = "url page refr pp_mix pp_max pp_miy pp_may"
 _SCREEN = "name id type previousName previousId previousType transitionType"
