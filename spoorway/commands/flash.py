@@ -202,7 +202,7 @@ class _Run:
         args = self._args
         over_mqtt = (args.url or "").startswith("mqtt")
         passphrase = _passphrase() if args.wifi else ""
-        port: Any = None
+        port, board = None, None
         try:
             if not self._scripted:
                 # Asked first: secrets are made only for a board that can take them.

@@ -69,12 +69,12 @@ def esp(board: Board, port: str, image: Path, offset: int, options: Sequence[str
         return "Hash of data verified" in text
     if found := re.search(r"This chip is (\S+?),? not (\S+?)[.,\s]", text):
         raise PermanentError(f"the board at {port} is no {board.title}: its chip is {found[1]}; nothing was written")
-    if outcome.code is None:
-        raise TransientError(f"{port}: the board went silent while it was flashed; try again")
     if "Failed to connect" in text or "No serial data received" in text:
         raise TransientError(
             f"{port}: the boot loader of the {board.title} did not answer; hold BOOT, press reset, and try again"
         )
+    if outcome.code is None or "No more data to read" in text or "Timed out waiting for packet" in text:
+        raise TransientError(f"{port}: the board went silent while it was flashed; press its reset button and try again")
     raise TransientError(f"{port}: esptool failed: {_last(outcome)}")
 
 
