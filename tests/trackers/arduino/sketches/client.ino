@@ -12,16 +12,23 @@ static Store store;
 #endif
 typedef spoorway::LINK<SerialClient> Link;
 #ifdef KEY
-static const uint8_t key[32] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+static const uint8_t key[32] = {KEY};
 static Link link_(wire, "127.0.0.1", 80);
 static spoorway::Tracker<Link, Store, spoorway::Json, spoorway::Hmac> tracker(link_, store, spoorway::Hmac(key));
 #elif defined(PASSWORD)
-static Link link_(wire, "127.0.0.1", 1883, "uno-1", PASSWORD);
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+static Link link_(wire, "127.0.0.1", 1883, "uno-1", TEXT(PASSWORD));
 static spoorway::Tracker<Link, Store> tracker(link_, store);
 #else
 static Link link_(wire, "127.0.0.1", 1883);
 static spoorway::Tracker<Link, Store> tracker(link_, store);
 #endif
+
+struct {
+  uint32_t longest_us, events;
+} volatile known; // for whoever looks into the RAM
+
 static const char *const ABOUT[] = {"aid", "bench", 0};
 
 void setup() {
@@ -33,7 +40,10 @@ void loop() {
   static uint32_t last;
   if (millis() - last >= 100) {
     last = millis();
-    tracker.track(0, 2150, 452, 10132);
+    if (tracker.track(0, 2150, 452, 10132) > 0) known.events++;
   }
+  uint32_t before = micros();
   tracker.loop();
+  uint32_t took = micros() - before;
+  if (took > known.longest_us) known.longest_us = took;
 }

@@ -18,11 +18,16 @@ typedef spoorway::Queue<128> Store;
 #endif
 static spoorway::SerialLine<HardwareSerial> line(Serial);
 #ifdef KEY
-static uint8_t key[32] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+static const uint8_t key[32] = {KEY};
 static spoorway::Tracker<spoorway::SerialLine<HardwareSerial>, Store, spoorway::FORMAT, spoorway::Hmac> tracker(line, store, spoorway::Hmac(key));
 #else
 static spoorway::Tracker<spoorway::SerialLine<HardwareSerial>, Store, spoorway::FORMAT> tracker(line, store);
 #endif
+
+struct {
+  uint32_t longest_us, events;
+} volatile known; // for whoever looks into the RAM
+
 static const char *const ABOUT[] = {"aid", "bench", 0};
 
 void setup() {
@@ -34,7 +39,10 @@ void loop() {
   static uint32_t last;
   if (millis() - last >= 100) {
     last = millis();
-    tracker.track(0, 2150, 452, 10132);
+    if (tracker.track(0, 2150, 452, 10132) > 0) known.events++;
   }
+  uint32_t before = micros();
   tracker.loop();
+  uint32_t took = micros() - before;
+  if (took > known.longest_us) known.longest_us = took;
 }

@@ -61,7 +61,7 @@ template <class Port = Client> class Http {
     out.text(host);
     out.flash(PSTR("\r\nConnection: close\r\nSpoorway-Device: "));
     out.text(tracker.device);
-    if (tracker.seal.BYTES) {
+    if (tracker.seal.BYTES > 0) {
       out.flash(PSTR("\r\nSpoorway-Boot: "));
       out.number(tracker.boot);
       out.flash(PSTR("\r\nSpoorway-Sequence: "));

@@ -79,7 +79,7 @@ template <class Port = Stream> class SerialLine {
     out.number(tracker.boot);
     out.put(',');
     out.number(tracker.message);
-    if (tracker.seal.BYTES) {
+    if (tracker.seal.BYTES > 0) {
       out.put(',');
       for (uint8_t i = 0; i < tracker.seal.BYTES; i++) out.hex(tracker.seal.at(i));
     }
