@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from protocol.devices import COMPACT_PATH, DEVICE_CLOCK, DEVICE_HEADER, NAME, device_event_id
-from protocol.seams import Event, Json, RawPayload
+from protocol.seams import Event, Json, RawPayload, SelfDescribing
 
 CLOCK_FAMILY = DEVICE_CLOCK.removesuffix("0-0")  # any revision of the model
 _HEADER = DEVICE_HEADER.lower()
@@ -34,9 +34,22 @@ def device_clock(event: Event, payload: RawPayload) -> DeviceClock | None:
 
     A compact frame's name is in the entity, and comes before the header's: the frame may have come by way of another device.
     """
+    global _last
     entities = event.get("contexts")
     if entities is None:
         return None
+    seen, of, clock = _last
+    if seen is not entities or of is not payload:
+        clock = _read(entities, payload)
+        _last = entities, payload, clock
+    return clock
+
+
+# Several ask of one event, one after the other. Both are kept alive by it, so that no other can have their identity.
+_last: tuple[object, object, DeviceClock | None] = None, None, None
+
+
+def _read(entities: list[SelfDescribing], payload: RawPayload) -> DeviceClock | None:
     for entity in entities:
         if entity["schema"].startswith(CLOCK_FAMILY):
             break

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hmac
 import re
 from hashlib import sha256
-from uuid import UUID
 
 # Also a topic level, a file name and a header value, so nothing that means something there.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,62}[A-Za-z0-9])?")
@@ -58,7 +57,6 @@ def device_event_id(device: str, boot: int, sequence: int) -> str:
 
     A version 8 UUID of the first 16 bytes of SHA-256 over "DEVICE\\nBOOT\\nSEQUENCE".
     """
-    digest = bytearray(sha256(f"{device}\n{boot}\n{sequence}".encode()).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x80
-    digest[8] = digest[8] & 0x3F | 0x80
-    return str(UUID(bytes=bytes(digest)))
+    digits = sha256(f"{device}\n{boot}\n{sequence}".encode()).hexdigest()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"

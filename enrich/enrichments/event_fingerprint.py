@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -75,13 +76,17 @@ class Plugin:
         return template, values
 
 
+# How a float that is a whole number may be written; other texts may hold it too.
+_WHOLE_FLOAT = re.compile(rb"\.0|[0-9]e")
+
+
 def _canonical(value: object) -> bytes:
     """JSON that two spellings of the same value share: keys in order, 5.0 as 5."""
-    plain = _plain(value)
     try:
-        return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(_plain(value), option=orjson.OPT_SORT_KEYS) if _WHOLE_FLOAT.search(text) else text
     except TypeError:  # a lone surrogate, an integer beyond 64 bits
-        return json.dumps(plain, sort_keys=True).encode()
+        return json.dumps(_plain(value), sort_keys=True).encode()
 
 
 def _plain(value: Any) -> Json:
