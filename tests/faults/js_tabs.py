@@ -187,10 +187,10 @@ class Visitor:
         if self.chance.random() < 0.4:
             self.report.done["without locks"] += 1
             await context.add_init_script(NO_LOCKS)
-        most = self.chance.choice((2, 2, 3, 3, 4, 5, 8))
+        most = self.chance.choice((2, 2, 2, 3, 3, 4, 8))
         for _ in range(most):
             await self._open(context)
-        for _ in range(self.chance.randint(6, 14)):
+        for _ in range(self.chance.randint(5, 10)):
             await self._step(context, most)
         await self._come_back(context)
         await context.close()
@@ -223,7 +223,7 @@ class Visitor:
         elif step == "weather":
             self.weather.kind = chance.choice(WEATHERS)
         elif step == "wait":
-            await asyncio.sleep(chance.uniform(0.05, 0.6))
+            await asyncio.sleep(chance.uniform(0.05, 0.4))
         elif step == "offline":
             await context.set_offline(True)
             self.tracked |= set(await tab.evaluate("([n, label]) => go(n, label)", [chance.randint(1, 4), step]))
@@ -294,7 +294,7 @@ def verdict(running: Running, tracked: set[str], report: Report) -> None:
     report.repeated = sum(found.values()) - len(found)
 
 
-async def tabs(running: Running, schedules: int, seed: int, at_once: int = 2) -> Report:
+async def tabs(running: Running, schedules: int, seed: int, at_once: int = 3) -> Report:
     report, tracked = Report(), set[str]()
     gate = asyncio.Semaphore(at_once)
     async with Network(running.url).open() as network, async_playwright() as playwright:

@@ -11,7 +11,7 @@ import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { minify } from "terser";
 
 const here = dirname(fileURLToPath(import.meta.url));
-export const MODULES = ["index", "lite", "link-click", "forms", "ecommerce", "errors", "vitals", "media", "routes", "scroll", "more"];
+export const MODULES = ["index", "lite", "link-click", "forms", "ecommerce", "errors", "vitals", "media", "routes", "scroll", "more", "activity", "session", "cross-domain", "cookies"];
 
 /** One program, bundled and minified: { code, map }. */
 export async function bundle(name, format) {
@@ -20,7 +20,8 @@ export async function bundle(name, format) {
     bundle: true,
     write: false,
     format,
-    target: "es2020",
+    target: "es2022",
+    minifySyntax: true,
     sourcemap: "external",
     outfile: `${name}.js`,
     logLevel: "warning",
@@ -28,7 +29,7 @@ export async function bundle(name, format) {
   const [map, code] = made.outputFiles;
   return minify(code.text, {
     module: format === "esm",
-    compress: { passes: 3, unsafe_arrows: true, ecma: 2020 },
+    compress: { passes: 4, unsafe: true, unsafe_comps: true, hoist_props: true, booleans_as_integers: false, inline: 3, reduce_funcs: true,  unsafe_arrows: true, unsafe_methods: true, unsafe_undefined: true, keep_fargs: false, toplevel: true, pure_getters: true, ecma: 2020 },
     mangle: { properties: { regex: /_$/ } },
     format: { comments: false, ecma: 2020 },
     sourceMap: { content: map.text, filename: `${name}.js`, url: `${name}.js.map` },
@@ -41,7 +42,7 @@ export function weigh(code) {
   return {
     bytes: bare.length,
     gzip: gzipSync(bare, { level: 9 }).length,
-    brotli: brotliCompressSync(bare, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length,
+    brotli: brotliCompressSync(bare, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_MODE]: constants.BROTLI_MODE_TEXT, [constants.BROTLI_PARAM_SIZE_HINT]: bare.length } }).length,
   };
 }
 
@@ -65,7 +66,9 @@ async function write(folder, gateway) {
   execFileSync(join(here, "node_modules/.bin/tsc"), ["--outDir", folder], { cwd: here, stdio: "inherit" });
 }
 
-if (process.argv[2] === "--sizes") console.log(JSON.stringify(await sizes()));
+const called = process.argv[1] === fileURLToPath(import.meta.url);
+if (!called);
+else if (process.argv[2] === "--sizes") console.log(JSON.stringify(await sizes()));
 else if (process.argv[2]) await write(process.argv[2], process.argv[2]);
 else {
   const gateway = join(here, "../../gateway/http/script");

@@ -1,4 +1,5 @@
 /** Page pings: while the visitor does something, one after a first time and then one per beat, with how far the page was scrolled. */
+import type { Offsets, Tracker } from "./index.js";
 
 export interface ActivityOptions {
   /** Seconds until the first ping. */
@@ -7,46 +8,43 @@ export interface ActivityOptions {
   heartbeatDelay: number;
 }
 
-export interface Offsets {
-  minX: number;
-  maxX: number;
-  minY: number;
-  maxY: number;
-}
+const watched = new WeakMap<Tracker, () => void>();
 
-/** Returns what ends it. ping: gets how far the page was scrolled since the last one. */
-export const watchActivity = (options: ActivityOptions, ping: (offsets: Offsets) => void): (() => void) => {
-  const events = ["pointermove", "pointerdown", "keydown", "scroll", "wheel", "touchstart", "resize", "focus"];
+export const disableActivityTracking = (tracker: Tracker): void => watched.get(tracker)?.();
+
+/** Pings of this tracker, instead of those it may have had. */
+export const enableActivityTracking = (tracker: Tracker, options: ActivityOptions): void => {
+  const names = ["pointermove", "pointerdown", "keydown", "scroll", "wheel", "touchstart", "resize", "focus"];
+  const { min, max, round } = Math;
   let active = false;
-  let offsets: Offsets | undefined;
-  const look = () => {
-    const x = Math.max(0, Math.round(scrollX));
-    const y = Math.max(0, Math.round(scrollY));
-    offsets = {
-      minX: Math.min(x, offsets?.minX ?? x),
-      maxX: Math.max(x, offsets?.maxX ?? x),
-      minY: Math.min(y, offsets?.minY ?? y),
-      maxY: Math.max(y, offsets?.maxY ?? y),
-    };
+  let offsets: Required<Offsets> | undefined;
+  const look = (): Required<Offsets> => {
+    const x = max(0, round(scrollX));
+    const y = max(0, round(scrollY));
+    const { minX = x, maxX = x, minY = y, maxY = y } = offsets || {};
+    return (offsets = { minX: min(x, minX), maxX: max(x, maxX), minY: min(y, minY), maxY: max(y, maxY) });
   };
   const notice = (event: Event) => {
     active = true;
     if (event.type == "scroll") look();
   };
-  const beat = () => {
-    if (active) {
-      look();
-      ping(offsets!);
-      active = false;
-      offsets = undefined;
-    }
-    timer = setTimeout(beat, options.heartbeatDelay * 1e3);
+  const beat = (seconds: number) => {
+    timer = setTimeout(() => {
+      if (active) {
+        tracker.trackPagePing(look());
+        active = false;
+        offsets = undefined;
+      }
+      beat(options.heartbeatDelay);
+    }, seconds * 1e3);
   };
-  let timer = setTimeout(beat, options.minimumVisitLength * 1e3);
+  let timer: ReturnType<typeof setTimeout>;
+  beat(options.minimumVisitLength);
   look();
-  for (const name of events) addEventListener(name, notice, { passive: true, capture: true });
-  return () => {
+  for (const name of names) addEventListener(name, notice, true);
+  disableActivityTracking(tracker);
+  watched.set(tracker, () => {
     clearTimeout(timer);
-    for (const name of events) removeEventListener(name, notice, true);
-  };
+    for (const name of names) removeEventListener(name, notice, true);
+  });
 };

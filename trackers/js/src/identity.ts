@@ -5,94 +5,90 @@
  */
 import { uuid } from "./wire.js";
 
+/** A place for values that come to an end. */
+export interface StateStorage {
+  /** All names, with anything between them. */
+  names(): string;
+  /** Empty when there is none, or its time is over. */
+  read(name: string): string;
+  /** 0 seconds: it is deleted. */
+  write(name: string, value: string, seconds: number): void;
+}
+
 export interface IdentityOptions {
-  /** Where ids live. "none": no ids at all. "memory": as long as the page. Default "localStorage". */
-  stateStorageStrategy?: "localStorage" | "cookie" | "cookieAndLocalStorage" | "memory" | "none";
-  cookieDomain?: string;
-  cookieSameSite?: "Lax" | "Strict" | "None";
-  cookieSecure?: boolean;
-  /** Seconds; default two years. */
-  cookieLifetime?: number;
+  /** Where ids live. "none": no ids at all. "memory": as long as the page. A storage of your own: see cookies. Default "localStorage". */
+  stateStorageStrategy?: "localStorage" | "memory" | "none" | StateStorage;
   /** Seconds without an event after which a session is over; default 1,800. */
   sessionCookieTimeout?: number;
 }
 
 /** Domain user id, created, visits, now, last visit, session id, previous session id, first event's id and ms, event index. */
-export type Visit = string[];
+export type Visit = (string | number)[];
 
 export interface Identity {
   /** The visit as this event makes it. fresh: a new session; anonymous: no user id. */
-  next(eventId: string, created: number, fresh: boolean, anonymous: boolean): Visit;
-  /** Undefined before the first event of a new visitor. */
-  now(): Visit | undefined;
+  next(eventId: string, created: number, fresh: boolean, anonymous: unknown): Visit;
   clear(): void;
 }
 
-export const makeIdentity = (options: IdentityOptions): Identity => {
-  const strategy = options.stateStorageStrategy || "localStorage";
-  const cookies = /^cookie/.test(strategy);
-  const page: Record<string, string> = {};
-  let storage: Record<string, string> = page;
+const TWO_YEARS = 63072e3;
+
+/** The official tracker keeps the end of a value's time beside it, under NAME.expires. */
+const webStorage = (strategy?: unknown): StateStorage => {
+  let store: Record<string, string> = {};
   try {
-    if (strategy == "localStorage") storage = localStorage as unknown as Record<string, string>;
+    if (strategy != "memory") store = localStorage as unknown as typeof store;
   } catch {
     // forbidden here: ids live as long as the page
   }
-  const all = (): Record<string, string> =>
-    cookies ? Object.fromEntries(document.cookie.split("; ").map((pair) => pair.split("=") as [string, string])) : storage;
-
-  let id = Object.keys(all()).find((name) => /^_sp_id\.\w{4}$/.test(name)) || "_sp_id.0000";
-  const session = id.replace("id", "ses");
-
-  const read = (name: string) => {
-    const values = all();
-    return values[name] && (cookies || !(+values[name + ".expires"]! < Date.now())) ? values[name] : "";
-  };
-  const write = (name: string, value: string, seconds: number) => {
-    if (cookies)
-      document.cookie =
-        `${name}=${value};path=/;max-age=${seconds};samesite=${options.cookieSameSite || "Lax"}` +
-        (options.cookieDomain ? ";domain=" + options.cookieDomain : "") +
-        ((options.cookieSecure ?? location.protocol == "https:") ? ";secure" : "");
-    else
-      try {
-        storage[name] = value;
-        storage[name + ".expires"] = "" + (Date.now() + seconds * 1e3);
-      } catch {
-        storage = page; // it is full
-        page[name] = value;
-      }
-  };
-  const now = () => read(id)?.split(".");
   return {
-    now: () => (read(id) ? now() : undefined),
+    names: () => "" + Object.keys(store),
+    read: (name) => (!(+store[name + ".expires"]! < Date.now()) && store[name]) || "",
+    write(name, value, seconds) {
+      store[name] = value;
+      store[name + ".expires"] = "" + (Date.now() + seconds * 1e3);
+      if (!seconds) {
+        delete store[name];
+        delete store[name + ".expires"];
+      }
+    },
+  };
+};
+
+export const makeIdentity = (options: IdentityOptions): Identity => {
+  const strategy = options.stateStorageStrategy as StateStorage;
+  const { names, read, write } = Object(strategy).read ? strategy : webStorage(strategy);
+  const suffix = (/_sp_id(\.\w{4})/.exec(names()) || ["", ".0000"])[1];
+  const id = "_sp_id" + suffix;
+  const session = "_sp_ses" + suffix;
+  return {
     next(eventId, created, fresh, anonymous) {
-      const seconds = "" + Math.round(Date.now() / 1e3);
-      const visit = read(id) ? now()! : ["", seconds, "0", seconds, "", "", "", "", "", "0"];
+      const seconds = Math.round(Date.now() / 1e3);
+      const visit: any[] = (read(id) || `.${seconds}.0.${seconds}......0`).split(".");
       visit[0] = anonymous ? "" : visit[0] || uuid();
       if (fresh || !read(session)) {
-        visit[2] = "" + (+visit[2]! + 1);
-        visit[4] = visit[5] ? visit[3]! : "";
-        visit[6] = anonymous ? "" : visit[5]!;
+        visit[2]++;
+        visit[4] = visit[5] && visit[3];
+        visit[6] = anonymous ? "" : visit[5];
         visit[5] = uuid();
-        visit[9] = "0";
+        visit[9] = 0;
       }
-      if (!+visit[9]!) {
+      if (visit[9]++ < 1) {
         visit[7] = eventId;
-        visit[8] = "" + created;
+        visit[8] = created;
       }
       visit[3] = seconds;
-      visit[9] = "" + (+visit[9]! + 1);
-      write(id, visit.join("."), options.cookieLifetime || 63072e3);
-      write(session, "*", options.sessionCookieTimeout || 1800);
+      try {
+        write(id, visit.join("."), TWO_YEARS);
+        write(session, "*", options.sessionCookieTimeout || 1800);
+      } catch {
+        // it is full: the visit goes on from what is there
+      }
       return visit;
     },
     clear() {
-      for (const name of [id, session]) {
-        write(name, "", 0);
-        delete storage[name];
-        delete storage[name + ".expires"];
-      }
+      write(id, "", 0);
+      write(session, "", 0);
     },
   };
 };

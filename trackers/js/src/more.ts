@@ -32,3 +32,8 @@ export const trackScreenView = (tracker: Tracker, view: ScreenView & Extra): str
 
 export const trackTiming = (tracker: Tracker, { category, variable, timing, label, ...extra }: Timing & Extra): string | undefined =>
   tracker.trackSelfDescribingEvent({ ...extra, event: { schema: iglu("timing", "1-0-0"), data: { category, variable, timing, label } } });
+
+/** What the browser's address, referrer and title are replaced by, from here on. */
+export const setCustomUrl = (tracker: Tracker, url: string): void => void (tracker.page.url = url);
+export const setReferrerUrl = (tracker: Tracker, url: string): void => void (tracker.page.referrer = url);
+export const setDocumentTitle = (tracker: Tracker, title: string): void => void (tracker.page.title = title);

@@ -21,77 +21,81 @@ export interface QueueOptions {
   customHeaders?: Record<string, string>;
   /** Where events wait. "memory" loses them with the page. */
   queue?: "localStorage" | "memory";
-  customFetch?: typeof fetch;
   /** Told why how many events were dropped: "full", or the gateway's status. Never throws into the tracker. */
   onError?: (reason: string, events: number) => void;
 }
 
 export interface Queue {
-  /** Keeps the event. False: the queue is full. created: orders the queue. json: the parameters without stm. */
-  add(created: number, id: string, json: string, anonymous?: boolean): boolean;
+  /** Keeps the event; its id, or undefined when the queue is full. created: orders the queue. json: the parameters without stm. */
+  add(created: number, id: string, json: string, anonymous: unknown): string | undefined;
   /** Sends now what this page tracked and has not sent: the page may be going away. */
   leave(): void;
   /** True when the queue is empty, false when the time was too short. */
   flush(limitMs?: number): Promise<boolean>;
   /** Forgets everything that waits. */
   clear(): void;
+  /** Counts and tells what is not kept. */
+  drop(reason: string, events?: number): undefined;
   /** Reason -> events that this page dropped. */
   dropped: Record<string, number>;
 }
 
 const HOUR = 36e5;
-const LONGEST_BACK_OFF = 6e5;
-/** Added to every back-off: the first ten seconds of an outage see at most three requests. */
+/** Before each back-off, so that the first ten seconds of an outage see at most three requests. */
 const LEAST_BACK_OFF = 3500;
+const LONGEST_BACK_OFF = 6e5;
 /** Bytes of all keepalive requests of a page that browsers let through together, with a margin. */
 const KEEPALIVE = 6e4;
-/** Storage reaches other tabs a little later than a lock does. */
+/** Milliseconds: storage reaches other tabs a little later than a lock does. */
 const SETTLE = 40;
 
+/** Keys of one request, what they hold, and its size in bytes. */
+type Batch = [keys: string[], values: string[], size: number];
+
 const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
-const bytes = (text: string) => new TextEncoder().encode(text).length;
 
 export const makeQueue = (url: string, options: QueueOptions): Queue => {
   const state = "spq " + url; // "until failures": when the next request may go out
-  const lease = state + "!"; // "owner until"
-  const prefix = state + " ";
+  const lease = state + "!"; // "until owner"
+  const owner = uuid();
   const timeout = options.connectionTimeout || 1e4;
-  const memory: Record<string, string> = {};
-  const mine = new Set<string>(); // tracked by this page, not sent yet
-  const flying = new Set<string>(); // in a request of this page
+  const simple = options.eventMethod == "get";
+  const spare: Record<string, string> = {}; // what storage had no room for
+  const here: Record<string, 1 | 2> = {}; // 1: tracked by this page, not sent yet. 2: in a request of this page
   const dropped: Record<string, number> = {};
+  const nav: Partial<Navigator> = globalThis.navigator || {};
+  const { locks } = nav;
   let limit = options.maxPostBytes || 4e4;
   let flyingBytes = 0;
   let waiting = 0; // about; counted anew at each request
   let busy = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
-  let due = 0;
-  let offline = false; // when the last request failed
-  let storage: Storage | undefined;
+  let store: typeof spare = {};
   try {
-    if (options.queue != "memory") storage = localStorage;
+    if (options.queue != "memory") store = localStorage as unknown as typeof spare;
   } catch {
     // forbidden here: events live as long as the page
   }
 
-  const get = (key: string) => memory[key] ?? storage?.getItem(key);
+  const get = (key: string): string => spare[key] || store[key] || "";
   const set = (key: string, value: string) => {
     try {
-      storage!.setItem(key, value);
+      store[key] = value;
+      delete spare[key];
     } catch {
-      memory[key] = value; // no storage, or it is full
+      spare[key] = value;
     }
   };
   const remove = (key: string) => {
-    delete memory[key];
-    storage?.removeItem(key);
+    delete spare[key];
+    delete store[key];
   };
   const keys = () => {
-    const all = [...Object.keys(memory), ...Object.keys(storage || {})].filter((key) => key.startsWith(prefix)).sort();
+    const all = [...Object.keys(spare), ...Object.keys(store)].filter((key) => key.startsWith(state + " ")).sort();
     waiting = all.length;
     return all;
   };
-  const drop = (reason: string, events: number) => {
+  const drop = (reason: string, events = 1): undefined => {
     dropped[reason] = (dropped[reason] || 0) + events;
     try {
       options.onError?.(reason, events);
@@ -99,174 +103,134 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
       // the page's own fault stays with the page
     }
   };
-  /** Milliseconds until a request may go out. More than an hour is a clock that was set back. */
-  const pause = () => {
-    const ms = parseInt(get(state) || "") - Date.now();
-    return ms > 0 && ms <= HOUR ? ms : 0;
-  };
-  const backOff = (retryAfter: string | null) => {
-    offline = globalThis.navigator?.onLine === false;
-    const failures = +((get(state) || "").split(" ")[1] || 0);
-    const ms = LEAST_BACK_OFF + Math.random() * Math.min(LONGEST_BACK_OFF - LEAST_BACK_OFF, 1e3 * 2 ** Math.min(failures, 20));
-    // A date is allowed there too.
-    const asked = retryAfter ? (+retryAfter ? +retryAfter * 1e3 : Date.parse(retryAfter) - Date.now()) || 0 : 0;
-    set(state, Math.ceil(Date.now() + Math.min(HOUR, Math.max(ms, asked))) + " " + (failures + 1));
+  /** Milliseconds until the time that this key tells. More than an hour is a clock that was set back. */
+  const left = (key: string) => {
+    const ms = parseInt(get(key)) - Date.now();
+    // Without a network there is nothing to try, and no failure to count.
+    return ms > 0 && ms <= HOUR ? ms : nav.onLine === false ? 5e3 : 0;
   };
 
-  /** The first of these keys that go into one request, and their events. A request is anonymous as a whole, or not at all. */
-  const batch = (from: string[], most: number): [string[], string[], number, string | undefined] => {
-    const chosen: string[] = [];
-    const events: string[] = [];
-    let size = 100;
-    let mark: string | undefined;
+  /** The first of these keys that go into one request: they are anonymous as a whole, or not at all. */
+  const batch = (from: string[]): Batch => {
+    const found: Batch = [[], [], 99];
     for (const key of from) {
-      const value = !flying.has(key) && get(key);
-      if (!value) continue; // another tab was faster
-      const larger = size + bytes(value) + 32;
-      if (chosen.length && (larger > most || value[0] != mark || options.eventMethod == "get")) break;
-      chosen.push(key);
-      events.push(value.slice(1));
-      size = larger;
-      mark = value[0];
+      const value = get(key);
+      if (!value) delete here[key]; // another tab was faster
+      if (!value || here[key] == 2) continue;
+      const size = found[2] + new Blob([value]).size + 32;
+      if (found[0].length && (size > limit || simple || value[0] != found[1][0]![0])) break;
+      found[0].push(key);
+      found[1].push(value);
+      found[2] = size;
     }
-    return [chosen, events, size, mark];
+    return found;
   };
 
-  /** Sends a batch and does what the answer asks for. True: go on with the next. */
-  const send = async ([chosen, events, size, mark]: ReturnType<typeof batch>): Promise<boolean> => {
-    for (const key of chosen) {
-      flying.add(key);
-      mine.delete(key);
-    }
+  /** Sends a batch and does what the answer asks for. */
+  const send = async ([chosen, values, size]: Batch): Promise<void> => {
+    for (const key of chosen) here[key] = 2;
     flyingBytes += size;
-    const abort = new AbortController();
-    const clock = setTimeout(() => abort.abort(), timeout);
-    const stamped = events.map((event) => event.slice(0, -1) + `,"stm":"${Date.now()}"}`);
-    const simple = options.eventMethod == "get";
+    const events = values.map((value) => value.slice(1, -1) + `,"stm":"${Date.now()}"}`);
+    const headers: Record<string, string> = { ...options.customHeaders };
+    if (values[0]![0] == "*") headers["SP-Anonymous"] = "*";
+    if (!simple) headers["Content-Type"] = "application/json; charset=UTF-8";
     let status = 0;
-    let retryAfter: string | null = null;
+    let asked = 0; // milliseconds that the gateway wants us to wait
     try {
-      const answer = await (options.customFetch || fetch)(
-        simple ? url + "?" + new URLSearchParams(JSON.parse(stamped[0]!)) : url,
-        {
-          method: simple ? "GET" : "POST",
-          headers: {
-            ...(simple ? {} : { "Content-Type": "application/json; charset=UTF-8" }),
-            ...(mark == "*" ? { "SP-Anonymous": "*" } : {}),
-            ...options.customHeaders,
-          },
-          body: simple ? null : `{"schema":"${iglu("payload_data", "1-0-4")}","data":[${stamped}]}`,
-          credentials: options.credentials || "include",
-          keepalive: flyingBytes < KEEPALIVE,
-          signal: abort.signal,
-        },
-      );
-      retryAfter = answer.headers.get("Retry-After");
+      const answer = await fetch(simple ? url + "?" + new URLSearchParams(JSON.parse(events[0]!)) : url, {
+        method: simple ? "GET" : "POST",
+        headers,
+        body: simple ? null : `{"schema":"${iglu("payload_data", "1-0-4")}","data":[${events}]}`,
+        credentials: options.credentials || "include",
+        keepalive: flyingBytes < KEEPALIVE,
+        signal: AbortSignal.timeout(timeout),
+      });
+      asked = +answer.headers.get("Retry-After")! * 1e3 || 0;
       await answer.text(); // an answer that breaks off acknowledges nothing
       status = answer.status;
     } catch {
       // no answer
     }
-    clearTimeout(clock);
     flyingBytes -= size;
-    for (const key of chosen) flying.delete(key);
-    const taken = status >= 200 && status < 300;
-    if (status == 413 && chosen.length > 1) limit = size >> 1;
-    else if (taken || /^4(0[0134]|1[03]|22)$/.test("" + status)) {
+    for (const key of chosen) delete here[key];
+    if (status == 413 && chosen[1]) limit = size >> 1;
+    else if (/^(2..|4(0[0134]|1[03]|22))$/.test("" + status)) {
       chosen.forEach(remove);
-      if (taken) remove(state);
+      if (status < 300) remove(state);
       else drop("" + status, chosen.length);
     } else {
-      backOff(retryAfter);
-      return false;
+      const failures = +get(state).split(" ")[1]! || 0;
+      const ms = LEAST_BACK_OFF + Math.random() * Math.min(LONGEST_BACK_OFF, 1e3 * 2 ** failures);
+      set(state, Math.ceil(Date.now() + Math.min(HOUR, Math.max(ms, asked))) + " " + (failures + 1));
     }
-    return true;
   };
 
   const work = async (): Promise<void> => {
-    while (!pause()) {
-      const next = batch(keys(), limit);
-      if (!next[0].length) break;
-      // Outlives the request: whoever comes after a dead tab waits no longer than needed.
-      if (storage && !locks) set(lease, owner + " " + (Date.now() + timeout + 5e3));
+    while (!left(state)) {
+      const next = batch(keys());
+      if (!next[0][0]) break;
+      // Outlives the request, and not much: nobody waits long for a tab that is dead.
+      if (!locks) set(lease, Date.now() + timeout + 5e3 + " " + owner);
       await send(next);
     }
     await sleep(SETTLE);
-    // Every tab looks again when the pause is over: the one that failed may be gone by then.
-    if (keys().length) wake(pause());
-  };
-
-  const owner = uuid();
-  const locks = storage && globalThis.navigator?.locks;
-  const alone = async (): Promise<void> => {
-    if (locks) return locks.request(state, work);
-    if (!storage) return work();
-    for (;;) {
-      const [holder, until] = (get(lease) || "").split(" ");
-      if (!holder || !(+until! > Date.now()) || +until! > Date.now() + HOUR) {
-        set(lease, owner + " " + (Date.now() + timeout));
-        await sleep(SETTLE * (2 + Math.random()));
-        if (get(lease)?.startsWith(owner)) break;
-      }
-      await sleep(SETTLE * (5 + 5 * Math.random()));
-    }
-    try {
-      await work();
-    } finally {
-      if (get(lease)?.startsWith(owner)) remove(lease);
-    }
   };
   const drain = async (): Promise<void> => {
-    timer = undefined;
-    if (busy) return wake(SETTLE);
     busy = true;
-    await alone().catch(() => {});
+    try {
+      if (locks) await locks.request(state, work);
+      else {
+        do {
+          while (left(lease)) await sleep(SETTLE * 9 * Math.random());
+          set(lease, Date.now() + timeout + " " + owner);
+          await sleep(SETTLE * (2 + Math.random()));
+        } while (!get(lease).endsWith(owner));
+        await work();
+        remove(lease);
+      }
+    } catch {
+      // a lock that is forbidden here
+    }
     busy = false;
+    // Every tab looks again when the pause is over: the one that failed may be gone by then.
+    if (keys()[0]) wake();
   };
-  const wake = (ms: number): void => {
-    const at = Date.now() + ms;
-    if (timer && due <= at && due >= Date.now()) return;
+  const wake = (): void => {
+    if (busy) return;
     clearTimeout(timer);
-    due = at;
-    timer = setTimeout(drain, ms);
+    timer = setTimeout(drain, left(state));
   };
 
-  globalThis.addEventListener?.("online", () => {
-    if (offline) remove(state); // nobody asked us to wait
-    offline = false;
-    wake(pause());
-  });
-  wake(0); // what earlier pages left behind
+  globalThis.addEventListener?.("online", wake);
+  wake(); // what earlier pages left behind
 
   return {
+    drop,
     dropped,
     add(created, id, json, anonymous) {
       if (waiting >= (options.maxLocalStorageQueueSize || 1e3)) {
-        drop("full", 1);
-        wake(pause());
-        return false;
+        wake();
+        return drop("full");
       }
-      const key = prefix + ("" + created).padStart(15, "0") + id;
+      const key = state + " " + created + id;
       set(key, (anonymous ? "*" : " ") + json);
-      mine.add(key);
+      here[key] = 1;
       waiting++;
-      wake(pause());
-      return true;
+      wake();
+      return id;
     },
     leave() {
-      if (pause()) return;
-      const last = batch([...mine].sort(), Math.min(limit, KEEPALIVE - flyingBytes));
-      if (last[0].length && flyingBytes + last[2] < KEEPALIVE) void send(last).then(() => wake(pause()));
+      const last = batch(Object.keys(here));
+      if (last[0][0] && !left(state)) void send(last).then(wake);
     },
     async flush(limitMs = 1e4) {
       const end = Date.now() + limitMs;
-      wake(pause());
-      while (keys().length && Date.now() < end) await sleep(SETTLE);
-      return !keys().length;
+      wake();
+      while (keys()[0] && Date.now() < end) await sleep(SETTLE);
+      return !waiting;
     },
     clear() {
       keys().forEach(remove);
-      mine.clear();
       waiting = 0;
     },
   };
