@@ -98,7 +98,9 @@ def check(gateway: Running, count: int, tracker: str) -> list[dict[str, Any]]:
 
 
 class Bridge:
-    """The other end of a SerialClient: each zero byte between messages is a new connection to `address`."""
+    """The other end of a SerialClient: MARK is a new connection to `address`; no message holds it."""
+
+    MARK = b"\xff" * 4
 
     def __init__(self, port: Path, address: tuple[str, int]) -> None:
         self._port = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
@@ -110,18 +112,21 @@ class Bridge:
 
     def _carry(self) -> None:
         link: socket.socket | None = None
+        held = b""
         while not self._ending.is_set():
             ready, _, _ = select.select([self._port, *([link] if link else [])], [], [], 0.05)
             if self._port in ready:
-                data = os.read(self._port, 4096)
-                if data.startswith(b"\0"):
+                held += os.read(self._port, 4096)
+                if self.MARK in held:
                     if link:
                         link.close()
                     link = socket.create_connection(self._address)
                     self.connections += 1
-                    data = data[1:]
-                if link and data:
-                    link.sendall(data)
+                    held = held.rpartition(self.MARK)[2]
+                whole = held.rstrip(b"\xff")  # what is left may begin a mark
+                if link and whole:
+                    link.sendall(whole)
+                held = held[len(whole) :]
             if link in ready and link is not None:
                 data = link.recv(48)  # the board's buffer has 64
                 if not data:

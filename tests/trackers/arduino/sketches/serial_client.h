@@ -5,7 +5,7 @@ class SerialClient : public Client {
   int connect(IPAddress, uint16_t) { return 1; }
   int connect(const char *, uint16_t) {
     while (Serial.read() >= 0);
-    Serial.write((uint8_t)0); /* for the other end: a new connection */
+    for (uint8_t i = 4; i; i--) Serial.write((uint8_t)0xFF); /* for the other end: a new connection */
     return 1;
   }
   size_t write(uint8_t c) { return Serial.write(c); }
