@@ -91,9 +91,9 @@ local function encode(value, out, depth, mark)
 	elseif getmetatable(value) == RAW then
 		out[#out + 1] = mark == '"' and value[1] or gsub(value[1], '["\\]', ESCAPED)
 	else
-		local list, sign, n, _ = value[1] ~= nil or getmetatable(value) == ARRAY, "{", 0, nil
+		local list, sign = value[1] ~= nil or getmetatable(value) == ARRAY, "{"
 		if list then
-			_, n = copy(value, {})
+			local _, n = copy(value, {})
 			if n ~= #value then error("invalid", 0) end -- keys beside the list would be lost in silence
 			sign = "["
 			for i = 1, n do
@@ -425,7 +425,7 @@ function M.callback(start)
 			end
 		end)
 		while not status do
-			if not wait() then return nil end
+			if not wait() and not status then return nil end
 		end
 		return status, pause
 	end
@@ -437,11 +437,12 @@ function M.thread(inbox, outbox)
 	while true do
 		local job = inbox:demand()
 		if job == "end" then return end
-		local stop, status, pause = socket.gettime() + job.timeout, nil, nil
+		local stop = socket.gettime() + job.timeout
+		local status, pause
 		if job.https then
 			status, pause = M.callback(function(_, done)
-				local code, _, headers = require("https").request(job.url, { method = "post", data = job.body, headers = M.headers(job.headers) })
-				done(code, headers)
+				local _, code, _, headers = pcall(require("https").request, job.url, { method = "post", data = job.body, headers = M.headers(job.headers) })
+				done(tonumber(code), headers)
 			end)(job)
 		else
 			status, pause = M.transports.luasocket(job)(job, function() socket.sleep(0.003) return socket.gettime() < stop end)
@@ -451,16 +452,18 @@ function M.thread(inbox, outbox)
 end
 
 function M.transports.love(where)
-	local thread = love.thread.newThread("local name, inbox, outbox = ...\nrequire(name).thread(inbox, outbox)\n")
+	local thread = love.thread.newThread("local path, name, inbox, outbox = ...\npackage.path = path\npcall(function() require(name).thread(inbox, outbox) end)\n")
 	local inbox, outbox = love.thread.newChannel(), love.thread.newChannel()
-	thread:start(MODULE, inbox, outbox)
+	thread:start(package.path, MODULE, inbox, outbox)
 	return function(request, wait)
 		copy(where, request)
 		inbox:push(request)
-		while wait() and thread:isRunning() do
+		local time
+		repeat
+			time = wait()
 			local got = outbox:pop()
 			if got and got[3] == request.id then return got[1], got[2] end
-		end
+		until not time or not thread:isRunning()
 	end, function() inbox:push("end") end
 end
 

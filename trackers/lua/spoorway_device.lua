@@ -4,7 +4,7 @@
 
 Uses `bit`, `bit32` or the language's own operators where they exist; plain 5.1 reckons (90 times slower, a little in every frame). ]]
 local M = {}
-local byte, char, floor, format, gsub, rep, sub = string.byte, string.char, math.floor, string.format, string.gsub, string.rep, string.sub
+local byte, char, floor, format, gsub, rep = string.byte, string.char, math.floor, string.format, string.gsub, string.rep
 
 local function by_nibbles()
 	local nibbles = {}

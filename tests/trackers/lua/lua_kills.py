@@ -1,6 +1,6 @@
 """kill -9 of a program with the Lua tracker, while it tracks and sends: what track() had answered is in SQL exactly once.
 
-    python -m tests.trackers.lua.lua_kills --rounds 1000 --seed 1 --lua luajit
+python -m tests.trackers.lua.lua_kills --rounds 1000 --seed 1 --lua luajit
 """
 
 from __future__ import annotations

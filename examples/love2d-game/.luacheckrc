@@ -1,0 +1,2 @@
+std = "luajit+love"
+max_line_length = 170

@@ -1,0 +1,109 @@
+"""The Lua tracker on every Lua: vectors, specs, what it leaves alone, and its sizes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import test_trackers as conformance
+
+ROOT = Path(__file__).parents[3]
+TRACKER = ROOT / "trackers" / "lua"
+ADAPTER = ROOT / "tests" / "conformance" / "adapters" / "lua.lua"
+VERSION = "lua-1.0.0"
+
+BINARIES = ("lua5.1", "lua5.2", "lua5.3", "lua5.4", "luajit")
+MODULES = ("lua51", "lua52", "lua53", "lua54", "lua55", "luajit20", "luajit21")
+_IN_LUPA = """
+import importlib, sys
+lua = importlib.import_module("lupa." + sys.argv[1]).LuaRuntime(unpack_returned_tuples=True)
+lua.globals().arg = lua.table_from({i: text for i, text in enumerate(sys.argv[2:])})
+lua.execute(open(sys.argv[2]).read())
+"""
+
+
+def command(runtime: str, program: Path | str, *arguments: Path | str) -> list[str]:
+    start = [sys.executable, "-c", _IN_LUPA, runtime] if runtime in MODULES else [runtime]
+    return [*start, str(program), *map(str, arguments)]
+
+
+def run(words: list[str], text: str = "", **environment: str) -> str:
+    if words[0] != sys.executable and shutil.which(words[0]) is None:
+        missing = pytest.fail if os.environ.get("SPOORWAY_REQUIRE_RUNTIMES") == "1" else pytest.skip
+        missing(f"{words[0]} is not installed")
+    done = subprocess.run(
+        words, input=text.encode(), capture_output=True, timeout=60, check=False, env={**os.environ, **environment}
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()[-3000:]
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("runtime", BINARIES + MODULES)
+def test_every_vector_on_every_lua(runtime: str) -> None:
+    lines = "".join(conformance.line_of(case) + "\n" for case in conformance.CASES)
+    answers = run(command(runtime, ADAPTER, TRACKER), lines).splitlines()
+    assert len(answers) == len(conformance.CASES)
+    for case, answer in zip(conformance.CASES, answers, strict=True):
+        assert conformance.differences(case, answer, VERSION) == [], f"{case.id}: {case.fields['why']}"
+
+
+@pytest.mark.parametrize("runtime", ["lua5.1", "lua5.3", "lua5.4", "luajit"])
+def test_specs(runtime: str) -> None:
+    shutil.which("busted") or pytest.skip("busted is not installed")
+    where = shutil.which(runtime) or pytest.skip(f"{runtime} is not installed")
+    specs = Path(__file__).with_name("spec")
+    said = run(["busted", f"--lua={where}", "-o", "plainTerminal", str(specs)], SPOORWAY_LUA=str(TRACKER))
+    assert " 0 failures / 0 errors / 0 pending" in said
+
+
+@pytest.mark.parametrize("folder", ["trackers/lua", "examples/love2d-game"])
+def test_luacheck_finds_nothing(folder: str) -> None:
+    assert " 0 warnings / 0 errors" in run(
+        ["luacheck", "--no-color", "--config", str(ROOT / folder / ".luacheckrc"), str(ROOT / folder)]
+    )
+
+
+@pytest.mark.parametrize("runtime", BINARIES + MODULES)
+def test_the_host_is_left_alone(runtime: str, tmp_path: Path) -> None:
+    """No global is written, nor read by mistake; math.random goes on as if nobody had been there."""
+    program = tmp_path / "host.lua"
+    program.write_text("""
+        package.path = arg[1] .. "/?.lua;" .. package.path
+        local function draws(with)
+            math.randomseed(42)
+            local out = {}
+            for i = 1, 5 do
+                out[i] = math.random(1000000)
+                if with then with(i) end
+            end
+            return table.concat(out, " ")
+        end
+        local alone = draws()
+        pcall(require, "socket") -- writes globals of its own in some versions
+        local written = {}
+        setmetatable(_G, { __newindex = function(_, name) error("global written: " .. tostring(name)) end,
+            __index = function(_, name) error("global read: " .. tostring(name)) end })
+        local names = { }
+        for name in pairs(_G) do names[name] = true end
+        local spoorway = require("spoorway")
+        local device = require("spoorway_device")
+        local status
+        local tracker = assert(spoorway.new({ url = "http://127.0.0.1:9", app_id = "a", interval = 0,
+            sign = device.signer("arcade", ("0b"):rep(32)), transport = function(_, done) done(status) end }))
+        local with = draws(function(i)
+            status = i % 2 == 0 and 200 or 503
+            assert(tracker:track_session_start())
+            assert(tracker:track_level_end("one", "failed", { score = 1.5 }))
+            for _ = 1, 9 do tracker:update(0.5) end
+        end)
+        assert(alone == with, alone .. " / " .. with)
+        assert(tracker:opt_out() and tracker:opt_in() and tracker:close(0))
+        for name in pairs(_G) do assert(names[name], name) end
+        print(tracker:status().sent > 0)
+    """)
+    assert run(command(runtime, program, TRACKER)) == "true\n"

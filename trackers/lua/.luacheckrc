@@ -1,0 +1,2 @@
+std = "max+love"
+max_line_length = 170
