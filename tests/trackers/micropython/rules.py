@@ -14,7 +14,7 @@ from spoor.files import Files
 
 
 class Script:
-    """A link whose answers are written down beforehand: (status, Retry-After); an exception is raised. What it is given is kept."""
+    """A link whose answers are written down beforehand: (status, Retry-After); an exception is raised. What it got is kept."""
 
     timeout_ms = 20_000
     closed = False
@@ -302,7 +302,7 @@ def flash_has_a_cap():
 
 def erases_are_spread():
     folder = fresh("erases")
-    tracker = Clocked(Script(*[(503, 3600)] * 99), queue=Files(folder, erases_per_day=4 * 24))  # a write an hour
+    tracker = Clocked(Script(*[(503, 3600)] * 99), queue=Files(folder, erases_per_day=3 * 24))  # a write an hour
     track(tracker, 3)
     assert tracker.queue.unsaved == 2
     tracker.now += 3_600_001
@@ -319,7 +319,7 @@ def erases_are_spread():
 def what_moves_to_flash_while_it_is_sent_is_not_lost():
     folder = fresh("moves")
     link = Script()
-    tracker = Clocked(link, queue=Files(folder, erases_per_day=4 * 24))
+    tracker = Clocked(link, queue=Files(folder, erases_per_day=3 * 24))
     ids = track(tracker, 1)
     polled(tracker)
     ids += track(tracker, 2, 1)

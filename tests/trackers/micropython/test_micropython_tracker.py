@@ -1,4 +1,4 @@
-"""The MicroPython tracker in the genuine interpreter, from .mpy files and with 48 KB of heap, and in CPython: rules and transports."""
+"""The MicroPython tracker in the genuine interpreter, from .mpy files with 48 KB of heap, and in CPython: rules, transports."""
 
 from __future__ import annotations
 

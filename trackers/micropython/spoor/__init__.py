@@ -12,7 +12,7 @@ from binascii import hexlify
 try:
     from time import sleep_ms, ticks_diff, ticks_ms
 except ImportError:
-    from .cpython import sleep_ms, ticks_diff, ticks_ms
+    from .cpython import sleep_ms, ticks_diff, ticks_ms  # type: ignore
 
 SNOWPLOW = "iglu:com.snowplowanalytics.snowplow/%s/jsonschema/1-0-%d"
 
@@ -30,7 +30,7 @@ class Ram:
     batch_bytes = 2048
 
     def __init__(self, max_bytes: int = 4096) -> None:
-        self.lines = []
+        self.lines: list[bytes] = []
         self.size = 0
         self.most = max_bytes
 
@@ -125,7 +125,7 @@ class Tracker:
         self.clock = source
 
     def uptime_ms(self) -> int:
-        """Milliseconds since the start. ticks_ms wraps after 12 days; this does not where it is called once in 6, as `poll` does."""
+        """Milliseconds since the start. ticks_ms wraps after 12 days; this does not, called once in 6, as `poll` does."""
         now = ticks_ms()
         self._up += ticks_diff(now, self._ticks)
         self._ticks = now

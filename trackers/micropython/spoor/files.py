@@ -1,7 +1,7 @@
 """Lines <-> a bounded queue in flash that outlasts power cuts: a folder of segments `BOOT-PART`, each line with its CRC-32.
 
-A line that `add` has taken while `unsaved` is 0 is on flash (littlefs: when the file is closed), and stays there until its message
-was acknowledged. Nothing is ever appended to a segment of an earlier start or after an error, so only a last line can be torn.
+A line that `add` has taken while `unsaved` is 0 is on flash (littlefs: when the file is closed), and stays there until its
+message was acknowledged. Nothing is ever appended to a segment of an earlier start or after an error, so only a last line can be torn.
 `BOOT-0` is empty and keeps the number of the start, which so never goes back.
 """
 
@@ -11,7 +11,7 @@ from binascii import crc32
 from . import Ram
 
 # A line that is written, sent and removed on its own costs fewer erases than this; tests/trackers/micropython count them.
-ERASES = 4
+ERASES = 3
 
 
 class Files(Ram):
@@ -29,10 +29,10 @@ class Files(Ram):
         self.every_ms = ERASES * 86_400_000 // erases_per_day if erases_per_day else 0
         self._next_ms = 0
         self._waiting = 0  # bytes in RAM
-        self._segments = []  # (boot, part), the oldest first
+        self._segments: list[tuple] = []  # (boot, part), the oldest first
         self._part = 0
         self._at = 0  # how far the first segment has been acknowledged
-        self._mark = None  # where the last batch ends in it; -1: the batch is from RAM; None: it has moved meanwhile
+        self._mark: int | None = None  # where the last batch ends in it; -1: the batch is from RAM; None: it has moved meanwhile
 
     @property
     def unsaved(self) -> int:
@@ -107,7 +107,7 @@ class Files(Ram):
         self._next_ms = now_ms + self.every_ms
         segment = (self.boot, self._part)
         try:
-            if segment not in self._segments or self._size(segment) >= self.segment_bytes:
+            if segment not in self._segments or self._size(segment) + self._waiting > self.segment_bytes:  # a block each
                 self._part += 1
                 segment = (self.boot, self._part)
                 self._segments.append(segment)
@@ -133,7 +133,7 @@ class Files(Ram):
         return Ram.batch(self, most)
 
     def _read(self, most: int):
-        lines = []
+        lines: list[bytes] = []
         at = self._at
         size = 0
         try:

@@ -1,4 +1,4 @@
-"""A payload -> PUBLISH with QoS 1 of MQTT 3.1.1 -> 200 with its PUBACK, 0 without. And what the gateway says back: the time, hints."""
+"""A payload -> PUBLISH with QoS 1 of MQTT 3.1.1 -> 200 with its PUBACK, 0 without; and what the gateway says: the time, hints."""
 
 import json
 
@@ -43,7 +43,7 @@ class Mqtt:
         self.keep_alive_s = keep_alive_s
         self.will = will
         self.timeout_ms = timeout_ms
-        self._stream = None
+        self._stream = None  # type: ignore[var-annotated]
         self._id = 0
 
     def send(self, tracker, body: bytes):
@@ -89,7 +89,7 @@ class Mqtt:
 
     def _next(self, tracker):
         """A whole packet (kind, data), or None. What comes down is heeded here."""
-        more = self._stream.read(256)
+        more = self._stream.read(256)  # type: ignore[attr-defined]
         if more == b"":
             raise OSError("closed")
         self._buffer += more or b""

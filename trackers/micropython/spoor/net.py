@@ -5,8 +5,10 @@ import socket
 
 try:
     from .cpython import Stream
-except ImportError:  # a board: its sockets are streams
-    Stream = None
+except ImportError:
+
+    def Stream(sock):  # type: ignore[no-redef]
+        return sock  # a board's sockets are streams
 
 
 def split(url: str):
@@ -39,7 +41,7 @@ def connect(host: str, port: int, tls):
     except BaseException:
         sock.close()
         raise
-    return Stream(sock) if Stream else sock
+    return Stream(sock)
 
 
 def write(stream, data: bytes):

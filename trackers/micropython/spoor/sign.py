@@ -6,12 +6,13 @@ from hashlib import sha256
 
 def signature(key: bytes, device: str, boot: int, sequence: int, target: str, body: bytes) -> str:
     key += bytes(64 - len(key))
+    inner = b""
     for pad in (54, 92):
         mac = sha256(bytes([b ^ pad for b in key]))
         if pad == 54:
             mac.update(("%s\n%d\n%d\n%s\n" % (device, boot, sequence, target)).encode())
             mac.update(body)
         else:
-            mac.update(inner)  # noqa: F821
+            mac.update(inner)
         inner = mac.digest()
     return hexlify(inner[:16]).decode()

@@ -25,7 +25,7 @@ def line(kind: str, device: str, boot: int, sequence: int, body: bytes, key: byt
 
 
 class Uart:
-    """port: what reads and writes bytes without waiting, as machine.UART(…, timeout=0) does. key: 32 bytes; lines are then signed."""
+    """port: reads and writes bytes without waiting, as machine.UART(…, timeout=0) does. key: 32 bytes; lines are then signed."""
 
     timeout_ms = 10_000
 
