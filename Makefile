@@ -57,7 +57,16 @@ histories: venv  ## 10,000 made-up lives of devices: the true time always lies w
 fuzz: venv  ## a million damaged inputs for each decoder of what comes from outside
 	$(PY) -m tests.faults.fuzz --inputs 1000000 --seed 1
 
+pixel-storm: venv runtimes  ## 10,000 events in URLs, stored byte for byte; 100,000 altered links, none leads anywhere
+	SPOORWAY_PIXEL_EVENTS=10000 SPOORWAY_PIXEL_LINKS=100000 $(PY) -m pytest -q tests/trackers/pixel/test_pixel_gateway.py
+
+powercuts-micropython: venv runtimes  ## 2,000 power cuts of the MicroPython tracker's queue, on littlefs and against a real gateway
+	$(PY) -m tests.trackers.micropython.cuts --cuts 2000 --seed 1
+
+sizes: venv runtimes  ## what the trackers for boards take of them, beside their goals and their peers
+	$(PY) -m tests.trackers.micropython.sizes
+
 relay-kills: venv  ## kill -9 of two gateways, one forwarding to the other, 50 times
 	$(PY) -m tests.faults.relay_kills --rounds 50
 
-.PHONY: help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz relay-kills
+.PHONY: help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython sizes relay-kills pixel-storm
