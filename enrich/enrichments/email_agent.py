@@ -229,7 +229,7 @@ def _merged(one: frozenset[Followed], other: frozenset[Followed]) -> frozenset[F
 
 
 def _written(followed: frozenset[Followed]) -> bytes:
-    return orjson.dumps(sorted(followed))
+    return orjson.dumps([(one.ms, one.link) for one in sorted(followed)])
 
 
 def _read(text: bytes) -> frozenset[Followed]:

@@ -97,12 +97,12 @@ class Pixel:
         parameters: Mapping[str, str] | None = None,
     ) -> str:
         """A link that leads to `target` and records that it was followed. Without an event, that is a uri_redirect."""
+        if UNSUBSCRIBE.search(target):
+            raise PixelError("unsubscribe", f"{target}: a link to unsubscribe must not depend on us; leave it as it is")
         if self._tags(target):
             raise PixelError("target", f"{target}: a target with a merge tag cannot be signed")
         if not _TARGET.fullmatch(target):
             raise PixelError("target", f"{target}: expected http or https, in ASCII, percent-encoded, without a user")
-        if UNSUBSCRIBE.search(target):
-            raise PixelError("unsubscribe", f"{target}: a link to unsubscribe must not depend on us; leave it as it is")
         first = {"u": target}
         if self.key is not None:
             tag = hmac.digest(self.key, target.encode(), "sha256")[:_SIGNED]

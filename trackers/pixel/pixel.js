@@ -158,11 +158,11 @@ export class Pixel {
 
   /** A promise of a link that leads to `target` and records that it was followed; without an event, as a uri_redirect. */
   async click(target, event = { parameters: {} }, more = {}) {
+    if (UNSUBSCRIBE.test(target))
+      throw new PixelError("unsubscribe", `${target}: a link to unsubscribe must not depend on us; leave it as it is`);
     if (this.#tags(target).length) throw new PixelError("target", `${target}: a target with a merge tag cannot be signed`);
     if (!TARGET.test(target))
       throw new PixelError("target", `${target}: expected http or https, in ASCII, percent-encoded, without a user`);
-    if (UNSUBSCRIBE.test(target))
-      throw new PixelError("unsubscribe", `${target}: a link to unsubscribe must not depend on us; leave it as it is`);
     const first = { u: target };
     if (this.key) {
       const key = await crypto.subtle.importKey("raw", this.key, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
