@@ -12,4 +12,4 @@ LEFT JOIN (
 ) AS f ON f.level = s.level AND f.domain_userid = e.domain_userid
 WHERE e.app_id = 'duck-hunt'
 GROUP BY s.level
-ORDER BY began DESC, completed DESC;
+ORDER BY began DESC, min(e.derived_tstamp);

@@ -24,7 +24,7 @@ _EVENTS = 400  # of one life, if nobody ends it
 
 
 class Report(NamedTuple):
-    """tracked: ids that track() gave. lost: those that are in no row. repeated: rows beyond the first. torn: damaged at the end of a life."""
+    """tracked: ids that track() gave. lost: those in no row. repeated: rows beyond the first. torn: files that were damaged."""
 
     kills: int
     tracked: int
@@ -104,8 +104,8 @@ def main() -> int:
         finally:
             product.stop()
     print(
-        f"seed {args.seed}, {args.lua}: {report.kills} kills, {report.torn} torn files, {report.tracked:,} events tracked, {report.stored:,} "
-        f"stored, {report.resent:,} resent ones dropped, {len(report.lost)} lost, {report.repeated} twice"
+        f"seed {args.seed}, {args.lua}: {report.kills} kills, {report.torn} torn files, {report.tracked:,} events tracked, "
+        f"{report.stored:,} stored, {report.resent:,} resent ones dropped, {len(report.lost)} lost, {report.repeated} twice"
     )
     return 1 if report.lost or report.repeated else 0
 
