@@ -95,14 +95,16 @@ def test_uno_from_blank_to_its_first_event_in_sql(uno: Board, made: Made, gatewa
     assert not list((running.data / "lent-ports").iterdir())
 
     # Looking at it takes the port from the gateway for a while, and gives it back.
-    command = [sys.executable, "-m", "spoorway", "monitor", "--port", str(uno.port), "--data", str(running.data), "--for", "2.5"]
+    command = [sys.executable, "-m", "spoorway", "monitor", "--port", str(uno.port), "--data", str(running.data), "--for", "2"]
     seen = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60, check=True).stdout
     said = [json.loads(line) for line in seen.splitlines()]
     (hello,) = [line for line in said if line.get("kind") == "h"]
     assert (hello["device"], hello["signed"]) == ("shed-1", True)
     assert any(line.get("text", "").startswith("sketch uno boot ") for line in said)
     assert any("se_ac=on" in event for line in said for event in line.get("events", ()))
-    running.until(lambda: len({payload["id"] for payload in journal(running)}) > 1, lambda: "the gateway did not take the port back")
+    running.until(
+        lambda: len({payload["id"] for payload in journal(running)}) > 1, lambda: "the gateway did not take the port back"
+    )
 
 
 def test_mega_with_an_own_boot_loader(mega: Board, made: Made, gateway: Callable[..., Any]) -> None:
@@ -116,7 +118,7 @@ def test_mega_with_an_own_boot_loader(mega: Board, made: Made, gateway: Callable
 def test_board_that_dies_in_mid_flash_and_a_second_try(uno: Board, made: Made, tmp_path: Path) -> None:
     program, data = program_bytes(made.uno), tmp_path / "data"
     command = [sys.executable, "-m", "spoorway", "flash", "uno", str(made.uno), "--port", str(uno.port), "--data", str(data)]
-    first = subprocess.Popen([*command, "--wait", "0", "--limit", "4"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen([*command, "--wait", "0", "--limit", "3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: uno.flash.read_bytes()[1024:1026] != b"\xff\xff", "nothing was flashed")
     uno.pull()
     began = time.monotonic()
@@ -173,7 +175,7 @@ def test_esp8266_by_its_boot_loaders_protocol(tmp_path: Path) -> None:
     with closing(Rom()) as rom:
         code, (step,), errors = flash(tmp_path / "data", "esp8266", image, "--port", rom.port, *options)
         assert (code, errors) == (0, "")
-        assert rom.flash[: 20_004] == image.read_bytes()
+        assert rom.flash[:20_004] == image.read_bytes()
         assert "cannot read it back" in step["message"]
     with closing(Rom(silent_after=3)) as rom:
         code, steps, errors = flash(tmp_path / "data", "esp8266", image, "--port", rom.port, *options)
@@ -188,7 +190,7 @@ def test_esp8266_by_its_boot_loaders_protocol(tmp_path: Path) -> None:
 MAIN = """
 def crc(t):
     c = 0xFFFF
-    for b in t.encode():
+    for b in bytes(t, 'utf8'):
         c ^= b << 8
         for _ in range(8):
             c = (c << 1 ^ 0x1021 if c & 0x8000 else c << 1) & 0xFFFF

@@ -21,7 +21,7 @@ _START_S = 20
 
 
 class Made(NamedTuple):
-    """board: the emulator. optiboot, wiring: boot loaders of Uno and Mega. uno, mega: the sketch. other: it again, another text."""
+    """board: the emulator. optiboot, wiring: boot loaders of Uno and Mega. uno, mega: the sketch as .hex files."""
 
     board: Path
     optiboot: Path
@@ -60,8 +60,8 @@ def make(folder: Path) -> Made:
 def sketch(at: Path, chip: str) -> Path:
     """sketch.c, compiled for a chip; its .hex file."""
     made = at.with_suffix(".hex")
-    _run("avr-gcc", f"-mmcu={chip}", "-DF_CPU=16000000UL", f'-DSKETCH="{at.name}"', "-Os", "-Wall", "-Wextra", "-Werror", "-std=gnu11",
-         HERE / "sketch.c", "-o", at)  # fmt: skip
+    defined = ("-DF_CPU=16000000UL", f'-DSKETCH="{at.name}"')
+    _run("avr-gcc", f"-mmcu={chip}", *defined, "-Os", "-Wall", "-Wextra", "-Werror", "-std=gnu11", HERE / "sketch.c", "-o", at)
     _run("avr-objcopy", "-O", "ihex", "-R", ".eeprom", at, made)
     return made
 
@@ -110,8 +110,20 @@ class Microbit:
             missing("qemu-system-arm")
         if not MICROBIT.exists():
             missing("firmware-microbit-micropython")
-        command = ["qemu-system-arm", "-M", "microbit", "-device", f"loader,file={MICROBIT}", "-display", "none", "-monitor", "none"]
-        self._process = subprocess.Popen([*command, "-serial", "pty"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        command = [
+            "qemu-system-arm",
+            "-M",
+            "microbit",
+            "-device",
+            f"loader,file={MICROBIT}",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+        ]
+        self._process = subprocess.Popen(
+            [*command, "-serial", "pty"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         assert self._process.stdout is not None
         self.port = self._process.stdout.readline().split("redirected to ")[1].split()[0]
 

@@ -1,6 +1,6 @@
-"""The protocol of the ESP8266's boot loader in ROM, as esptool speaks it, behind a pseudo terminal. A model of the protocol, not of a chip.
+"""The protocol of the ESP8266's boot loader, as esptool speaks it, behind a pseudo terminal. A model of the protocol, not of a chip.
 
-Source: Espressif's description of the serial protocol. Takes blocks into `flash`, checks their sums, and can fall silent after some.
+Source: Espressif's description of the serial protocol. Takes blocks into `flash`, checks their sums, can fall silent.
 """
 
 from __future__ import annotations
