@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from http import HTTPStatus
+from importlib.resources import files
 from typing import Literal, NamedTuple
 from xml.sax.saxutils import quoteattr
 
@@ -88,6 +89,19 @@ def root_answer(root: RootAnswer) -> Answer:
     if lines.count(b"\n") != 2 + len(root.headers) or lines.count(b"\r") != lines.count(b"\n"):
         raise ConfigurationError("root.headers: a header cannot hold a line break")
     return Answer("service", lines, body)
+
+
+def script_answer() -> Answer:
+    """The JavaScript tracker, readable from any origin so that a page can check its hash. Kept for an hour."""
+    body = files("gateway.http").joinpath("script", "spoorway.js").read_bytes()
+    lines = [
+        ("Content-Type", "text/javascript; charset=utf-8"),
+        ("Cache-Control", "public, max-age=3600"),
+        ("Access-Control-Allow-Origin", "*"),
+        ("Cross-Origin-Resource-Policy", "cross-origin"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    return Answer("service", head(200, lines, length=len(body)), body)
 
 
 def crossdomain_answer(policy: CrossDomain) -> Answer:

@@ -92,6 +92,7 @@ class Config:
     truncate_ip: forget the host part (/24, /48) before the payload exists.
     stored_headers: names, in any case; a final * stands for any ending.
     paths: path of your own -> the path it stands for.
+    script_path: where browsers get the JavaScript tracker, such as "/sp.js", or a name that no block list knows; "" = nowhere.
     relays: devices that may send other gateways' payloads to /io.spoorway/relay; they can speak for anybody.
     max_body_bytes: of a body as sent and, separately, as inflated.
     max_inflate_ratio: inflated to sent; applies above 64 KiB.
@@ -116,6 +117,7 @@ class Config:
     do_not_track_pattern: str = ".*"
 
     paths: Mapping[str, str] = field(default_factory=_NO_TEXT.copy)
+    script_path: str = ""
     relays: tuple[str, ...] = ()
     redirects: Redirects = field(default_factory=Redirects)
     root: RootAnswer = field(default_factory=RootAnswer)

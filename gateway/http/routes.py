@@ -26,6 +26,7 @@ Kind = Literal[
     "sink_health",
     "robots",
     "crossdomain",
+    "script",
     "root",
     "unknown",
 ]
@@ -53,8 +54,13 @@ _FIXED: dict[str, Kind] = {
 
 
 class Routes:
-    def __init__(self, paths: Mapping[str, str]) -> None:
-        """paths: own path -> one of MAPPABLE. Raises ConfigurationError."""
+    def __init__(self, paths: Mapping[str, str], script_path: str = "") -> None:
+        """paths: own path -> one of MAPPABLE. script_path: of the JavaScript tracker. Raises ConfigurationError."""
+        if script_path and (not script_path.startswith("/") or script_path in _FIXED or script_path.startswith("/r/")):
+            raise ConfigurationError(f"script_path: {script_path!r} must be a path of its own, like /sp.js")
+        if script_path in paths:
+            raise ConfigurationError(f"script_path: {script_path!r} is already in paths")
+        self._script_path = script_path
         for own, target in paths.items():
             if not _two_segments(own) or own.startswith("/r/"):
                 raise ConfigurationError(f"paths: {own!r} must be two segments, like /my.company/track, and not below /r/")
@@ -67,6 +73,8 @@ class Routes:
         return self._known(method, path) if len(path) <= _MAX_KNOWN else self._judge(method, path)
 
     def _judge(self, method: str, path: str) -> Route:
+        if self._script_path and path == self._script_path and method in ("GET", "HEAD"):
+            return Route("script", path)
         if _two_segments(path):
             if path.startswith("/r/"):
                 return Route("redirect", path)

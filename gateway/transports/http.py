@@ -42,6 +42,9 @@ __all__ = ["Config", "Cookie", "Counters", "CrossDomain", "Plugin", "RedirectOpt
 log = logging.getLogger(__name__)
 
 
+_EXPOSED = b"Access-Control-Expose-Headers: Retry-After\r\n"  # without it a page's script cannot see how long to wait
+
+
 def _random_id() -> str:
     return os.urandom(16).hex()
 
@@ -73,7 +76,7 @@ class Plugin:
         self._clock_ns = clock_ns
         self._new_id = new_id
         self._more_routes = more_routes
-        self._routes = Routes(config.paths)
+        self._routes = Routes(config.paths, config.script_path)
         self._addresses = ClientAddresses(config.trusted_proxies, config.forwarded_header, truncate=config.truncate_ip)
         self._headers = StoredHeaders(config.stored_headers)
         self._identities = Identities(config.cookie, config.do_not_track_cookie, config.do_not_track_pattern, new_uuid)
@@ -94,6 +97,7 @@ class Plugin:
             "unknown": answers.NOT_FOUND,
             "root": answers.root_answer(config.root),
             "crossdomain": answers.crossdomain_answer(config.crossdomain),
+            "script": answers.script_answer() if config.script_path else answers.NOT_FOUND,
         }
 
     @property
@@ -238,4 +242,4 @@ class Plugin:
 
     def _to_browser(self, answer: Answer, message: RawRequestMessage) -> Answer:
         """With the headers without which a browser hides the status from the tracker."""
-        return answer._replace(head=answer.head + cors_lines(message.headers.get("Origin")))
+        return answer._replace(head=answer.head + cors_lines(message.headers.get("Origin")) + _EXPOSED)

@@ -139,7 +139,7 @@ class Network:
             case "too_fast":
                 return web.Response(status=429, headers=open_to)
             case "hang":
-                while weather.kind == "hang" and request.transport is not None:
+                while weather.kind == "hang" and request.transport is not None:  # noqa: ASYNC110 - no event tells of either
                     await asyncio.sleep(0.05)
                 return self._break(request)
             case "reset":
