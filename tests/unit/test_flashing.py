@@ -374,9 +374,8 @@ def test_program_that_closes_its_output_and_stays_is_ended() -> None:
 
 def test_progress_of_avrdude_and_esptool() -> None:
     shares: list[float] = []
-    script = (
-        "printf 'Writing | #####'; sleep 0.1; printf '####################'; sleep 0.1; printf '\\nat 0x1 (75 %%)\\n'; exit 3"
-    )
+    words = ("'Writing | #####'", "'####################'", "'\\nat 0x1 (75 %%)'")
+    script = "".join(f"printf {each}; sleep 0.1; " for each in words) + "exit 3"
     assert run(["sh", "-c", script], 10, shares.append).code == 3
     assert shares == [0.1, 0.5, 0.75]
 
@@ -458,15 +457,7 @@ def test_lines_decoded() -> None:
             b"boot \x1b[31m\r\n",
             line(Line("h", "pump-7", 7, 1, b"", bytes(16))),
             line(Line("q", "", 7, 2, b"e=se&se_ca=door&se_ac=open&p=iot&tv=x")),
-            line(
-                Line(
-                    "j",
-                    "pump-7",
-                    7,
-                    3,
-                    b'{"data": [{"e": "ue", "ue_pr": "{\\"data\\": {\\"schema\\": \\"s\\", \\"data\\": {\\"v\\": 1}}}"}]}',
-                )
-            ),
+            line(Line("j", "pump-7", 7, 3, json.dumps({"data": [{"e": "ue", "ue_pr": inner}]}).encode())),
             line(Line("c", "pump-7", 7, 4, base64.urlsafe_b64encode(frame).rstrip(b"="))),
             line(Line("j", "pump-7", 7, 5, b"no JSON")),
             b"@q,pump-7,7,6:cut*0000\n",

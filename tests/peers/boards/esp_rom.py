@@ -1,4 +1,4 @@
-"""The protocol of the ESP8266's boot loader, as esptool speaks it, behind a pseudo terminal. A model of the protocol, not of a chip.
+"""The protocol of the ESP8266's boot loader, as esptool speaks it, behind a terminal. A model of a protocol, not of a chip.
 
 Source: Espressif's description of the serial protocol. Takes blocks into `flash`, checks their sums, can fall silent.
 """
