@@ -46,5 +46,25 @@ class Client : public Stream {
   virtual operator bool() = 0;
   using Stream::read;
 };
-class IPAddress {};
+class IPAddress {
+ public:
+  IPAddress() {}
+  IPAddress(int, int, int, int) {}
+};
+
+/* For examples that are only looked at by the compiler. */
+typedef uint8_t byte;
+enum { OUTPUT, LED_BUILTIN, A0 };
+void pinMode(int, int);
+void digitalWrite(int, int);
+int analogRead(int);
+class HardwareSerial : public Stream {
+ public:
+  void begin(long);
+  int available();
+  int read();
+  int peek();
+  size_t write(uint8_t);
+};
+extern HardwareSerial Serial;
 #endif

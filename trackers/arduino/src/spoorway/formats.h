@@ -187,14 +187,14 @@ struct Query {
 };
 
 /* A compact frame of one reading. A record whose template has no number goes as a frame that the gateway keeps as a failed event:
-   give every template of a compact tracker its number. */
-struct Compact {
+   give every template of a compact tracker its number. NAMED: the frame says whose it is, for where nothing else does (radio). */
+template <bool NAMED> struct Frames {
   static const char KIND = 'c';
   static const bool BINARY = true;
   static const char *path() { return PSTR("/io.spoorway/c1"); }
   static const char *topic() { return PSTR("/c"); }
 
-  enum { EARLIER = 4, BATCH = 8, VERSION_1 = 0xC0 };
+  enum { NAME_ = 1, EARLIER = 4, BATCH = 8, VERSION_1 = 0xC0 };
 
   struct Frame {
     Out &out;
@@ -222,10 +222,14 @@ struct Compact {
     bool earlier = tracker.earlier();
     if (earlier) mark = uptime;
     bool batch = mark != uptime;
-    f.put(VERSION_1 | (earlier ? EARLIER : 0) | (batch ? BATCH : 0));
+    f.put(VERSION_1 | (NAMED ? NAME_ : 0) | (earlier ? EARLIER : 0) | (batch ? BATCH : 0));
     if (batch) {
       f.put(length);
       f.put(1);
+    }
+    if (NAMED) {
+      f.put((uint8_t)strlen(tracker.device));
+      for (const char *c = tracker.device; *c; c++) f.put((uint8_t)*c);
     }
     const char *p = tracker.text_of(record.next());
     f.number(template_number(p));
@@ -251,6 +255,9 @@ struct Compact {
     f.put((uint8_t)crc);
   }
 };
+
+typedef Frames<false> Compact;
+typedef Frames<true> NamedCompact;
 
 }  // namespace spoorway
 #endif
