@@ -69,4 +69,7 @@ sizes: venv runtimes  ## what the trackers for boards take of them, beside their
 relay-kills: venv  ## kill -9 of two gateways, one forwarding to the other, 50 times
 	$(PY) -m tests.faults.relay_kills --rounds 50
 
-.PHONY: help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython sizes relay-kills pixel-storm
+kills-lua: venv runtimes  ## kill -9 of a program with the Lua tracker, 1,000 times
+	$(PY) -m tests.trackers.lua.lua_kills --rounds 1000
+
+.PHONY: kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython sizes relay-kills pixel-storm

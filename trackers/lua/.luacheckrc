@@ -1,2 +1,3 @@
 std = "max+love"
 max_line_length = 170
+files["**/examples/solar2d/*.lua"] = { read_globals = { "system", "Runtime" } }

@@ -42,7 +42,7 @@ def _needs_lua_socket() -> None:
 
 
 class Frames(NamedTuple):
-    count: int
+    number: int
     slowest_ms: float
     p999_ms: float
     queued: int

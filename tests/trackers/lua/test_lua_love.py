@@ -25,7 +25,7 @@ def save(tmp_path: Path) -> Path:
 
 
 class Played:
-    """tracked: ids in their order. queued: what waited at the start. slowest_ms: of all calls of update(), if the game came to its end."""
+    """tracked: ids in their order. queued: at the start. slowest_ms: of all calls of update(), if the game ended by itself."""
 
     def __init__(self, said: str) -> None:
         lines = [line.split() for line in said.split("\n")[:-1]]  # the last one may have been cut off by the kill

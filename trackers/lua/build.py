@@ -1,6 +1,6 @@
-"""spoorway.lua -> build/spoorway.min.lua: the same program in fewer bytes; prints the sizes of both.
+"""spoorway.lua -> build/spoorway.min.lua, the same program in fewer bytes, and build/spoorway-defold.zip, a Defold library.
 
-    python trackers/lua/minify.py [SOURCE TARGET]
+    python trackers/lua/build.py [FOLDER]        prints the sizes
 
 Removes comments and spaces and gives short names to locals. A name is one thing in the
 whole file: what is ever a global, keeps its name everywhere.
@@ -12,6 +12,7 @@ import itertools
 import re
 import string
 import sys
+import zipfile
 from pathlib import Path
 
 _TOKEN = re.compile(
@@ -19,9 +20,30 @@ _TOKEN = re.compile(
     r"|(?P<number>0x[0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<sign>\.\.\.|\.\.|==|~=|<=|>=|.)",
     re.DOTALL,
 )
-_WORDS = set(
-    "and break do else elseif end false for function goto if in local nil not or repeat return then true until while".split()
-)
+_WORDS = {
+    "and",
+    "break",
+    "do",
+    "else",
+    "elseif",
+    "end",
+    "false",
+    "for",
+    "function",
+    "goto",
+    "if",
+    "in",
+    "local",
+    "nil",
+    "not",
+    "or",
+    "repeat",
+    "return",
+    "then",
+    "true",
+    "until",
+    "while",
+}
 _LOCAL = re.compile(
     r"\blocal\s+function\s+(\w+)|\blocal\s+([\w\s,]+?)(?=\s*(?:=|\n|;|$))|\bfor\s+([\w\s,]+?)\s+(?:in|=)|=\s*;", re.M
 )
@@ -79,28 +101,37 @@ def minified(source: str) -> str:
             text = renamed.get(text, text)
         wordy = out[-1:].isalnum() or out[-1:] == "_"
         if (
-            wordy
-            and (text[0].isalnum() or text[0] == "_")
-            or out[-1:].isdigit()
-            and text[0] == "."
-            or out[-1:] == "-"
-            and text[0] == "-"
+            (wordy and (text[0].isalnum() or text[0] == "_"))
+            or (out[-1:].isdigit() and text[0] == ".")
+            or (out[-1:] == "-" and text[0] == "-")
         ):
             out += " " if len(out) - out.rfind("\n") < 500 else "\n"
         out += text
     return out + "\n"
 
 
+_PROJECT = "[project]\ntitle = spoorway\nversion = 1.0.0\n\n[library]\ninclude_dirs = spoorway\n"
+
+
+def defold_library(target: Path, files: list[Path]) -> None:
+    """A zip with game.project at its top, the same bytes from the same files: `require("spoorway.spoorway")` in a game."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        texts = {"game.project": _PROJECT.encode()} | {f"spoorway/{file.name}": file.read_bytes() for file in files}
+        for name, text in texts.items():
+            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
+
+
 def main() -> int:
     here = Path(__file__).parent
-    source, target = (
-        map(Path, sys.argv[1:3]) if len(sys.argv) > 2 else (here / "spoorway.lua", here / "build" / "spoorway.min.lua")
-    )
-    text = source.read_text("utf-8")
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else here / "build"
+    folder.mkdir(exist_ok=True, parents=True)
+    text = (here / "spoorway.lua").read_text("utf-8")
     small = minified(text)
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(small, "utf-8")
-    print(f"{source.name}: {len(text.encode()):,} bytes, minified {len(small.encode()):,}")
+    (folder / "spoorway.min.lua").write_text(small, "utf-8")
+    defold_library(
+        folder / "spoorway-defold.zip", [here / "spoorway.lua", here / "spoorway_defold.lua", here / "spoorway_device.lua"]
+    )
+    print(f"spoorway.lua: {len(text.encode()):,} bytes, minified {len(small.encode()):,}")
     return 0
 
 
