@@ -48,6 +48,7 @@ class Delivery:
         self._stepped = Condition()
         self._started = self._dirty = self._idle = self._gathering = self._stopping = self._hurried = False
         self._gathered = 0
+        self._sending: Thread | None = None
 
     def put(self, created_ms: int, record: bytes, durable: bool = False) -> Refusal | None:
         """None = taken: kill -9 does not lose it; with durable, neither does a power cut."""
@@ -79,9 +80,10 @@ class Delivery:
 
     def _start(self) -> None:
         self._started = True
-        for work, name in ((self._send_on, "spoorway-send"), (self._sync_on, "spoorway-sync")):
-            with suppress(RuntimeError):  # the interpreter is going down: what is in the log is for the next start
-                Thread(target=work, name=name, daemon=True).start()
+        self._sending = Thread(target=self._send_on, name="spoorway-send", daemon=True)
+        with suppress(RuntimeError):  # the interpreter is going down: what is in the log is for the next start
+            self._sending.start()
+            Thread(target=self._sync_on, name="spoorway-sync", daemon=True).start()
         util = sys.modules.get("multiprocessing.util")
         process = sys.modules.get("multiprocessing.process")
         if util is not None and process is not None and process.parent_process() is not None:
@@ -163,8 +165,11 @@ class Delivery:
         self._stopping = True
         self._wake.put(True)
         self._unsynced.put(True)
+        sending = self._sending
+        if done and sending is not None and sending is not current_thread() and sending.is_alive():
+            sending.join(1.0)  # it is tidying up behind the last batch; only a hung network would hold it for longer
         self.queue.close()
-        if current_thread().name != "spoorway-send" and done:
+        if done:
             self.sender.transport.close()
         return done
 

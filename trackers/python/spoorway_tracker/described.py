@@ -74,9 +74,9 @@ def described(value: Described | Mapping[str, Any] | object) -> Described:
         return value
     declared = getattr(type(value), _NAME, None)
     if isinstance(declared, _Declared) and is_dataclass(value):
-        return _checked(declared, _present(value))
+        return _checked(declared, _present(cast(object, value)))
     if isinstance(value, Mapping):
-        mapping = cast(Mapping[str, Any], value)
+        mapping = cast("Mapping[str, Any]", value)
         if mapping.get("schema") and "data" in mapping:
             return Described(str(mapping["schema"]), mapping["data"])
     raise ValueError(f"{type(value).__name__} says no schema: give {{'schema': …, 'data': …}} or a class made by self_describing")

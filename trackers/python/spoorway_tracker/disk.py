@@ -33,6 +33,7 @@ class _OwnLane(Lane):
         self.syncing = RLock()
         self._segment_bytes = segment_bytes
         self._begin_anew = True
+        self.acknowledge(0)  # the file has its place before the disk is full
 
     def write(self, line: bytes) -> int:
         if self._begin_anew or self.end - self.segments[-1] + len(line) > self._segment_bytes:

@@ -58,10 +58,11 @@ class Lane:
     def _acknowledged(self) -> int:
         first = self.segments[0] if self.segments else 0
         try:
-            # Whatever a power cut left there: too little means sent again, with the same ids.
-            return min(max(first, int((self.folder / "acknowledged").read_bytes())), self.end)
+            position = int((self.folder / "acknowledged").read_bytes())
         except (OSError, ValueError):
             return first
+        # What a power cut left there may be anything: too little means sent again, with the same ids.
+        return position if first <= position <= self.end else first
 
     def pending_bytes(self) -> int:
         return self.end - self.acknowledged
@@ -99,14 +100,15 @@ class Lane:
     def acknowledge(self, position: int) -> None:
         """Raises OSError; the position counts for this process all the same."""
         self.acknowledged = position
+        # First of all room is made: on a full disk nothing else can be written.
+        while len(self.segments) > 1 and self.segments[1] <= position:
+            os.unlink(self.path(self.segments[0]))
+            del self.segments[0]
         fd = os.open(self.folder / "acknowledged", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.pwrite(fd, b"%020d" % position, 0)
         finally:
             os.close(fd)
-        while len(self.segments) > 1 and self.segments[1] <= position:
-            os.unlink(self.path(self.segments[0]))
-            del self.segments[0]
 
     def release(self) -> None:
         """Removes the lane when nothing is left in it; otherwise it is there to be taken over."""

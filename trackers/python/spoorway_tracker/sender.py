@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spoorway_tracker.counters import Counters
 from spoorway_tracker.queues import Batch, Queue
@@ -84,7 +84,8 @@ class Sender:
             return self._done(batch, len(records))
         if answer.taken:
             self._done(batch, answer.taken)
-            return 0.0  # the rest is the next batch
+            batch = replace(batch, records=records[answer.taken :], ends=batch.ends[answer.taken :])
+            records = batch.records
         self.counters.failed_attempts += 1
         if self.failed is not None:
             self.failed(records)

@@ -55,7 +55,7 @@ def _understood(parsed: Any, where: str) -> None:
 
 
 def _listed(value: Any) -> list[Any]:
-    return cast("list[Any]", value) if isinstance(value, list) else [value]
+    return list(value) if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
 def _wrong(schema: Any, value: Any, at: str) -> Iterator[str]:
@@ -75,7 +75,7 @@ def _wrong(schema: Any, value: Any, at: str) -> Iterator[str]:
         for name, inner in value.items():
             yield from _wrong(known.get(name, schema.get("additionalProperties", True)), inner, f"{at}.{name}")
     elif isinstance(value, (list, tuple)):
-        value = cast("list[Any]", value)
+        value = cast("list[Any]", value)  # a tuple is as good
         yield from _size(schema, "Items", len(value), at)
         if schema.get("uniqueItems") and any(item in value[:place] for place, item in enumerate(value)):
             yield f"{at}: the same twice"

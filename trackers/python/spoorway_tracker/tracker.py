@@ -252,7 +252,8 @@ class Verbs:
             return self.counters.refuse(Refusal.NOT_JSON)
         if len(record) > MAX_EVENT_BYTES:
             return self.counters.refuse(Refusal.LARGE)
-        return self.delivery.put(now, record, durable) or event_id
+        refused = self.delivery.put(now, record, durable)
+        return event_id if refused is None else refused
 
 
 class Tracker(Verbs):

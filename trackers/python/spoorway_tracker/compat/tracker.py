@@ -241,7 +241,8 @@ class Tracker:
         self._older(Event(named, **_more(context, tstamp, event_subject)))
         more: Payload = {"order_id": order_id, "currency": currency, "context": context, "event_subject": event_subject}
         for item in items or []:
-            self.track_ecommerce_transaction_item(**{**item, **more, "tstamp": self.get_timestamp(tstamp)})
+            arguments: Payload = {**item, **more, "tstamp": self.get_timestamp(tstamp)}
+            self.track_ecommerce_transaction_item(**arguments)
         return self
 
 

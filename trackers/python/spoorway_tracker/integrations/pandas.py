@@ -38,4 +38,5 @@ def _plain(value: Any) -> Any:
     """Numbers of numpy as Python's; None for what is missing."""
     if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
         return None
-    return value.item() if hasattr(value, "item") and not isinstance(value, datetime) else value
+    item = getattr(value, "item", None)
+    return item() if callable(item) else value
