@@ -1,6 +1,7 @@
 """Counts the blocks that littlefs erases for the queue in MicroPython. Prints a line of JSON. argv: the package's folder.
 
-online: an event in six minutes for a day, each one sent at once. offline: the same without an answer. capped: offline with 100 erases a day.
+online: an event in six minutes for a day, each sent at once. offline: the same without an answer.
+capped: offline with 100 erases a day.
 """
 
 import json

@@ -1,7 +1,7 @@
 """A board with the tracker: makes events, tries to send them, ends. Runs in MicroPython and CPython.
 
 argv: the package's folder, the queue's folder, the link (http, mqtt or uart), its URL, a key or password or "", how many events,
-how long it tries in ms.
+how long it tries in ms, the name of the device.
 Standard error: a line of JSON. uart: the port is standard input and output.
 """
 
@@ -12,7 +12,7 @@ sys.path.insert(0, sys.argv[1])
 from spoor.files import Files
 from spoor.verbs import Tracker
 
-_, _, folder, kind, url, secret, count, tries_ms = sys.argv
+_, _, folder, kind, url, secret, count, tries_ms, name = sys.argv
 
 
 class Port:
@@ -55,7 +55,7 @@ else:
     from spoor.uart import Uart
 
     link = Uart(Port(), bytes.fromhex(secret) if secret else None)
-tracker = Tracker(link, "garden", "pump-1", Files(folder))
+tracker = Tracker(link, "garden", name, Files(folder))
 ids = [tracker.track_structured("air", "read", property="celsius", value=20.5 + n) for n in range(int(count))]
 ids.append(tracker.track_self_describing("iglu:com.snowplowanalytics.snowplow/link_click/jsonschema/1-0-1", {"targetUrl": "ü"}))
 empty = tracker.close(int(tries_ms))

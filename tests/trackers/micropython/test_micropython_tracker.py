@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
+import sys
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from tests.end_to_end.conftest import Running
@@ -18,7 +19,6 @@ from tests.trackers.micropython import boards
 
 pytestmark = pytest.mark.slow
 
-INTERPRETERS = ["micropython", "cpython"]
 HEAP = "48k"  # of pointers with 64 bits, so about half as much on a board
 
 
@@ -27,33 +27,80 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return boards.compiled(tmp_path_factory.mktemp("compiled"))
 
 
-@pytest.fixture(params=INTERPRETERS)
-def interpreter(request: pytest.FixtureRequest) -> str:
-    if request.param == "micropython":
-        boards.require_interpreter()
-    return str(request.param)
-
-
+@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
 def test_rules(interpreter: str, tmp_path: Path) -> None:
+    boards.require_interpreter()
     done = boards.run(interpreter, "rules.py", boards.PACKAGE, tmp_path)
     assert done.returncode == 0 and "failed" not in done.stdout, done.stdout + done.stderr
     assert done.stdout.count("ok ") == 24
 
 
-@pytest.fixture
-def board(interpreter: str, compiled: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """`board(kind, url, secret, count)`: one start of sensor.py on the same queue; what it told."""
+class Gateway(NamedTuple):
+    """The running product with its addresses. cable: what a board's serial port is plugged into."""
 
-    def start(kind: str, url: str, secret: str = "", count: int = 20, tries_ms: int = 15_000, **more: Any) -> dict[str, Any]:
-        package = compiled if interpreter == "micropython" else boards.PACKAGE
-        arguments = (package, tmp_path / "queue", kind, url, secret, str(count), str(tries_ms))
-        command = boards.command(interpreter, "sensor.py", *arguments, heap=HEAP)
+    running: Running
+    mqtt: str
+    cable: int
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    cable, port = os.openpty()
+    tty.setraw(port)
+    data = tmp_path_factory.mktemp("gateway") / "data"
+    running = Running(data, ["--mqtt", "127.0.0.1:0", "--serial", os.ttyname(port)])
+    yield Gateway(running, json.loads((data / "running.json").read_text())["urls"]["mqtt"][0], cable)
+    running.stop()
+    os.close(cable)
+    os.close(port)
+
+
+class Board:
+    """One board: starts of sensor.py with the same name and the same queue."""
+
+    def __init__(self, interpreter: str, package: Path, queue: Path, name: str) -> None:
+        self.interpreter, self.package, self.queue, self.name = interpreter, package, queue, name
+
+    def start(
+        self, kind: str, url: str, secret: str = "", count: int = 20, tries_ms: int = 15_000, **more: Any
+    ) -> dict[str, Any]:
+        """What it told at its end."""
+        arguments = (self.package, self.queue, kind, url, secret, str(count), str(tries_ms), self.name)
+        command = boards.command(self.interpreter, "sensor.py", *arguments, heap=HEAP)
         done = subprocess.run(command, stderr=subprocess.PIPE, timeout=boards.LONGEST_S, check=False, text=True, **more)
         assert done.returncode == 0, done.stderr
         facts: dict[str, Any] = json.loads(done.stderr.splitlines()[-1])
         return facts
 
-    return start
+    def secret(self, gateway: Gateway, kind: str) -> str:
+        """Registers it; its secret of that kind."""
+        more = ("--kind", kind, "--json", "--data", str(gateway.running.data))
+        command = [sys.executable, "-m", "spoorway", "device", "add", self.name, *more]
+        added = subprocess.run(command, capture_output=True, text=True, check=True, timeout=boards.LONGEST_S)
+        facts: dict[str, Any] = json.loads(added.stdout)
+        return str(facts["key" if kind == "hmac" else "password"])
+
+    def stored(self, gateway: Gateway, ids: list[str]) -> list[dict[str, Any]]:
+        """The rows of its events, in the order in which they were made; they must be these, each once."""
+        sql = (
+            "SELECT e.event_id, e.app_id, e.platform, c.boot_id, c.sequence, t.device, t.proven, t.method FROM atomic.events AS e"
+            " JOIN atomic.io_spoorway_device_clock_1 AS c ON c.root_id = e.event_id"
+            " JOIN atomic.io_spoorway_device_time_1 AS t ON t.root_id = e.event_id"
+            " WHERE t.device = ? ORDER BY c.boot_id, c.sequence"
+        )
+        running = gateway.running
+        running.wait(len(ids))  # the tables are there
+        running.until(lambda: len(running.query(sql, self.name)) >= len(ids), lambda: "not all events are stored")
+        found = running.query(sql, self.name)
+        assert [row["event_id"] for row in found] == ids
+        return found
+
+
+@pytest.fixture
+def board(interpreter: str, compiled: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Board:
+    boards.require_interpreter()
+    name = re.sub("[^a-z]+", "-", request.node.name.lower()).strip("-")
+    return Board(interpreter, compiled if interpreter == "micropython" else boards.PACKAGE, tmp_path / "queue", name)
 
 
 def nobody() -> str:
@@ -63,84 +110,42 @@ def nobody() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def rows(gateway: Running, ids: list[str]) -> list[dict[str, Any]]:
-    sql = (
-        "SELECT e.event_id, e.app_id, e.platform, c.boot_id, c.sequence, t.device, t.proven, t.method FROM atomic.events AS e"
-        " JOIN atomic.io_spoorway_device_clock_1 AS c ON c.root_id = e.event_id"
-        " JOIN atomic.io_spoorway_device_time_1 AS t ON t.root_id = e.event_id ORDER BY c.boot_id, c.sequence"
-    )
-    gateway.wait(len(ids))
-    gateway.until(
-        lambda: len(gateway.query(sql)) >= len(ids), lambda: f"{len(gateway.query(sql))} of {len(ids)} events are stored"
-    )
-    found = gateway.query(sql)
-    assert [row["event_id"] for row in found] == ids
-    return found
+WAYS = [("micropython", False), ("micropython", True), ("cpython", True)]
 
 
-def device(gateway: Running, kind: str) -> str:
-    """Registers pump-1; its secret of that kind."""
-    import sys
-
-    command = [sys.executable, "-m", "spoorway", "device", "add", "pump-1", "--kind", kind, "--json", "--data", str(gateway.data)]
-    added = subprocess.run(command, capture_output=True, text=True, check=True, timeout=boards.LONGEST_S)
-    facts: dict[str, Any] = json.loads(added.stdout)
-    return str(facts["key" if kind == "hmac" else "password"])
-
-
-@pytest.mark.parametrize("signed", [False, True], ids=["open", "signed"])
-def test_http(board: Callable[..., dict[str, Any]], start: Callable[..., Running], signed: bool) -> None:
-    first = board("http", f"http://{nobody()}", "", 3, 100)
+@pytest.mark.parametrize(("interpreter", "proven"), WAYS)
+def test_http(board: Board, gateway: Gateway, proven: bool) -> None:
+    first = board.start("http", f"http://{nobody()}", "", 3, 100)
     assert not first["empty"] and first["sent"] == 0 and "Error" in first["reason"]
-    gateway = start()
-    second = board("http", gateway.url, device(gateway, "hmac") if signed else "")
+    second = board.start("http", gateway.running.url, board.secret(gateway, "hmac") if proven else "")
     assert (second["empty"], second["refused"], second["errors"], second["boot"]) == (True, 0, 0, 2), second
-    found = rows(gateway, first["ids"] + second["ids"])
-    assert {(row["app_id"], row["platform"], row["device"], bool(row["proven"])) for row in found} == {
-        ("garden", "iot", "pump-1", signed)
-    }
+    found = board.stored(gateway, first["ids"] + second["ids"])
+    assert {(row["app_id"], row["platform"], bool(row["proven"])) for row in found} == {("garden", "iot", proven)}
     assert [(row["boot_id"], row["sequence"]) for row in found] == [(1, n) for n in range(1, 5)] + [(2, n) for n in range(1, 22)]
     assert {row["method"] for row in found if row["boot_id"] == 2} == {"difference"}
 
 
-def test_wrong_key_keeps_everything(board: Callable[..., dict[str, Any]], spoorway_run: Running) -> None:
-    device(spoorway_run, "hmac")
-    told = board("http", spoorway_run.url, "00" * 32, 3, 300)
+@pytest.mark.parametrize("interpreter", ["micropython"])
+def test_wrong_key_keeps_everything(board: Board, gateway: Gateway) -> None:
+    board.secret(gateway, "hmac")
+    told = board.start("http", gateway.running.url, "00" * 32, 3, 300)
     assert (told["empty"], told["sent"], told["refused"]) == (False, 0, 0)
-    assert spoorway_run.totals() == 0
 
 
-@pytest.mark.parametrize("password", [False, True], ids=["open", "password"])
-def test_mqtt(board: Callable[..., dict[str, Any]], start: Callable[..., Running], password: bool) -> None:
-    first = board("mqtt", f"mqtt://{nobody()}", "", 3, 100)
+@pytest.mark.parametrize(("interpreter", "proven"), WAYS)
+def test_mqtt(board: Board, gateway: Gateway, proven: bool) -> None:
+    first = board.start("mqtt", f"mqtt://{nobody()}", "", 3, 100)
     assert not first["empty"]
-    gateway = start("--mqtt", "127.0.0.1:0")
-    url = json.loads((gateway.data / "running.json").read_text())["urls"]["mqtt"][0]
-    second = board("mqtt", url, device(gateway, "password") if password else "")
+    second = board.start("mqtt", gateway.mqtt, board.secret(gateway, "password") if proven else "")
     assert (second["empty"], second["clock"], second["errors"]) == (True, "gateway", 0), second
-    found = rows(gateway, first["ids"] + second["ids"])
-    assert {bool(row["proven"]) for row in found} == {password}
-    assert not gateway.query("SELECT 1 FROM atomic.events WHERE se_action = 'will'")  # it hung up properly
+    found = board.stored(gateway, first["ids"] + second["ids"])
+    assert {bool(row["proven"]) for row in found} == {proven}
+    assert not gateway.running.query("SELECT 1 FROM atomic.events WHERE se_action = 'will'")  # it hung up properly
 
 
-@contextlib.contextmanager
-def terminal() -> Iterator[tuple[int, str]]:
-    board, port = os.openpty()
-    tty.setraw(port)
-    try:
-        yield board, os.ttyname(port)
-    finally:
-        os.close(board)
-        os.close(port)
-
-
-@pytest.mark.parametrize("signed", [False, True], ids=["open", "signed"])
-def test_uart(board: Callable[..., dict[str, Any]], start: Callable[..., Running], signed: bool) -> None:
-    with terminal() as (cable, path):
-        gateway = start("--serial", path)
-        secret = device(gateway, "hmac") if signed else ""
-        told = board("uart", "-", secret, stdin=cable, stdout=cable)
-        assert (told["empty"], told["clock"], told["errors"], told["refused"]) == (True, "gateway", 0, 0), told
-        found = rows(gateway, told["ids"])
-        assert {(row["device"], bool(row["proven"])) for row in found} == {("pump-1", signed)}
-        gateway.stop()
+@pytest.mark.parametrize(("interpreter", "proven"), WAYS)
+def test_uart(board: Board, gateway: Gateway, proven: bool) -> None:
+    secret = board.secret(gateway, "hmac") if proven else ""
+    told = board.start("uart", "-", secret, stdin=gateway.cable, stdout=gateway.cable)
+    assert (told["empty"], told["clock"], told["errors"], told["refused"]) == (True, "gateway", 0, 0), told
+    assert {bool(row["proven"]) for row in board.stored(gateway, told["ids"])} == {proven}
