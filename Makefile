@@ -72,4 +72,7 @@ relay-kills: venv  ## kill -9 of two gateways, one forwarding to the other, 50 t
 kills-lua: venv runtimes  ## kill -9 of a program with the Lua tracker, 1,000 times
 	$(PY) -m tests.trackers.lua.lua_kills --rounds 1000
 
-.PHONY: kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython sizes relay-kills pixel-storm
+kills-python: venv  ## kill -9 of programs that track at full speed with the Python tracker, 1,000 times
+	$(PY) -m tests.trackers.python.python_kills --rounds 1000
+
+.PHONY: kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython sizes relay-kills pixel-storm

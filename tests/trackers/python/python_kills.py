@@ -1,7 +1,8 @@
 """kill -9 of programs that track at full speed: every call that had returned is in the gateway's SQLite exactly once.
 
 A program writes each event's id to its standard output when the call has returned; it is killed at a random
-moment. The next one finds what was left in the folder. Half of the calls are durable=True: those would survive a power cut as well.
+moment. The next one finds what was left in the folder. Half of the calls are durable=True: those would survive a power
+cut as well.
 
     python -m tests.trackers.python.python_kills --rounds 1000 --seed 1
 """
