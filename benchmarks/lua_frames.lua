@@ -1,0 +1,65 @@
+-- One figure of the Lua tracker, printed as a number. PATH WHAT FOLDER URL
+package.path = arg[1] .. "/?.lua;" .. package.path
+local what, folder, url = arg[2], arg[3], arg[4]
+local socket = require("socket")
+local function memory() collectgarbage() collectgarbage() return collectgarbage("count") end
+
+if what == "memory" then -- KB that the module holds once it is loaded
+	local before = memory()
+	local spoorway = require("spoorway")
+	return print(memory() - before, spoorway.VERSION)
+end
+
+local spoorway = require("spoorway")
+local function start(storage)
+	return assert(spoorway.new({ url = url, app_id = "bench", storage = storage, max_bytes = 64e6, interval = 0 }))
+end
+local function event(tracker, i)
+	return assert(tracker:track_self_describing("iglu:com.acme/level_end/jsonschema/1-0-0",
+		{ level = "meadow", score = i, outcome = "completed", x = 1.25, boss = false }))
+end
+
+if what == "track" then -- microseconds of processor time of one call, in the file when it returns: the median of 15 rounds of 500
+	local tracker, rounds = start(spoorway.storage.io(folder)), {}
+	for i = 1, 500 do event(tracker, i) end
+	for round = 1, 15 do
+		local began = os.clock()
+		for i = 1, 500 do event(tracker, i) end
+		rounds[round] = (os.clock() - began) / 500 * 1e6
+	end
+	table.sort(rounds)
+	print(rounds[8])
+elseif what == "open" then -- milliseconds of new() with 10,000 events in the queue
+	local tracker = start(spoorway.storage.io(folder))
+	for i = 1, 10000 do event(tracker, i) end
+	tracker:close(0)
+	collectgarbage()
+	local began = socket.gettime()
+	tracker = start(spoorway.storage.io(folder))
+	print((socket.gettime() - began) * 1000, tracker:status().queued)
+elseif what == "update" then -- milliseconds of 999 in 1,000 calls of update() within 4 s, while the server behaves as it does
+	local tracker, frames = start(spoorway.storage.memory()), {}
+	for i = 1, 300 do event(tracker, i) end
+	local stop = socket.gettime() + 4
+	while socket.gettime() < stop do
+		local began = socket.gettime()
+		tracker:update(0.016)
+		frames[#frames + 1] = (socket.gettime() - began) * 1000
+		socket.sleep(0.0005)
+	end
+	table.sort(frames)
+	print(frames[math.ceil(#frames * 0.999)], frames[#frames], #frames)
+elseif what == "blocking" then -- milliseconds of one event sent as it is tracked, by LuaSocket's own socket.http: what a game writes first
+	local http = require("socket.http")
+	http.TIMEOUT = 2
+	local query = "/i?e=se&se_ca=game&se_ac=level&p=app&tv=lua-hand&aid=bench&eid="
+	local times = {}
+	for i = 1, 50 do
+		local began = socket.gettime()
+		local ok = http.request(url .. query .. ("00000000-0000-4000-8000-%012d"):format(i))
+		times[i] = (socket.gettime() - began) * 1000
+		if not ok then break end
+	end
+	table.sort(times)
+	print(times[math.ceil(#times / 2)], times[#times])
+end

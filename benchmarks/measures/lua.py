@@ -1,0 +1,82 @@
+"""What the Lua tracker takes of a game: a call, a frame, memory, a start; beside it, a request for each event."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import tempfile
+import threading
+from contextlib import suppress
+
+from benchmarks.measures import Effort
+from benchmarks.result import Result, Row, Table
+from benchmarks.server import ROOT, Server, free_port, spoorway
+
+_LUAS = ("lua5.1", "lua5.4", "luajit")
+_PROGRAM = ROOT / "benchmarks" / "lua_frames.lua"
+_TRACKER = ROOT / "trackers" / "lua"
+_NOWHERE = "http://127.0.0.1:9"
+
+
+def measure(effort: Effort) -> Result:
+    port = free_port()
+    rows: list[Row] = []
+    raw: dict[str, list[list[float]]] = {}
+    with Server(spoorway("run", effort.folder / "data", port, free_port()), port, effort.folder / "log"), _Hanging() as hanging:
+        healthy = f"http://127.0.0.1:{port}"
+        cases = [
+            ("track a self-describing event, in the file when it returns, µs of processor", "track", _NOWHERE),
+            ("memory after load, KB", "memory", _NOWHERE),
+            ("open a queue of 10,000 events, ms", "open", _NOWHERE),
+            ("update(), 999 of 1,000 frames, gateway answers, ms", "update", healthy),
+            ("update(), 999 of 1,000 frames, gateway hangs, ms", "update", hanging.url),
+            ("peer: socket.http per event, gateway answers, median, ms", "blocking", healthy),
+            ("peer: socket.http per event, gateway hangs (time-out 2 s), ms", "blocking", hanging.url),
+        ]
+        for title, what, url in cases:
+            row: Row = {"what": title}
+            for lua in _LUAS:
+                rounds = sorted(_figures(effort, lua, what, url) for _ in range(effort.rounds))
+                raw[f"{title}: {lua}"] = rounds
+                row[lua] = rounds[len(rounds) // 2][0]
+            rows.append(row)
+    return Result(
+        "what the Lua tracker takes of a game",
+        f"One program per figure, {effort.rounds} times each, the median told. An event has five properties and about 450 bytes.",
+        "made by benchmarks/lua_frames.lua.",
+        [Table("Calls, frames, memory", rows)],
+        [
+            "`track` writes to the file before it returns; it does not wait for the disk.",
+            "The frame budget was the default, 0.2 ms; a step that has begun is finished.",
+            "The peer is LuaSocket's socket.http called when something happens: what the frame waits for, and nothing is kept.",
+        ],
+        raw,
+    )
+
+
+def _figures(effort: Effort, lua: str, what: str, url: str) -> list[float]:
+    with tempfile.TemporaryDirectory(dir=effort.folder) as folder:
+        command = [lua, str(_PROGRAM), str(_TRACKER), what, folder, url]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.split()
+    return [float(word) for word in said if word.count(".") < 2]
+
+
+class _Hanging:
+    """A server that takes connections and never says a word."""
+
+    def __enter__(self) -> _Hanging:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._links: list[socket.socket] = []
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._links.append(self._listener.accept()[0])
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for each in [self._listener, *self._links]:
+            each.close()
