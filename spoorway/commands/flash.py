@@ -32,13 +32,15 @@ def add(subparsers: Subparsers) -> None:
         "put firmware, a name and a key on a board, and wait for its first event",
         "spoorway flash uno trackers/arduino/examples/BlinkAndTrack\n"
         "spoorway flash mega meter.hex --device meter-7 --port /dev/ttyACM0\n"
-        "spoorway flash esp32 ESP32_GENERIC.bin main.py spoorway.py --url mqtt://192.168.1.10:1883 --wifi shed\n"
-        "spoorway flash pico main.py --url http://192.168.1.10:8080 --wifi shed\n"
+        "spoorway flash esp32 ESP32_GENERIC.bin main.py spoor --url mqtt://192.168.1.10:1883 --wifi shed\n"
+        "spoorway flash pico main.py spoor --url http://192.168.1.10:8080 --wifi shed\n"
         "spoorway flash uno --device meter-7 --rotate      # keeps the firmware\n"
         "spoorway flash --ports",
     )
     parser.add_argument("board", metavar="BOARD", nargs="?", choices=(*BOARDS,), help=", ".join(BOARDS))
-    parser.add_argument("sources", metavar="SOURCE", nargs="*", help="a sketch, .hex or .bin; .py, .mpy, .json for MicroPython")
+    parser.add_argument(
+        "sources", metavar="SOURCE", nargs="*", help="a sketch, .hex or .bin; .py, .mpy, .json or a package for MicroPython"
+    )
     parser.add_argument("--ports", action="store_true", help="list the serial ports, and end")
     parser.add_argument("--port", help="where the board is (default: the one port it can be at)")
     parser.add_argument("--device", metavar="NAME", help="its name (default: the first free of BOARD-1, BOARD-2, …)")
@@ -159,7 +161,7 @@ class _Run:
                 made = writing.esp_command(self._board, port, load.image, load.offset, self._options)
             self._told.done("firmware", f"would run: {shlex.join(made)}", dry_run=True)
         if load.files:
-            self._told.done("files", "would copy: " + ", ".join(path.name for path in load.files), dry_run=True)
+            self._told.done("files", "would copy: " + ", ".join(load.files), dry_run=True)
         if not self._args.no_identity:
             device = self._args.device or f"{self._board.name}-N"
             where = "spoorway.json" if self._scripted else "the board's EEPROM block"
@@ -187,7 +189,7 @@ class _Run:
     def _write_files(self, more: dict[str, bytes]) -> None:
         from spoorway.flashing import writing
 
-        contents = {path.name: path.read_bytes() for path in self._load.files} | more
+        contents = {name: path.read_bytes() for name, path in self._load.files.items()} | more
         if contents:
             writing.files(self._port, contents, self._told.share("copying"), self._args.limit or writing.FILES_S)
             self._told.done("files", f"copied and read back: {', '.join(contents)}")

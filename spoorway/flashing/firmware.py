@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,17 +13,18 @@ from spoorway.flashing.boards import Board
 from spoorway.flashing.tools import Outcome, run
 
 _BUILD_S = 600.0
+_SCRIPTS = (".py", ".mpy", ".json")
 _ESP_IMAGE = 0xE9
 _APPLICATION = (0xABCD5432).to_bytes(4, "little")  # at byte 32 of an ESP32 application; boot loaders have none there
 _DEBIAN = Path("/usr/share/arduino/hardware/arduino/avr"), Path("/usr/share/arduino-builder")
 
 
 class Load(NamedTuple):
-    """image: for the flash, at `offset`; None = the board keeps what it has. files: for a file system, in their order."""
+    """image: for the flash, at `offset`; None = the board keeps what it has. files: name on the board -> where it is here."""
 
     image: Path | None
     offset: int
-    files: tuple[Path, ...]
+    files: Mapping[str, Path]
 
 
 def sorted_out(board: Board, sources: Sequence[str], build: Path, share: Callable[[float], None]) -> Load:
@@ -36,21 +37,31 @@ def sorted_out(board: Board, sources: Sequence[str], build: Path, share: Callabl
         if len(paths) > 1:
             raise ConfigurationError(f"{board.name}: one sketch or one .hex file, not {len(paths)}")
         if not paths:
-            return Load(None, 0, ())
+            return Load(None, 0, {})
         (path,) = paths
         if path.is_dir() or path.suffix == ".ino":
             path = built(board, path if path.is_dir() else path.parent, build, share)
         _check_hex(board, path)
-        return Load(path, 0, ())
+        return Load(path, 0, {})
     images = [path for path in paths if path.suffix == ".bin"]
     if len(images) > 1 or (images and board.tool != "esptool"):
         wrong = "one .bin file at most" if board.tool == "esptool" else "its firmware is copied to its drive by hand"
         raise ConfigurationError(f"{board.name}: {wrong}")
-    files = tuple(path for path in paths if path not in images)
-    for path in files:
-        if path.suffix not in (".py", ".mpy", ".json"):
-            raise ConfigurationError(f"{path}: not one of .bin, .py, .mpy, .json")
+    files = dict(each for path in paths if path not in images for each in _named(path))
+    for path in files.values():
+        if path.suffix not in _SCRIPTS:
+            raise ConfigurationError(f"{path}: not one of .bin, {', '.join(_SCRIPTS)}")
     return Load(images[0] if images else None, _offset(board, images[0]) if images else 0, files)
+
+
+def _named(path: Path) -> Iterator[tuple[str, Path]]:
+    """A file, or all of a package's, under the names they have on the board."""
+    if not path.is_dir():
+        yield path.name, path
+        return
+    for each in sorted(path.rglob("*")):
+        if each.suffix in _SCRIPTS:
+            yield f"{path.resolve().name}/{each.relative_to(path).as_posix()}", each
 
 
 def built(board: Board, sketch: Path, build: Path, share: Callable[[float], None]) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from protocol.seams import ConfigurationError, PermanentError, TransientError
 from spoorway.flashing.boards import BOARDS, Board
@@ -91,7 +91,8 @@ def files(port: str, contents: Mapping[str, bytes], share: Share, limit_s: float
     """
     total, written = sum(map(len, contents.values())) or 1, 0
     for name, content in contents.items():
-        _mpremote(port, [f"f=open({name!r},'wb')", *_pieces(content), "f.close()"], limit_s, name)
+        folders = [_FOLDER.format(name=str(folder)) for folder in list(PurePosixPath(name).parents)[-2::-1]]
+        _mpremote(port, [*folders, f"f=open({name!r},'wb')", *_pieces(content), "f.close()"], limit_s, name)
         length, sums = _read_back(port, name, limit_s)
         if (length, sums) != (len(content), _sums(content)):
             raise TransientError(f"{port}: {name} reads back as something else; is the board's file system full?")
@@ -101,6 +102,7 @@ def files(port: str, contents: Mapping[str, bytes], share: Share, limit_s: float
 
 
 _RESTART = "try:\n import machine\n machine.reset()\nexcept (ImportError,AttributeError):\n import microbit\n microbit.reset()"
+_FOLDER = "import os\ntry:\n os.mkdir({name!r})\nexcept OSError:\n pass"
 _SUMS = (
     "a=b=n=0\nwith open({name!r},'rb') as f:\n while 1:\n  d=f.read(64)\n  if not d: break\n"
     "  for c in d:\n   a=(a+c)%65521\n   b=(b+a)%65521\n   n+=1\nprint('sums',n,a,b)"

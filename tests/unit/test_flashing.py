@@ -25,7 +25,7 @@ from protocol.templates import bundled_template
 from spoorway.cli import main
 from spoorway.flashing.boards import BOARDS
 from spoorway.flashing.decoding import as_object, described
-from spoorway.flashing.firmware import sorted_out
+from spoorway.flashing.firmware import Load, sorted_out
 from spoorway.flashing.handshake import Handshake, NoAnswerError
 from spoorway.flashing.identities import Identities
 from spoorway.flashing.identity import RESERVED, Identity, block, document
@@ -276,7 +276,7 @@ def test_port_is_lent_as_long_as_its_borrower_lives(tmp_path: Path) -> None:
 # ── Firmware
 
 
-def sorted_(board: str, *paths: Path) -> tuple[Path | None, int, tuple[Path, ...]]:
+def sorted_(board: str, *paths: Path) -> Load:
     return sorted_out(BOARDS[board], [str(path) for path in paths], Path("/nonexistent"), lambda share: None)
 
 
@@ -288,11 +288,11 @@ def hex_line(address: int, data: bytes, kind: int = 0) -> str:
 def test_hex_file_is_checked_before_the_board_is_touched(tmp_path: Path) -> None:
     file = tmp_path / "a.hex"
     file.write_text(hex_line(0, b"\1\2") + hex_line(0x7DFE, b"\1\2") + hex_line(0, b"", 1))
-    assert sorted_("uno", file) == (file, 0, ())
+    assert sorted_("uno", file) == (file, 0, {})
     file.write_text(hex_line(0x7DFF, b"\1\2") + hex_line(0, b"", 1))
     with pytest.raises(ConfigurationError, match="32,257 bytes; a program for the uno has 1 to 32,256"):
         sorted_("uno", file)
-    assert sorted_("mega", file).image == file  # type: ignore[attr-defined]
+    assert sorted_("mega", file).image == file
     file.write_text(hex_line(0, b"\0\3", 4) + hex_line(0, b"\1"))
     assert sorted_("mega", file)[0] == file
     with pytest.raises(ConfigurationError, match="196,609 bytes"):
@@ -315,7 +315,7 @@ def test_hex_file_is_checked_before_the_board_is_touched(tmp_path: Path) -> None
 def test_image_tells_where_it_belongs(tmp_path: Path, board: str, content: bytes, offset: int) -> None:
     file = tmp_path / "a.bin"
     file.write_bytes(content)
-    assert sorted_(board, file) == (file, offset, ())
+    assert sorted_(board, file) == (file, offset, {})
 
 
 @pytest.mark.parametrize(
@@ -338,6 +338,18 @@ def test_files_that_do_not_suit_the_board(tmp_path: Path, board: str, names: lis
             (tmp_path / name).write_bytes(b"nothing")
     with pytest.raises(ConfigurationError, match=why):
         sorted_(board, *(tmp_path / name for name in names))
+
+
+def test_package_keeps_its_folder_on_the_board(tmp_path: Path) -> None:
+    package = tmp_path / "spoor"
+    (package / "deep").mkdir(parents=True)
+    for name in ("a.py", "deep/b.mpy", "README.md"):
+        (package / name).write_text("")
+    (tmp_path / "main.py").write_text("")
+    found = sorted_("pico", tmp_path / "main.py", package)
+    assert found.files == {
+        "main.py": tmp_path / "main.py", "spoor/a.py": package / "a.py", "spoor/deep/b.mpy": package / "deep" / "b.mpy",
+    }  # fmt: skip
 
 
 # ── Other programs
