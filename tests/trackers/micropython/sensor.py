@@ -1,7 +1,7 @@
 """A board with the tracker: makes events, tries to send them, ends. Runs in MicroPython and CPython.
 
-argv: the package's folder, the queue's folder, the link (http, mqtt or uart), its URL, a key or password or "", how many events,
-how long it tries in ms, the name of the device.
+argv: the package's folder, the queue's folder, the link (http, mqtt, uart, tls), its URL, a key or password or "", how many
+events, how long it tries in ms, the name of the device.
 Standard error: a line of JSON. uart: the port is standard input and output.
 """
 
@@ -40,7 +40,18 @@ class Port:
         return n
 
 
-if kind == "http":
+if kind == "tls":  # secret: the file of the certificate authority
+    import tls
+    from spoor.http import Http
+    from spoor.mqtt import Mqtt
+
+    context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+    context.verify_mode = tls.CERT_REQUIRED
+    if secret:
+        with open(secret, "rb") as file:
+            context.load_verify_locations(file.read())
+    link = (Mqtt if url[0] == "m" else Http)(url, tls=context)
+elif kind == "http":
     from spoor.http import Http
 
     link = Http(url, bytes.fromhex(secret) if secret else None)

@@ -61,16 +61,14 @@ class Board:
     def __init__(self, interpreter: str, package: Path, queue: Path, name: str) -> None:
         self.interpreter, self.package, self.queue, self.name = interpreter, package, queue, name
 
-    def start(
-        self, kind: str, url: str, secret: str = "", count: int = 20, tries_ms: int = 15_000, **more: Any
-    ) -> dict[str, Any]:
+    def start(self, kind: str, url: str, secret: str = "", count: int = 20, tries_ms: int = 15_000, **more: Any) -> Any:
         """What it told at its end."""
         arguments = (self.package, self.queue, kind, url, secret, str(count), str(tries_ms), self.name)
-        command = boards.command(self.interpreter, "sensor.py", *arguments, heap=HEAP)
+        heap = "256k" if kind == "tls" else HEAP
+        command = boards.command(self.interpreter, "sensor.py", *arguments, heap=heap)
         done = subprocess.run(command, stderr=subprocess.PIPE, timeout=boards.LONGEST_S, check=False, text=True, **more)
         assert done.returncode == 0, done.stderr
-        facts: dict[str, Any] = json.loads(done.stderr.splitlines()[-1])
-        return facts
+        return json.loads(done.stderr.splitlines()[-1])
 
     def secret(self, gateway: Gateway, kind: str) -> str:
         """Registers it; its secret of that kind."""
@@ -149,3 +147,37 @@ def test_uart(board: Board, gateway: Gateway, proven: bool) -> None:
     told = board.start("uart", "-", secret, stdin=gateway.cable, stdout=gateway.cable)
     assert (told["empty"], told["clock"], told["errors"], told["refused"]) == (True, "gateway", 0, 0), told
     assert {bool(row["proven"]) for row in board.stored(gateway, told["ids"])} == {proven}
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """The gateway's own certificate and its key."""
+    made, key = tmp_path / "gateway.pem", tmp_path / "gateway.key"
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key, "-out", made, *names]
+    subprocess.run(command, check=True, capture_output=True, timeout=boards.LONGEST_S)
+    key.chmod(0o600)
+    return made, key
+
+
+@pytest.mark.parametrize("interpreter", ["micropython"])
+def test_tls(board: Board, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    made, key = certificate
+    files = f'host = "127.0.0.1"\nport = 0\ntls_certificate = "{made}"\ntls_key = "{key}"\n'
+    config = tmp_path / "spoorway.toml"
+    config.write_text(f"[gateway.transports.http]\n{files}[gateway.transports.mqtt]\n{files}")
+    # Running asks for HTTP on a free port of 127.0.0.1; the file says the rest.
+    running = Running(tmp_path / "data", ["--config", str(config), "--mqtt", "127.0.0.1:0"])
+    try:
+        urls = json.loads((running.data / "running.json").read_text())["urls"]
+        kept = []
+        for scheme, name in (("https", "http"), ("mqtts", "mqtt")):
+            url = f"{scheme}://localhost:{urls[name][0].rsplit(':', 1)[1]}"
+            stranger = board.start("tls", url, "", 1, 300)
+            assert (stranger["sent"], stranger["empty"]) == (0, False)  # nobody vouches for that certificate
+            told = board.start("tls", url, str(made), 3)
+            assert told["empty"], told
+            kept += stranger["ids"] + told["ids"]
+        assert [row["event_id"] for row in board.stored(Gateway(running, "", 0), kept)] == kept
+    finally:
+        running.stop()

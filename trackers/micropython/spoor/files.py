@@ -1,7 +1,8 @@
 """Lines <-> a bounded queue in flash that outlasts power cuts: a folder of segments `BOOT-PART`, each line with its CRC-32.
 
 A line that `add` has taken while `unsaved` is 0 is on flash (littlefs: when the file is closed), and stays there until its
-message was acknowledged. Nothing is ever appended to a segment of an earlier start or after an error: only a last line can be torn.
+message was acknowledged. Nothing is ever appended to a segment of an earlier start or after an error: only a last
+line can be torn.
 `BOOT-0` is empty and keeps the number of the start, which so never goes back.
 """
 
