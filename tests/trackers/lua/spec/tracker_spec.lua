@@ -184,6 +184,21 @@ describe("sending", function()
 		assert.are.equal(1, tracker:status().sent)
 	end)
 
+	it("gives the frame back once its budget is used", function()
+		local looks = 0
+		local tracker, w = world({ budget_ms = 0.2, clock = function() looks = looks + 1 return looks * 0.00005 end, batch_bytes = 1e6 })
+		for i = 1, 300 do tracker:track_page_view("page " .. i) end
+		local frames = 0
+		while #w.requests == 0 do
+			local before = looks
+			tracker:update(0)
+			assert.is_true(looks - before <= 6)
+			frames = frames + 1
+		end
+		assert.is_true(frames > 50)
+		assert.are.equal(300, events(w.requests[1]))
+	end)
+
 	it("gives up an attempt after its time", function()
 		local tracker, w = world({ timeout = 15 })
 		tracker:track_page_view("x")
