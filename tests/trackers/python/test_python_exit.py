@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from spoorway_tracker import Tracker
 
+from spoorway_tracker import Tracker
 from tests.end_to_end.conftest import Running
 from tests.trackers.python.answering import HANG, Answering
 

@@ -107,6 +107,7 @@ class Delivery:
             elif wait > 0:
                 with suppress(Empty):
                     self._wake.get(timeout=wait)
+        self.sender.transport.close()
 
     def _rest(self) -> None:
         """Until there is something again, and then until it is a batch or has gathered long enough."""
@@ -166,11 +167,11 @@ class Delivery:
         self._wake.put(True)
         self._unsynced.put(True)
         sending = self._sending
-        if done and sending is not None and sending is not current_thread() and sending.is_alive():
-            sending.join(1.0)  # it is tidying up behind the last batch; only a hung network would hold it for longer
-        self.queue.close()
-        if done:
+        if sending is None:
             self.sender.transport.close()
+        elif sending is not current_thread() and sending.is_alive():
+            sending.join(1.0 if done else 0.2)  # it tidies up behind the last batch; only a hung network holds it longer
+        self.queue.close()
         return done
 
     def after_fork(self) -> None:
