@@ -181,3 +181,12 @@ def test_tls(board: Board, tmp_path: Path, certificate: tuple[Path, Path]) -> No
         assert [row["event_id"] for row in board.stored(Gateway(running, "", 0), kept)] == kept
     finally:
         running.stop()
+
+
+def test_mqtt_is_kept_alive_and_has_a_will(gateway: Gateway, compiled: Path) -> None:
+    boards.require_interpreter()
+    done = boards.run("micropython", "keeping.py", compiled, gateway.mqtt, "kept", heap=HEAP)
+    assert json.loads(done.stderr) == {"sent": [True, True], "same": True}
+    gateway.running.until(
+        lambda: bool(gateway.running.query("SELECT 1 FROM atomic.events WHERE se_action = 'will'")), lambda: "no will came"
+    )
