@@ -63,8 +63,12 @@ pixel-storm: venv runtimes  ## 10,000 events in URLs, stored byte for byte; 100,
 powercuts-micropython: venv runtimes  ## 2,000 power cuts of the MicroPython tracker's queue, on littlefs and against a real gateway
 	$(PY) -m tests.trackers.micropython.cuts --cuts 2000 --seed 1
 
+powercuts-arduino: venv runtimes  ## 10,000 power cuts of an emulated Uno with an EEPROM journal, against a real gateway; half an hour
+	$(PY) -m tests.trackers.arduino.powercuts --cuts 10000 --seed 1
+
 sizes: venv runtimes  ## what the trackers for boards take of them, beside their goals and their peers
 	$(PY) -m tests.trackers.micropython.sizes
+	$(PY) -m tests.trackers.arduino.sizes
 
 relay-kills: venv  ## kill -9 of two gateways, one forwarding to the other, 50 times
 	$(PY) -m tests.faults.relay_kills --rounds 50
@@ -75,4 +79,4 @@ kills-lua: venv runtimes  ## kill -9 of a program with the Lua tracker, 1,000 ti
 kills-python: venv  ## kill -9 of programs that track at full speed with the Python tracker, 1,000 times
 	$(PY) -m tests.trackers.python.python_kills --rounds 1000
 
-.PHONY: kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython sizes relay-kills pixel-storm
+.PHONY: kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
