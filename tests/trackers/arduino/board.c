@@ -4,6 +4,7 @@
      -l  a symbolic link to the terminal       -f  as fast as it can be, not in real time
      -t  power off after so many seconds of board time
      -k  cut the power that often at random moments (see below), and power up again at once on the same EEPROM
+     -C  one cut after so many seconds
      -p  ADDRESS,LENGTH: at each cut, print these bytes of RAM in hex digits: what the program knew
      -a  so many of 100 answers the board gets are spoiled: a byte of the line is another one
 
@@ -151,7 +152,8 @@ int main(int count, char **words) {
   int paced = 1, spoiled = 0, option;
   long cuts = 0;
   unsigned shown_at = 0, shown = 0;
-  while ((option = getopt(count, words, "x:m:e:l:fr:k:a:t:p:")) > 0) switch (option) {
+  uint64_t first_cut = 0;
+  while ((option = getopt(count, words, "x:m:e:l:fr:k:a:t:p:C:")) > 0) switch (option) {
       case 'x': app = optarg; break;
       case 'm': mcu = optarg; break;
       case 'e': cells_file = optarg; break;
@@ -161,6 +163,7 @@ int main(int count, char **words) {
       case 'k': cuts = atol(optarg); break;
       case 'a': spoiled = atoi(optarg); break;
       case 'p': sscanf(optarg, "%x,%u", &shown_at, &shown); break;
+      case 'C': first_cut = (uint64_t)(atof(optarg) * 16e6), cuts = 1; break;
       case 't': seconds = atof(optarg); break;
       default: return 2;
     }
@@ -192,7 +195,7 @@ int main(int count, char **words) {
   for (;;) {
     int state = avr_run(avr);
     if (state == cpu_Done || state == cpu_Crashed) return printf("crashed\n"), 3;
-    if (cuts && !next_cut) next_cut = avr->cycle + 400000 + draw() % 4000000; /* 25 to 275 ms from now */
+    if (cuts && !next_cut) next_cut = first_cut ? first_cut : avr->cycle + 400000 + draw() % 4000000; /* 25 to 275 ms from now */
     if (cuts && avr->cycle >= next_cut) {
       cut();
       printf("knew ");

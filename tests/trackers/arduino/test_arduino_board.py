@@ -20,7 +20,7 @@ import pytest
 
 from tests.end_to_end.conftest import Running
 from tests.trackers.arduino import powercuts
-from tests.trackers.arduino.avr_board import SKETCHES, Board, compiled
+from tests.trackers.arduino.avr_board import SKETCHES, Board, compiled, symbol
 
 pytestmark = pytest.mark.slow
 
@@ -216,6 +216,16 @@ def test_signed_requests_over_http(begin: Any, power: Any, tmp_path: Path) -> No
     finally:
         bridge.end()
     assert 'spoorway_device_messages_total{outcome="taken"}' in gateway.get(f"{gateway.admin}/metrics")[1]
+
+
+@pytest.mark.parametrize(("journal", "longest_ms"), [((), 5), (("-DJOURNAL",), 8)], ids=["queue", "journal"])
+def test_loop_never_takes_long(begin: Any, power: Any, tmp_path: Path, journal: tuple[str, ...], longest_ms: float) -> None:
+    elf = compiled(SKETCHES / "line.ino", "-DFORMAT=Json", *journal, "-DMEASURE")
+    gateway = begin("--serial", str(tmp_path / "dev/tty*"))
+    board = power(elf, "ttyUSB0", "-C", "3.5", "-p", f"{symbol(elf, 'longest_us'):x},4")
+    microseconds = int.from_bytes(bytes.fromhex(board.said().removeprefix("knew ")), "little")
+    gateway.wait(3)
+    assert 1_000 < microseconds <= longest_ms * 1_000
 
 
 def test_power_cuts_lose_nothing_that_was_stored(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ inline uint16_t template_number(const char *&p) {
 inline int32_t value_of(uint32_t code) { return code & 1 ? (int32_t)(code >> 1) : -(int32_t)(code >> 1); }
 
 template <bool QUERY> struct Event {
+  typedef Writer<QUERY> W;
   template <class R> static void copy(Writer<QUERY> &w, R &record, uint16_t length, uint8_t depth) {
     while (--length) w.put(record.next(), depth); /* of a text a record has the length and 1 */
   }
@@ -66,14 +67,14 @@ template <bool QUERY> struct Event {
         w.put('"', 1);
         comma = ',';
       } else {
-        w.literal(PSTR("\3"));
+        SPOORWAY_SAY(w, "\3", 1);
       }
       w.name(field.name, field.more - 1, described);
       if (!described) {
-        w.literal(PSTR("\4"));
+        SPOORWAY_SAY(w, "\4", 1);
         if (words) words = 1;
       } else {
-        w.literal(field.kind == '$' || field.kind == '=' ? PSTR("\":\"") : PSTR("\":"));
+        w.words(field.kind == '$' || field.kind == '=' ? PSTR("\":\"") : PSTR("\":"), 1);
       }
       if (words) {
         copy(w, record, (uint16_t)code, words);
@@ -87,7 +88,7 @@ template <bool QUERY> struct Event {
       }
       if (described && (field.kind == '$' || field.kind == '=')) w.put('"', 1);
     }
-    if (described) w.literal(comma == '{' ? PSTR("{}") : PSTR("}"));
+    if (described) w.words(comma == '{' ? PSTR("{}") : PSTR("}"), 1);
   }
 
   template <class Tracker> static void write(Out &out, Tracker &tracker) {
@@ -99,41 +100,42 @@ template <bool QUERY> struct Event {
     char first = (char)pgm_read_byte(p);
     bool described = first == '*' || pgm_read_byte(p + 4) == ':';
 
-    w.literal(QUERY ? PSTR("e\4") : PSTR("{\"e\4"), 0);
+    if (!QUERY) w.words(PSTR("{\""), 0);
+    SPOORWAY_SAY(w, "e\4", 1);
     if (described)
-      w.literal(PSTR("ue"));
+      SPOORWAY_SAY(w, "ue", 1);
     else
       p = w.words(p, 1);
-    w.literal(PSTR("\3tv\4ino-" SPOORWAY_VERSION));
+    SPOORWAY_SAY(w, "\3tv\4ino-" SPOORWAY_VERSION, 1);
     const char *const *pair = tracker.about;
-    if (!pair || !*pair || pair[0][0] != 'p') w.literal(PSTR("\3p\4iot")); /* "p" must be the first to be another one */
+    if (!pair || !*pair || pair[0][0] != 'p') SPOORWAY_SAY(w, "\3p\4iot", 1); /* "p" must be the first to be another one */
     if (pair)
       for (; *pair; pair += 2) {
         if (!*pair[1]) continue;
-        w.literal(PSTR("\3"));
+        SPOORWAY_SAY(w, "\3", 1);
         w.text(pair[0], 0);
-        w.literal(PSTR("\4"));
+        SPOORWAY_SAY(w, "\4", 1);
         w.text(pair[1], 1);
       }
-    w.literal(PSTR("\3dtm\4"));
+    SPOORWAY_SAY(w, "\3dtm\4", 1);
     tracker.write_time(out, uptime);
     if (!tracker.earlier()) {
-      w.literal(PSTR("\3stm\4"));
+      SPOORWAY_SAY(w, "\3stm\4", 1);
       tracker.write_time(out, tracker.sent_ms);
     }
     if (described) {
-      w.literal(PSTR("\3ue_pr\4{\"schema\":\"\1unstruct_event\2" "0\",\"data\":{\"schema\":\""));
+      SPOORWAY_SAY(w, "\3ue_pr\4{\"schema\":\"\1unstruct_event\2" "0\",\"data\":{\"schema\":\"", 1);
       if (first == '*')
         copy(w, record, (uint16_t)record.number(), 2);
       else
         p = w.words(p, 1);
-      w.literal(PSTR("\",\"data\":"));
+      SPOORWAY_SAY(w, "\",\"data\":", 1);
     }
     if (first == '*')
       copy(w, record, (uint16_t)record.number(), 1);
     else
       values(w, record, p, described);
-    if (described) w.literal(PSTR("}}"));
+    if (described) SPOORWAY_SAY(w, "}}", 1);
 
     uint8_t extra = 0;
     uint16_t length = 0;
@@ -141,25 +143,27 @@ template <bool QUERY> struct Event {
       extra = record.next();
       length = (uint16_t)record.number();
       if (extra == ENTITIES) break; /* always the last one */
-      w.literal(extra == TRUE_TIME ? PSTR("\3ttm\4") : PSTR("\3eid\4"));
+      SPOORWAY_SAY(w, "\3", 1);
+      w.words(extra == TRUE_TIME ? PSTR("ttm") : PSTR("eid"), 1);
+      SPOORWAY_SAY(w, "\4", 1);
       copy(w, record, length, 1);
     }
     if (tracker.tells_clock || extra == ENTITIES) {
-      w.literal(PSTR("\3co\4{\"schema\":\"\1contexts\2" "1\",\"data\":["));
+      SPOORWAY_SAY(w, "\3co\4{\"schema\":\"\1contexts\2" "1\",\"data\":[", 1);
       if (tracker.tells_clock) {
-        w.literal(PSTR("{\"schema\":\"iglu:io.spoorway/device_clock\2" "0\",\"data\":{\"boot_id\":"));
+        SPOORWAY_SAY(w, "{\"schema\":\"iglu:io.spoorway/device_clock\2" "0\",\"data\":{\"boot_id\":", 1);
         out.number(tracker.store.boot(tracker.boot));
-        w.literal(PSTR(",\"sequence\":"));
+        SPOORWAY_SAY(w, ",\"sequence\":", 1);
         out.number(sequence);
-        w.literal(PSTR(",\"uptime_ms\":"));
+        SPOORWAY_SAY(w, ",\"uptime_ms\":", 1);
         out.number(uptime);
-        w.literal(PSTR("}}"));
+        SPOORWAY_SAY(w, "}}", 1);
         if (extra == ENTITIES) w.put(',', 1);
       }
       if (extra == ENTITIES) copy(w, record, length, 1);
-      w.literal(PSTR("]}"));
+      SPOORWAY_SAY(w, "]}", 1);
     }
-    if (!QUERY) w.literal(PSTR("\"}"), 0);
+    if (!QUERY) SPOORWAY_SAY(w, "\"}", 0);
   }
 };
 
@@ -170,10 +174,11 @@ struct Json {
   static const char *path() { return PSTR("/com.snowplowanalytics.snowplow/tp2"); }
   static const char *topic() { return PSTR("/tp2"); }
   template <class Tracker> static void write(Out &out, Tracker &tracker) {
-    Writer<false> w(out);
-    w.literal(PSTR("{\"schema\":\"\1payload_data\2" "4\",\"data\":["), 0);
+    typedef Writer<false> W;
+    W w(out);
+    SPOORWAY_SAY(w, "{\"schema\":\"\1payload_data\2" "4\",\"data\":[", 0);
     Event<false>::write(out, tracker);
-    w.literal(PSTR("]}"), 0);
+    SPOORWAY_SAY(w, "]}", 0);
   }
 };
 

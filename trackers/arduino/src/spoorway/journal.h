@@ -164,11 +164,12 @@ template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
   uint8_t at(uint16_t i) const { return cells.read(slot(oldest) + HEAD + i); }
   uint32_t boot(uint32_t) const { return number(slot(oldest) + 4); }
   void drop() {
-    cells.clear(slot(oldest));
-    cells.settle();
+    uint16_t done = slot(oldest);
     pending--;
     oldest = after(oldest);
     find_oldest();
+    cells.clear(done); /* last: reading after it would wait */
+    cells.settle();
   }
 
   bool ready() const { return cells.ready(); }
@@ -192,9 +193,9 @@ template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
       written = 0;
       cells.settle();
       if (intact(at)) {
+        stored_ = sequence(tail); /* before the write: reading after it would wait */
         cells.write(at, PENDING);
         cells.settle();
-        stored_ = sequence(tail);
         if (!pending++) oldest = tail;
         queue.drop();
       } else {

@@ -14,8 +14,8 @@ struct Out {
   Out() : emit(0), self(0), at(0), from(0), until(0) {} /* only counts */
   Out(void (*e)(void *, uint8_t), void *s, uint16_t f = 0, uint16_t u = 0xFFFF) : emit(e), self(s), at(0), from(f), until(u) {}
   void put(uint8_t c) {
-    if (at >= from && at < until) emit(self, c);
-    at++;
+    uint16_t i = at++;
+    if (i >= from && i < until) emit(self, c);
   }
   void flash(const char *p) {
     while (uint8_t c = pgm_read_byte(p++)) put(c);
@@ -46,6 +46,12 @@ struct Out {
 /* In literals: \1 = the vendor most schemas have, \2 = the way to a schema's version, \3 = the next parameter, \4 = its value. */
 static const char VENDOR[] PROGMEM = "iglu:com.snowplowanalytics.snowplow/";
 static const char VERSION_OF[] PROGMEM = "/jsonschema/1-0-";
+
+#define SPOORWAY_SAY(w, text, depth)                                 \
+  do {                                                               \
+    enum { SPAN = W::span(text, depth) };                             \
+    (w).literal(PSTR(text), depth, SPAN);                            \
+  } while (0)
 
 template <bool QUERY> struct Writer {
   Out &out;
@@ -87,11 +93,28 @@ template <bool QUERY> struct Writer {
   void name(const char *p, const char *end, uint8_t depth) {
     while (p != end) put(pgm_read_byte(p++), depth);
   }
-  void literal(const char *p, uint8_t depth = 1) {
+  /* How many bytes a literal becomes; 0 where only writing it tells. */
+  static constexpr uint8_t span(const char *p, uint8_t depth) {
+    return QUERY || !*p ? 0 : (uint8_t)(span(p + 1, depth) + (*p == 1   ? sizeof VENDOR - 1
+                                                              : *p == 2 ? sizeof VERSION_OF - 1
+                                                              : *p < 5  ? 3
+                                                                        : 1 + (depth && *p == '"')));
+  }
+  /* What lies outside the piece that is to be sent is not even read: most of a message is literals. */
+  void literal(const char *p, uint8_t depth, uint8_t span) {
+    if (span && (out.at + span <= out.from || out.at >= out.until)) {
+      out.at += span;
+      return;
+    }
     while (uint8_t c = pgm_read_byte(p++)) {
-      if (c > 4)
-        put(c, depth);
-      else if (c < 3)
+      if (c > 4) {
+        if (!QUERY && depth < 2) { /* most bytes of a message: as put() does it, with fewer steps */
+          if (depth && c == '"') out.put('\\');
+          out.put(c);
+        } else {
+          put(c, depth);
+        }
+      } else if (c < 3)
         words(c == 1 ? VENDOR : VERSION_OF, depth);
       else if (c == 3)
         words(QUERY ? PSTR("&") : PSTR("\",\""), 0);
