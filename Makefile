@@ -68,7 +68,11 @@ powercuts-arduino: venv runtimes  ## 10,000 power cuts of an emulated Uno with a
 
 sizes: venv runtimes  ## what the trackers for boards take of them, beside their goals and their peers
 	$(PY) -m tests.trackers.micropython.sizes
+	node trackers/js/sizes.mjs
 	$(PY) -m tests.trackers.arduino.sizes
+
+chaos-js: venv runtimes  ## 200 lives of browser tabs in bad weather, 500 pages left in a hurry: no event lost or doubled
+	$(PY) -m tests.faults.js_tabs --schedules 200 --navigations 500
 
 relay-kills: venv  ## kill -9 of two gateways, one forwarding to the other, 50 times
 	$(PY) -m tests.faults.relay_kills --rounds 50
@@ -79,4 +83,4 @@ kills-lua: venv runtimes  ## kill -9 of a program with the Lua tracker, 1,000 ti
 kills-python: venv  ## kill -9 of programs that track at full speed with the Python tracker, 1,000 times
 	$(PY) -m tests.trackers.python.python_kills --rounds 1000
 
-.PHONY: kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
+.PHONY: chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm

@@ -66,7 +66,9 @@ export const makeIdentity = (options: IdentityOptions): Identity => {
       const seconds = Math.round(Date.now() / 1e3);
       const visit: any[] = (read(id) || `.${seconds}.0.${seconds}......0`).split(".");
       visit[0] = anonymous ? "" : visit[0] || uuid();
+      let later = visit[3] != seconds; // the end of the session need not move twice a second
       if (fresh || !read(session)) {
+        later = true;
         visit[2]++;
         visit[4] = visit[5] && visit[3];
         visit[6] = anonymous ? "" : visit[5];
@@ -80,7 +82,7 @@ export const makeIdentity = (options: IdentityOptions): Identity => {
       visit[3] = seconds;
       try {
         write(id, visit.join("."), TWO_YEARS);
-        write(session, "*", options.sessionCookieTimeout || 1800);
+        if (later) write(session, "*", options.sessionCookieTimeout || 1800);
       } catch {
         // it is full: the visit goes on from what is there
       }

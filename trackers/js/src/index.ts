@@ -71,9 +71,8 @@ export interface Tracker {
   /** What all events say instead of the browser: `tracker.page.url = "https://…"`. */
   page: Page;
   newSession(): void;
-  addGlobalContexts(entities: GlobalEntity[]): void;
-  removeGlobalContexts(entities: GlobalEntity[]): void;
-  clearGlobalContexts(): void;
+  /** What is in this list goes with every event, or, where it has a filter, with those that pass. */
+  globalContexts: GlobalEntity[];
   enableAnonymousTracking(how?: Options["anonymousTracking"]): void;
   disableAnonymousTracking(): void;
   /** From here on events are stored and sent; what was tracked before on this page too. */
@@ -105,12 +104,13 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
   let consent = options.consent ?? true;
   let held: (() => void)[] = [];
   let room = 100; // for events that wait for consent; none after a refusal
-  let globals: GlobalEntity[] = [];
+  const globals: GlobalEntity[] = [];
   let user: string | null | undefined;
   const own: Page = {};
   let referrer = doc?.referrer;
   let href = doc?.URL;
   let pageId = uuid();
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone; // slow to ask for
   let viewed = false;
   let freshSession = false;
   let sizes: Record<string, string> | undefined;
@@ -180,7 +180,7 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
             lang: nav!.language,
             res: screen.width + "x" + screen.height,
             cd: screen.colorDepth,
-            tz: Intl.DateTimeFormat().resolvedOptions().timeZone,
+            tz: zone,
           }),
           uid: anonymous ? "" : user,
           duid: visit[0],
@@ -233,9 +233,7 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
       ]),
     setUserId: (id) => void (user = id),
     newSession: () => void (freshSession = true),
-    addGlobalContexts: (entities) => void globals.push(...entities),
-    removeGlobalContexts: (entities) => void (globals = globals.filter((one) => !entities.includes(one))),
-    clearGlobalContexts: () => void (globals = []),
+    globalContexts: globals,
     enableAnonymousTracking: (how = true) => void (anonymous = how),
     disableAnonymousTracking: () => void (anonymous = false),
     optIn() {

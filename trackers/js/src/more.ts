@@ -1,5 +1,5 @@
-/** Verbs that are self-describing events of known schemas: screen views and timings. */
-import type { Extra, Tracker } from "./index.js";
+/** Verbs beside the core: screen views and timings, which are self-describing events, and the official names for the tracker's lists. */
+import type { Extra, GlobalEntity, Tracker } from "./index.js";
 import { iglu } from "./wire.js";
 
 export interface ScreenView {
@@ -37,3 +37,10 @@ export const trackTiming = (tracker: Tracker, { category, variable, timing, labe
 export const setCustomUrl = (tracker: Tracker, url: string): void => void (tracker.page.url = url);
 export const setReferrerUrl = (tracker: Tracker, url: string): void => void (tracker.page.referrer = url);
 export const setDocumentTitle = (tracker: Tracker, title: string): void => void (tracker.page.title = title);
+
+export const addGlobalContexts = (tracker: Tracker, entities: GlobalEntity[]): void => void tracker.globalContexts.push(...entities);
+export const removeGlobalContexts = (tracker: Tracker, entities: GlobalEntity[]): void => {
+  const kept = tracker.globalContexts.filter((one) => !entities.includes(one));
+  tracker.globalContexts.splice(0, Infinity, ...kept);
+};
+export const clearGlobalContexts = (tracker: Tracker): void => void (tracker.globalContexts.length = 0);

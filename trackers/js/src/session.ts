@@ -4,8 +4,7 @@ import { iglu } from "./wire.js";
 
 /** how: what `storageMechanism` shall say; COOKIE_1 where ids are in a cookie. */
 export const addSessionContext = (tracker: Tracker, how: "LOCAL_STORAGE" | "COOKIE_1" = "LOCAL_STORAGE"): void =>
-  tracker.addGlobalContexts([
-    () => {
+  void tracker.globalContexts.push(() => {
       const [user, , visits, , , session, previous, first, firstMs, events] = tracker.getVisit();
       return session
         ? {
@@ -22,5 +21,4 @@ export const addSessionContext = (tracker: Tracker, how: "LOCAL_STORAGE" | "COOK
             },
           }
         : undefined;
-    },
-  ]);
+  });

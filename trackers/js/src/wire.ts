@@ -12,7 +12,7 @@ const SNOWPLOW = "iglu:com.snowplowanalytics.snowplow/";
 export const iglu = (name: string, version: string): string => `${SNOWPLOW}${name}/jsonschema/${version}`;
 
 /** A random UUID. crypto.randomUUID exists on HTTPS pages only. The 8 keeps two of its bits, the 1s and 0s none. */
-export const uuid = (): string =>
-  "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) =>
-    (+digit ^ (crypto.getRandomValues(new Uint8Array(1))[0]! & (15 >> (+digit / 4)))).toString(16),
-  );
+export const uuid = (): string => {
+  const bytes = crypto.getRandomValues(new Uint8Array(36));
+  return "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit, at) => (+digit ^ (bytes[at]! & (15 >> (+digit / 4)))).toString(16));
+};
