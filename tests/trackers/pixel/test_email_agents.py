@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from spoorway.world import World
 from storage.targets import Batch, sqlite
 
 CORPUS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("email_agents_corpus.json").read_text("utf-8"))["groups"]
+PAGE = (Path(__file__).parents[3] / "docs/email.md").read_text("utf-8")
 LABELS = ("human_likely", "privacy_proxy", "prefetch", "scanner", "unknown")
 SENT = 1_768_471_200_000
 PIXEL = Pixel("https://track.example.com", "news", key=bytes(32))
@@ -133,6 +135,20 @@ def test_campaigns_are_counted_with_and_without_machines(labelled: sqlite3.Conne
         (people,) = labelled.execute(f"SELECT count(*) AS n, count(DISTINCT message) AS m FROM {view} WHERE NOT machine")
         assert (row[f"{noun}s_without_machines"], row[f"messages_{noun}ed_without_machines"]) == (people["n"], people["m"])
     assert told.total() == row["opens"]
+
+
+@pytest.mark.parametrize("query", re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL), ids=["campaigns", "links", "rules"])
+def test_queries_of_the_document_have_answers(labelled: sqlite3.Connection, query: str) -> None:
+    assert labelled.execute(query).fetchall()
+
+
+def test_the_document_tells_how_many_cases_there_are() -> None:
+    counted = Counter(label for group, _, _, label in cases() if not group.get("blind"))
+    told = {
+        label: int(number.replace(",", ""))
+        for label, number in re.findall(r"^\| `(\w+)` \| ([\d,]+) \| 1.00", PAGE, re.MULTILINE)
+    }
+    assert told == dict(counted) and f"has {counted.total():,} cases" in PAGE
 
 
 def test_nothing_but_emails_is_labelled() -> None:
