@@ -23,6 +23,7 @@ from spoorway.flashing.boards import BOARDS, Board
 
 _PASSPHRASE = "SPOORWAY_WIFI_PASSPHRASE"
 _GREETING_S = 10.0
+_ROTATED_MS = 1_000  # so long the old secrets of a name may still be good
 
 
 def add(subparsers: Subparsers) -> None:
@@ -195,7 +196,7 @@ class _Run:
             self._told.done("files", f"copied and read back: {', '.join(contents)}")
 
     def _give_identity(self, identities: Any, device: str) -> Any:
-        """The watch for its events, begun before it can send any under its new name."""
+        """The watch for its events."""
         from spoorway.flashing.handshake import Handshake
         from spoorway.flashing.identity import FILE, Identity, block, document
         from spoorway.flashing.ports import open_here
@@ -213,6 +214,8 @@ class _Run:
                 board.settle()
                 board.present(_GREETING_S)
             given = identities.secrets(device, "both" if over_mqtt else "hmac", rotate=args.rotate)
+            # Begun before the board can send under its name, and not before what it replaces was told to end.
+            watch = Watch(self._found.data, _ROTATED_MS if args.rotate else 0)
             identity = Identity(device, given.key, given.password, args.url or "", (args.wifi, passphrase))
             if port is None:
                 self._write_files({FILE: document(identity)})
@@ -223,7 +226,6 @@ class _Run:
         finally:
             if port is not None:
                 port.close()
-        watch = Watch(self._found.data)
         identities.delivered(device)
         self._told.done("identity", f"its name is {device}", device=device)
         if not self._scripted:

@@ -20,11 +20,11 @@ def gateway_runs(data: Path) -> bool:
 class Watch:
     """Used from one thread. Call order: made before the device can send; `first` once; `close`."""
 
-    def __init__(self, data: Path) -> None:
-        """Raises PermanentError."""
+    def __init__(self, data: Path, after_ms: int = 0) -> None:
+        """after_ms: from now; what was received before does not count. Raises PermanentError."""
         self._reader = FileReader(journal_folder(data))
         # Old events need not be read: of each lane the newest segment is enough, and of it what comes from now on.
-        self._since_ms = time.time_ns() // 1_000_000
+        self._since_ms = time.time_ns() // 1_000_000 + after_ms
         self._cursor: Cursor = {}
         for lane in lanes(journal_folder(data)):
             plain, sealed = segments(lane)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from protocol.seams import ConfigurationError, PermanentError, TransientError
@@ -17,6 +17,7 @@ from spoorway.flashing.tools import Outcome, run
 
 AVR_S, ESP_S, FILES_S = 120.0, 300.0, 120.0
 _SILENT_S = 20.0  # a tool that says nothing for so long has lost its board
+_RUN = 32_768  # bytes of files in one run of mpremote
 _PIECE = 192  # bytes of a file in one command: its text must fit in the memory of a micro:bit
 Share = Callable[[float], None]
 
@@ -87,18 +88,39 @@ def esp_command(board: Board, port: str, image: Path, offset: int, options: Sequ
 def files(port: str, contents: Mapping[str, bytes], share: Share, limit_s: float = FILES_S) -> None:
     """Writes files into a MicroPython board's root, reads them back, and restarts the board. Raises as `avr`.
 
-    By `exec` alone: mpremote's own copy needs modules that small boards lack.
+    By `exec` alone: mpremote's own copy needs modules that small boards lack. limit_s: for each of its runs.
     """
     total, written = sum(map(len, contents.values())) or 1, 0
-    for name, content in contents.items():
-        folders = [_FOLDER.format(name=str(folder)) for folder in list(PurePosixPath(name).parents)[-2::-1]]
-        _mpremote(port, [*folders, f"f=open({name!r},'wb')", *_pieces(content), "f.close()"], limit_s, name)
-        length, sums = _read_back(port, name, limit_s)
-        if (length, sums) != (len(content), _sums(content)):
-            raise TransientError(f"{port}: {name} reads back as something else; is the board's file system full?")
-        written += len(content)
+    for names in _together(contents):
+        programs = [program for name in names for program in _programs(name, contents[name])]
+        text = _mpremote(port, programs, limit_s, ", ".join(names))
+        sums = re.findall(r"sums (\d+) (\d+) (\d+)", text)
+        for name, found in zip(names, sums + [()] * len(names), strict=False):
+            if tuple(map(int, found)) != (len(contents[name]), *_sums(contents[name])):
+                raise TransientError(f"{port}: {name} reads back as something else; is the board's file system full?")
+        written += sum(len(contents[name]) for name in names)
         share(written / total)
     _mpremote(port, [_RESTART], limit_s, "the restart", follow=False)
+
+
+def _together(contents: Mapping[str, bytes]) -> Iterator[list[str]]:
+    """Files that one run writes: as many as fit on a command line."""
+    names: list[str] = []
+    size = 0
+    for name, content in contents.items():
+        if names and size + len(content) > _RUN:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += len(content)
+    if names:
+        yield names
+
+
+def _programs(name: str, content: bytes) -> list[str]:
+    folders = [_FOLDER.format(name=str(folder)) for folder in list(PurePosixPath(name).parents)[-2::-1]]
+    pieces = [f"f.write({content[at : at + _PIECE]!r})" for at in range(0, len(content), _PIECE)]
+    return [*folders, f"f=open({name!r},'wb')", *pieces, "f.close()", _SUMS.format(name=name)]
 
 
 _RESTART = "try:\n import machine\n machine.reset()\nexcept (ImportError,AttributeError):\n import microbit\n microbit.reset()"
@@ -109,24 +131,12 @@ _SUMS = (
 )
 
 
-def _pieces(content: bytes) -> list[str]:
-    return [f"f.write({content[at : at + _PIECE]!r})" for at in range(0, len(content), _PIECE)]
-
-
 def _sums(content: bytes) -> tuple[int, int]:
     a = b = 0
     for byte in content:
         a = (a + byte) % 65_521
         b = (b + a) % 65_521
     return a, b
-
-
-def _read_back(port: str, name: str, limit_s: float) -> tuple[int, tuple[int, int]]:
-    text = _mpremote(port, [_SUMS.format(name=name)], limit_s, name)
-    found = re.search(r"sums (\d+) (\d+) (\d+)", text)
-    if found is None:
-        raise TransientError(f"{port}: {name} cannot be read back: {text.strip()[-200:]}")
-    return int(found[1]), (int(found[2]), int(found[3]))
 
 
 def _mpremote(port: str, programs: Sequence[str], limit_s: float, what: str, *, follow: bool = True) -> str:

@@ -24,7 +24,7 @@ from spoorway.flashing import ports
 from spoorway.flashing.boards import BOARDS
 from spoorway.flashing.listening import listen
 from spoorway.flashing.writing import avr
-from tests.peers.boards.bench import Board, Made, Microbit, make, program_bytes, until
+from tests.peers.boards.bench import Board, Interpreter, Made, Microbit, make, program_bytes, until
 from tests.peers.boards.esp_rom import Rom
 
 pytestmark = pytest.mark.slow
@@ -212,3 +212,27 @@ def test_microbit_gets_files_and_name_and_runs_them(gateway: Callable[..., Any],
         assert (code, [step["step"] for step in steps]) == (0, ["files", "identity", "event"]), errors
     assert stored(running)[0] == ("pressed", "microbit-1")
     assert journal(running)[0]["device"] == "microbit-1"
+
+
+TRACKED = """
+from spoor import Tracker
+from spoor.board import link, settings
+said = settings()
+tracker = Tracker(link(said), app_id="bench", device=said["device"], boot=1)
+tracker.track_structured("board", "on")
+tracker.flush(20000)
+"""
+TRACKER = Path(__file__).parents[2] / "trackers" / "micropython" / "spoor"
+
+
+def test_micropython_gets_the_tracker_and_signs_over_http(start: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(TRACKED)
+    with closing(Interpreter(tmp_path)) as board:
+        running = start()
+        given = ("pico", tmp_path / "main.py", TRACKER, "--port", board.port, "--url", running.url)
+        code, steps, errors = flash(running.data, *given)
+        assert (code, [step["step"] for step in steps]) == (0, ["files", "identity", "event"]), errors
+        assert (board.files / "spoor" / "uart.py").read_bytes() == (TRACKER / "uart.py").read_bytes()
+        assert json.loads((board.files / "spoorway.json").read_text())["url"] == running.url
+    assert [action for action, _ in stored(running)] == ["on"]
+    assert journal(running)[0]["device"] == "pico-1"

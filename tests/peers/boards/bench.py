@@ -5,10 +5,13 @@ Needs gcc, avr-gcc, simavr, Debian's Arduino boot loaders, QEMU; what is missing
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
+import tty
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +19,8 @@ from tests.peers.programs import missing
 
 HERE = Path(__file__).parent
 LOADERS = Path("/usr/share/arduino/hardware/arduino/avr/bootloaders")
+MICROPYTHON = HERE.parents[2] / "build" / "micropython" / "micropython"
+RESTART = 64
 MICROBIT = Path("/usr/share/firmware-microbit-micropython/firmware.hex")
 _START_S = 20
 
@@ -134,6 +139,39 @@ class Microbit:
         self._process.stdout.close()
 
 
+class Interpreter:
+    """The genuine MicroPython of the Unix port as a board. port: its terminal. files: its file system."""
+
+    def __init__(self, folder: Path) -> None:
+        if not MICROPYTHON.exists():
+            missing("micropython")
+        self.files = folder / "files"
+        self.files.mkdir()
+        self._ours, self._theirs = os.openpty()
+        tty.setraw(self._theirs)
+        self.port = os.ttyname(self._theirs)
+        self._ending = False
+        self._process = self._start()
+        self._thread = threading.Thread(target=self._keep, name="micropython board", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._ending = True
+        self._process.kill()
+        self._thread.join(10)
+        os.close(self._ours)
+        os.close(self._theirs)
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [MICROPYTHON, "-X", "heapsize=1m", HERE / "raw_repl.py", *arguments]
+        # Its terminal's far end is ours: what tools write there, it reads.
+        return subprocess.Popen(command, cwd=self.files, stdin=self._ours, stdout=self._ours, stderr=subprocess.STDOUT)
+
+    def _keep(self) -> None:
+        while self._process.wait() == RESTART and not self._ending:
+            self._process = self._start("main")
+
+
 def until(true: object, otherwise: str) -> None:
     end = time.monotonic() + _START_S
     while not true():  # type: ignore[operator]
@@ -145,4 +183,4 @@ def _run(*arguments: str | Path) -> None:
     subprocess.run(arguments, check=True)
 
 
-__all__ = ["Board", "Made", "Microbit", "make", "program_bytes", "sketch", "until"]
+__all__ = ["Board", "Interpreter", "Made", "Microbit", "make", "program_bytes", "sketch", "until"]
