@@ -45,7 +45,9 @@ def compiled(sketch: Path, *defines: str, board: str = "uno", warnings: str = "-
 
 def size(elf: Path) -> tuple[int, int]:
     """Bytes of flash and of static RAM, as avr-size counts them."""
-    text, data, bss = subprocess.run(["avr-size", elf], capture_output=True, text=True, check=True).stdout.split("\n")[1].split()[:3]
+    text, data, bss = (
+        subprocess.run(["avr-size", elf], capture_output=True, text=True, check=True).stdout.split("\n")[1].split()[:3]
+    )
     return int(text) + int(data), int(data) + int(bss)
 
 

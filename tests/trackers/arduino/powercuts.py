@@ -2,8 +2,8 @@
 
     python -m tests.trackers.arduino.powercuts --cuts 10000 --seed 1
 
-Checked: every event that the board knew to be stored is a row, whatever cell a cut tore; no event is two rows. Board time runs as fast
-as the processor lets it. The sketch is sketches/powercuts.ino, what a cut does to a cell stands in board.c.
+Checked: every event that the board knew to be stored is a row, whatever cell a cut tore; no event is two rows. Board time runs as
+fast as the processor lets it. The sketch is sketches/powercuts.ino, what a cut does to a cell stands in board.c.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def main() -> int:
         found = run(words.cuts, words.seed, Path(folder))
     print(f"{found.board}; {time.monotonic() - begun:.0f} s")
     print(
-        f"{len(found.stored)} events stored, {found.refused} refused (full), {found.rows} rows, {found.repeated} copies not stored again:"
+        f"{len(found.stored)} events stored, {found.refused} refused (full), {found.rows} rows,"
+        f" {found.repeated} copies not stored again:"
         f" {len(found.lost)} lost, {found.doubled} doubled"
     )
     return 1 if found.lost or found.doubled else 0

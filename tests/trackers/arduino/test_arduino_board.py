@@ -1,4 +1,4 @@
-"""The Arduino library on an emulated Uno, against a running gateway: serial lines, MQTT and HTTP, signed and not, and power cuts."""
+"""The Arduino library on an emulated Uno, against a running gateway: serial lines, MQTT, HTTP, signatures, power cuts."""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ def need(program: str) -> None:
 @cache
 def written(*cases: str) -> list[str]:
     program = compiled(Path(__file__).parent / "host/frames.cpp")
-    run = subprocess.run([program], input="".join(f"{case}\n" for case in cases), capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(
+        [program], input="".join(f"{case}\n" for case in cases), capture_output=True, text=True, timeout=60, check=False
+    )
     assert run.returncode == 0, run.stderr
     return run.stdout.splitlines()
 
@@ -48,7 +50,7 @@ def test_a_line_is_the_vector_byte_for_byte(case: vectors.Case) -> None:
 
 
 def frame_case(case: vectors.Case) -> str | None:
-    """As the program reads it; None where the library has no such frame: batches, names and seals are the encoders' of `codegen`."""
+    """As the program reads it; None where the library has no such frame: batches and seals are the encoders' of `codegen`."""
     frame: dict[str, Any] = case.fields.get("written", {})
     if frame.get("template") != "1/1" or len(frame["readings"]) != 1 or "device" in frame or "sealed_by" in frame:
         return None
@@ -79,7 +81,9 @@ def test_noise_breaks_nothing_and_drops_nothing_unacknowledged() -> None:
     sanitized = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
     program = compiled(source, *sanitized, compiler="clang++")
     runs = os.environ.get("SPOORWAY_ARDUINO_FUZZ", "6000")
-    run = subprocess.run([program, f"-runs={runs}", "-max_len=300", "-seed=1"], cwd=BUILT, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [program, f"-runs={runs}", "-max_len=300", "-seed=1"], cwd=BUILT, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     assert f"Done {runs} runs" in run.stderr
 
@@ -125,7 +129,18 @@ def test_examples_that_need_other_boards_are_c_plus_plus_all_the_same(sketch: Pa
     """With the stand-ins of host/: it says that our part of such a sketch compiles, nothing about the board's libraries."""
     if "EepromCells" in sketch.read_text("utf-8"):
         pytest.skip("only AVRs have it; the builder has compiled this one")
-    command = ["g++", *STRICT, "-Wno-unused-variable", "-fsyntax-only", f"-I{STUBS}", f"-I{SOURCES}", "-include", "Arduino.h", "-x", "c++"]
+    command = [
+        "g++",
+        *STRICT,
+        "-Wno-unused-variable",
+        "-fsyntax-only",
+        f"-I{STUBS}",
+        f"-I{SOURCES}",
+        "-include",
+        "Arduino.h",
+        "-x",
+        "c++",
+    ]
     run = subprocess.run([*command, str(sketch)], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
 
@@ -137,3 +152,20 @@ def test_one_version_everywhere() -> None:
     assert properties["version"] == json.loads((LIBRARY / "library.json").read_text("utf-8"))["version"] == header[1]
     assert f'version: "{header[1]}"' in (LIBRARY / "idf_component.yml").read_text("utf-8")
     assert f"## {header[1]}" in (LIBRARY / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_the_sample_of_the_readme_compiles(tmp_path: Path) -> None:
+    sample = re.findall(r"```cpp\n(#include.*?)```", (LIBRARY / "README.md").read_text("utf-8"), re.DOTALL)
+    assert len(sample) == 1
+    (tmp_path / "sample.cpp").write_text(sample[0])
+    command = [
+        "g++",
+        *STRICT,
+        "-Wno-unused-variable",
+        "-fsyntax-only",
+        f"-I{STUBS}",
+        f"-I{SOURCES}",
+        str(tmp_path / "sample.cpp"),
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
