@@ -304,7 +304,11 @@ local function next_batch(queue, bytes, most, breathe)
 	local seg = queue.list[1]
 	if seg == queue.open then queue.open = nil end
 	if not seg.text then
-		seg.text = queue.files.read(queue.prefix .. seg.slot) or ""
+		seg.text = queue.files.read(queue.prefix .. seg.slot)
+		if not seg.text then -- nothing is given up for a file that cannot be read now; the others go first
+			append(queue.list, table.remove(queue.list, 1))
+			error("storage", 0)
+		end
 		seg.at, seg.passed = find(seg.text, "\n", 1, true), 0
 	end
 	local batch, at, size = { ends = {}, passed = {} }, seg.at, 0
@@ -769,7 +773,7 @@ function M.new(options)
 
 	local scheme, host, port, base = match(gsub(o.url or "", "/+$", ""), "^(%a+)://([^/:]+):?(%d*)(.*)$")
 	local secure = scheme == "https" or scheme == "mqtts"
-	local transport = o.transport or love and love.thread and "love" or "luasocket"
+	local transport = o.transport or love and love.thread and type(MODULE) == "string" and "love" or "luasocket" -- a thread has to require it by name
 	local plugin = type(transport) == "table" and transport or {}
 	local make = M.transports[transport] or plugin.transport
 	if type(transport) == "function" then

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,29 @@ def test_the_minified_build_is_the_same_program_in_the_sizes_we_state(tmp_path: 
     luajit = shutil.which("luajit") or "luajit"
     said = run(["busted", f"--lua={luajit}", "-o", "plainTerminal", str(specs)], SPOORWAY_LUA=str(tmp_path))
     assert " 0 failures / 0 errors / 0 pending" in said
+
+
+def test_the_pages_samples_run(tmp_path: Path) -> None:
+    """Each block of the README, in its order, in one program: LÖVE's callbacks called once, no gateway there."""
+    blocks = re.findall(r"```lua\n(.*?)```", (TRACKER / "README.md").read_text("utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    first = blocks[0].replace("tracker:close(2)", "tracker:close(0.1)")
+    page = tmp_path / "page.lua"
+    page.write_text(f"""
+        package.path = arg[1] .. "/?.lua;" .. package.path
+        local host = {{}}
+        do
+            local love = host
+            {first}
+            host.load() host.update(0.016) host.quit()
+            print(tracker:status().queued, next(tracker:status().dropped))
+        end
+        local spoorway = require("spoorway")
+        {blocks[1]}
+        tracker:track_page_view("x")
+        print(tracker:close(5))
+    """)
+    assert run(["luajit", str(page), str(TRACKER)]).split() == ["6", "nil", "true", "nil"]
 
 
 def run(words: list[str], text: str = "", **environment: str) -> str:

@@ -270,6 +270,22 @@ describe("the queue", function()
 		end
 	end)
 
+	it("gives up nothing that cannot be read at the moment", function()
+		local storage = spoorway.storage.memory()
+		local read, broken = storage.read, true
+		local tracker, w = world({ storage = storage })
+		storage.read = function(name) if not broken then return read(name) end end
+		tracker:track_page_view("x")
+		w.step()
+		assert.are.same({ "internal storage" }, w.errors)
+		assert.are.equal(1, tracker:status().queued)
+		broken = false
+		w.step(11)
+		w.requests[1].done(200)
+		w.step()
+		assert.are.equal(1, tracker:status().sent)
+	end)
+
 	it("keeps its order over many segments and starts", function()
 		local storage = spoorway.storage.memory()
 		for start = 0, 9 do
