@@ -1,5 +1,5 @@
 // Builds dist/: ES modules with types and source maps, the classic script, SRI hashes; and the copy that the gateway serves.
-//   node build.mjs [FOLDER]     into dist/ and the gateway, or everything into FOLDER
+//   node build.mjs [FOLDER]     into dist/ and the gateway, or into FOLDER alone
 //   node build.mjs --sizes      prints what each part weighs, as JSON
 import { build } from "esbuild";
 import { execFileSync } from "node:child_process";
@@ -56,11 +56,15 @@ async function write(folder, gateway) {
   const integrity = {};
   for (const [name, format, as] of [...MODULES.map((module) => [module, "esm", module]), ["tag", "iife", "spoorway"]]) {
     const { code, map } = await bundle(name, format);
-    const text = code.replace(`${name}.js.map`, `${as}.js.map`);
+    // The classic script names no map, so that it is the same bytes wherever it is served from.
+    const text = name === "tag" ? `${code.replace(/\n\/\/# sourceMappingURL=.*$/, "")}\n` : code;
     writeFileSync(join(folder, `${as}.js`), text);
     writeFileSync(join(folder, `${as}.js.map`), map);
     integrity[`${as}.js`] = `sha384-${createHash("sha384").update(text).digest("base64")}`;
-    if (as === "spoorway") writeFileSync(join(gateway, "spoorway.js"), text.replace(/\n\/\/# sourceMappingURL=.*$/, ""));
+    if (name === "tag" && gateway) {
+      writeFileSync(join(gateway, "spoorway.js"), text);
+      writeFileSync(join(gateway, "integrity.txt"), `${integrity[`${as}.js`]}\n`);
+    }
   }
   writeFileSync(join(folder, "integrity.json"), `${JSON.stringify(integrity, null, 2)}\n`);
   execFileSync(join(here, "node_modules/.bin/tsc"), ["--outDir", folder], { cwd: here, stdio: "inherit" });
@@ -69,7 +73,7 @@ async function write(folder, gateway) {
 const called = process.argv[1] === fileURLToPath(import.meta.url);
 if (!called);
 else if (process.argv[2] === "--sizes") console.log(JSON.stringify(await sizes()));
-else if (process.argv[2]) await write(process.argv[2], process.argv[2]);
+else if (process.argv[2]) await write(process.argv[2]);
 else {
   const gateway = join(here, "../../gateway/http/script");
   mkdirSync(gateway, { recursive: true });

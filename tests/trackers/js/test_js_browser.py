@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import shutil
 import subprocess
@@ -96,7 +98,17 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 def test_the_gateway_serves_what_a_fresh_build_gives(dist: Path) -> None:
-    assert (dist / "spoorway.js").read_bytes().startswith((ROOT / "gateway/http/script/spoorway.js").read_bytes().rstrip())
+    served = ROOT / "gateway" / "http" / "script"
+    assert (dist / "spoorway.js").read_bytes() == (served / "spoorway.js").read_bytes(), "run: node trackers/js/build.mjs"
+    digest = base64.b64encode(hashlib.sha384((served / "spoorway.js").read_bytes()).digest()).decode()
+    assert (served / "integrity.txt").read_text() == f"sha384-{digest}\n"
+    assert json.loads((dist / "integrity.json").read_text())["spoorway.js"] == f"sha384-{digest}"
+
+
+def test_no_part_is_heavier_than_its_limit() -> None:
+    done = subprocess.run(["node", "sizes.mjs"], cwd=JS, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "core (index.js)" in done.stdout
 
 
 def test_every_vector_holds_in_chromium(context: BrowserContext, dist: Path) -> None:
