@@ -1,4 +1,4 @@
-"""Real Gunicorn with Django and real uvicorn with FastAPI, tracked end to end; they are the programs of examples/python-tracker."""
+"""Real Gunicorn with Django, uvicorn with FastAPI and a Celery worker, tracked end to end: examples/python-tracker."""
 
 from __future__ import annotations
 
@@ -110,3 +110,23 @@ def test_uvicorn_and_fastapi(spoorway_run: Running, environment: dict[str, str],
     expect_rows(spoorway_run, "shop", port, 10)
     timings = spoorway_run.query("SELECT unstruct_event FROM atomic.events WHERE event_name = 'timing'")
     assert any("GET /ducks/{name}" in row["unstruct_event"] for row in timings)
+
+
+def test_celery_worker(spoorway_run: Running, environment: dict[str, str], tmp_path: Path) -> None:
+    """A prefork pool, whose processes end without atexit; the broker is a folder."""
+    queue = tmp_path / "broker"
+    queue.mkdir()
+    environment = environment | {"SPOORWAY": spoorway_run.url, "BROKER": "filesystem://", "QUEUE": str(queue)}
+    environment.pop("PYTHONWARNINGS")
+    send = "from celery_app import feed; [feed.apply_async((n,)) for n in range(6)]"
+    subprocess.run([sys.executable, "-c", send], cwd=EXAMPLES, env=environment, check=True, timeout=30)
+    command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--pool", "prefork", "-c", "2", "--without-mingle"]
+    with (tmp_path / "log.txt").open("wb") as log:
+        worker = subprocess.Popen(command, cwd=EXAMPLES, env=environment, stdout=log, stderr=log)
+    try:
+        spoorway_run.wait(8)
+    finally:
+        worker.terminate()
+        worker.wait(20)
+    rows = spoorway_run.query("SELECT event_name, COUNT(*) AS n FROM atomic.events WHERE app_id = 'tasks' GROUP BY 1 ORDER BY 1")
+    assert rows == [{"event_name": "application_error", "n": 2}, {"event_name": "timing", "n": 6}]

@@ -100,7 +100,7 @@ def test_every_public_name_and_argument_is_there() -> None:
         theirs, ours = getattr(official, name), getattr(compat, name)
         if not inspect.isclass(theirs):
             continue
-        for method, function in vars(theirs).items():
+        for method in vars(theirs):
             if (
                 method == "complete_payload"
                 or (method.startswith("_") and method != "__init__")

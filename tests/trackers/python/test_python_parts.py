@@ -149,7 +149,8 @@ def test_log_record_becomes_an_error_event_and_our_own_do_not(tracker: Tracker, 
 
 
 def test_rows_of_a_data_frame_become_events(tracker: Tracker, sent: Callable[[], list[dict[str, str]]]) -> None:
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame({
         "sensor": ["a", "b"], "celsius": [21.5, float("nan")], "n": [1, 2], "flag": pandas.array([True, None], dtype="boolean"),
         "at": [datetime(2026, 1, 15, 10, tzinfo=UTC), pandas.NaT],
@@ -233,3 +234,18 @@ def test_wheel_is_small_and_asks_for_nothing(tmp_path: Path) -> None:
     assert "Requires-Dist" not in metadata
     assert {name.split("/")[0] for name in names} == {"spoorway_tracker", "spoorway_tracker-1.0.0.dist-info"}
     assert any(name.endswith("py.typed") for name in names) and any(name.endswith("LICENSE") for name in names)
+
+
+def test_samples_of_the_readme_are_true(answering: Answering, environment: dict[str, str]) -> None:
+    text = (SOURCES / "README.md").read_text("utf-8").replace("http://127.0.0.1:8080", answering.url)
+    program = text.split("```python\n")[1].split("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    events = [event for asked in answering.asked for event in asked.events]
+    assert [event["e"] for event in events] == ["se", "ue"] and events[0]["se_va"] == "2"
+    (shell,) = (line.strip() for line in text.splitlines() if line.startswith("    echo "))
+    shell = shell.replace("spoorway-track ", f"{sys.executable} -m spoorway_tracker.cli ")
+    assert subprocess.run(["sh", "-c", shell], env=environment, capture_output=True, timeout=30, check=False).returncode == 0
+    assert answering.asked[-1].events[0]["se_ac"] == "done"
