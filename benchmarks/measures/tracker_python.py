@@ -115,8 +115,7 @@ def measure(effort: Effort) -> Result:
     return Result(
         "the Python tracker",
         "One program tracks in a loop; nothing listens at its address, so its sending thread fails and waits, as in an outage.",
-        f"{count:,} self-describing events of three properties; the official tracker as base64, its default, ours as text,
-        its default.",
+        f"{count:,} self-describing events of three properties; the official tracker writes base64, ours as text.",
         [
             Table("Tracking", rows),
             Table("The rest", [
@@ -129,8 +128,7 @@ def measure(effort: Effort) -> Result:
                  "snowplow-tracker 1.1.0": delivered["official"]},
             ]),
         ],
-        ["Every event of ours is with the kernel when its call returns,
-        and on the disk 0.2 s later; the official tracker has no log.",
+        ["Every event of ours is with the kernel when its call returns, and on the disk 0.2 s later.",
          "Import: of a fresh interpreter, without the interpreter's own start; byte code is there."],
         {"tracking": found, "imports": imports},
     )  # fmt: skip
