@@ -197,17 +197,19 @@ class Tracker:
                 yield
                 continue
             self.messages += 1
-            steps = self.link.send(self, self._payload(boot, lines))
             status = wait = 0
             try:
+                steps = self.link.send(self, self._payload(boot, lines))
                 while self.uptime_ms() - now < self.link.timeout_ms:
                     next(steps)
                     yield
                 steps.close()
             except StopIteration as done:
                 status, wait = done.value
-            except OSError as error:
+            except Exception as error:
                 self.reason = repr(error)
+                if isinstance(error, MemoryError):
+                    self.queue.batch_bytes //= 2  # at 0 a message has one event
             self._answered(status, wait * 1000, lines)
 
     def _answered(self, status: int, wait_ms: int, lines) -> None:
@@ -246,8 +248,6 @@ class Tracker:
             next(self._work)
         except Exception as error:  # the rim of the loop: the queue keeps everything
             self.reason = repr(error)
-            if isinstance(error, MemoryError):
-                self.queue.batch_bytes //= 2  # at 0 a message has one event
             self._work = self._works()
             self._answered(0, 0, ())
         return self.queue.size > 0

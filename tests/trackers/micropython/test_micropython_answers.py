@@ -1,0 +1,62 @@
+"""Only a whole answer acknowledges: a server that breaks off, babbles or is silent leaves every event in the board's queue."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+
+import pytest
+from tests.trackers.micropython import boards
+
+pytestmark = pytest.mark.slow
+
+# What the server says to one request after the other, and what becomes of the event.
+ANSWERS = [
+    (b"", "kept"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok", "kept"),
+    (b"HTTP/1.1 200 OK\r\nContent-Len", "kept"),
+    (b"HTTP/1.1 200 OK\r\n\r\n", "kept"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "kept"),
+    (b"\xff\xfe\r\n\r\n", "kept"),
+    (b"HTTP/1.1 two OK\r\nContent-Length: 0\r\n\r\n", "kept"),
+    (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 9000, "kept"),
+    (b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", "kept"),
+    (b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "kept"),
+    (None, "kept"),  # silence
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "sent"),
+    (b"HTTP/1.1 200 OK\r\ncontent-length:0\r\n\r\n", "sent"),
+    (b"HTTP/1.1 204 No Content\r\n\r\n", "sent"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "sent"),
+    (b"HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n", "refused"),
+]
+
+
+def serve(listener: socket.socket) -> None:
+    with contextlib.ExitStack() as silent:
+        for answer, _ in ANSWERS:
+            connection, _ = listener.accept()
+            request = b""
+            while b"payload_data" not in request or not request.endswith(b"]}"):
+                request += connection.recv(4096)
+            if answer is None:
+                silent.enter_context(connection)
+                continue
+            connection.sendall(answer)
+            connection.close()
+
+
+@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
+def test_only_a_whole_answer_acknowledges(interpreter: str) -> None:
+    boards.require_interpreter()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        done = boards.run(interpreter, "answers.py", boards.PACKAGE, url, str(len(ANSWERS)))
+        thread.join(5)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert [what for what, _ in seen] == [what for _, what in ANSWERS]
+    assert seen[8][1]  # at least as long as Retry-After asks, however often it failed before
