@@ -13,7 +13,19 @@ from pathlib import Path
 from benchmarks import machine, result
 from benchmarks.measures import Effort
 
-NAMES = ("gateway", "enrich", "enrichments", "latency", "idle", "processes", "journal", "mqtt", "lua", "devices", "tracker_python")
+NAMES = (
+    "gateway",
+    "enrich",
+    "enrichments",
+    "latency",
+    "idle",
+    "processes",
+    "journal",
+    "mqtt",
+    "lua",
+    "devices",
+    "tracker_python",
+)
 HERE = Path(__file__).parent
 
 
