@@ -217,7 +217,7 @@ class _Run:
             # Begun before the board can send under its name, and not before what it replaces was told to end.
             watch = Watch(self._found.data, _ROTATED_MS if args.rotate else 0)
             identity = Identity(device, given.key, given.password, args.url or "", (args.wifi, passphrase))
-            if port is None:
+            if board is None:
                 self._write_files({FILE: document(identity)})
             else:
                 board.write(block(identity))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from spoorway.flashing.listening import listen
 from spoorway.flashing.writing import avr
 from tests.peers.boards.bench import Board, Interpreter, Made, Microbit, make, program_bytes, until
 from tests.peers.boards.esp_rom import Rom
+from tests.peers.programs import missing
 
 pytestmark = pytest.mark.slow
 
@@ -222,6 +224,7 @@ tracker = Tracker(link(said), app_id="bench", device=said["device"], boot=1)
 tracker.track_structured("board", "on")
 tracker.flush(20000)
 """
+LIBRARY = Path(__file__).parents[2] / "trackers" / "arduino"
 TRACKER = Path(__file__).parents[2] / "trackers" / "micropython" / "spoor"
 
 
@@ -236,3 +239,13 @@ def test_micropython_gets_the_tracker_and_signs_over_http(start: Callable[..., A
         assert json.loads((board.files / "spoorway.json").read_text())["url"] == running.url
     assert [action for action, _ in stored(running)] == ["on"]
     assert journal(running)[0]["device"] == "pico-1"
+
+
+def test_uno_with_our_library_built_named_and_heard(uno: Board, gateway: Callable[..., Any]) -> None:
+    if shutil.which("arduino-cli") is None and shutil.which("arduino-builder") is None:
+        missing("arduino-builder")
+    running = gateway(uno.port)
+    code, steps, errors = flash(running.data, "uno", LIBRARY / "examples" / "NamedByCable", "--port", uno.port)
+    assert (code, [step["step"] for step in steps]) == (0, ["firmware", "identity", "event"]), errors
+    assert stored(running)[0][0] == "here"
+    assert journal(running)[0]["device"] == "uno-1"
