@@ -24,6 +24,8 @@ from tests.trackers.arduino.avr_board import SKETCHES, Board, compiled, symbol
 
 pytestmark = pytest.mark.slow
 
+Begin = Callable[..., Running]
+Power = Callable[..., Board]
 MISSING = [
     name
     for name, there in {
@@ -114,7 +116,8 @@ class Bridge:
         link: socket.socket | None = None
         held = b""
         while not self._ending.is_set():
-            ready, _, _ = select.select([self._port, *([link] if link else [])], [], [], 0.05)
+            watched: list[int | socket.socket] = [self._port] if link is None else [self._port, link]
+            ready, _, _ = select.select(watched, [], [], 0.05)
             if self._port in ready:
                 held += os.read(self._port, 4096)
                 if self.MARK in held:
@@ -143,7 +146,7 @@ class Bridge:
         self._thread.join(5)
 
 
-def test_json_lines_of_a_board_that_signs_are_its_events(begin: Any, power: Any, tmp_path: Path) -> None:
+def test_json_lines_of_a_board_that_signs_are_its_events(begin: Begin, power: Power, tmp_path: Path) -> None:
     elf = compiled(SKETCHES / "line.ino", "-DFORMAT=Json", key_define(secrets(tmp_path / "data")["key"]))
     gateway = begin("--serial", str(tmp_path / "dev/tty*"))
     power(elf)
@@ -156,7 +159,7 @@ def test_json_lines_of_a_board_that_signs_are_its_events(begin: Any, power: Any,
     assert len(rows) >= 8
 
 
-def test_lines_with_a_wrong_key_are_refused(begin: Any, power: Any, tmp_path: Path) -> None:
+def test_lines_with_a_wrong_key_are_refused(begin: Begin, power: Power, tmp_path: Path) -> None:
     secrets(tmp_path / "data")
     elf = compiled(SKETCHES / "line.ino", "-DFORMAT=Json", key_define("07" * 32))
     gateway = begin("--serial", str(tmp_path / "dev/tty*"))
@@ -166,13 +169,13 @@ def test_lines_with_a_wrong_key_are_refused(begin: Any, power: Any, tmp_path: Pa
     assert gateway.totals() == 0
 
 
-def test_compact_lines_become_the_same_events(begin: Any, power: Any, tmp_path: Path) -> None:
+def test_compact_lines_become_the_same_events(begin: Begin, power: Power, tmp_path: Path) -> None:
     gateway = begin("--serial", str(tmp_path / "dev/tty*"))
     power(compiled(SKETCHES / "line.ino", "-DFORMAT=Compact"))
     check(gateway, 8, "compact-1")
 
 
-def test_a_board_with_a_journal_goes_on_after_its_power_was_cut(begin: Any, power: Any, tmp_path: Path) -> None:
+def test_a_board_with_a_journal_goes_on_after_its_power_was_cut(begin: Begin, power: Power, tmp_path: Path) -> None:
     elf = compiled(SKETCHES / "line.ino", "-DFORMAT=Json", "-DJOURNAL")
     power(elf, "ttyUSB0", "-f", "-t", "1.2").process.wait(20)  # nobody listened; its power ends
     gateway = begin("--serial", str(tmp_path / "dev/tty*"))
@@ -186,10 +189,10 @@ def test_a_board_with_a_journal_goes_on_after_its_power_was_cut(begin: Any, powe
     assert boots().count(1) >= 5
 
 
-def test_mqtt_with_a_password_and_its_last_will(begin: Any, power: Any, tmp_path: Path) -> None:
+def test_mqtt_with_a_password_and_its_last_will(begin: Begin, power: Power, tmp_path: Path) -> None:
     password = secrets(tmp_path / "data")["password"]
     gateway = begin("--mqtt", "127.0.0.1:0")
-    listening = json.loads((tmp_path / "data/running.json").read_text())["urls"]["mqtt"][0]
+    listening: str = json.loads((tmp_path / "data/running.json").read_text())["urls"]["mqtt"][0]
     address = urlsplit(listening)
     power(compiled(SKETCHES / "client.ino", "-DLINK=Mqtt", f"-DPASSWORD={password}"))
     bridge = Bridge(tmp_path / "dev/ttyUSB0", (str(address.hostname), int(address.port or 0)))
@@ -205,7 +208,7 @@ def test_mqtt_with_a_password_and_its_last_will(begin: Any, power: Any, tmp_path
     assert bridge.connections == 1
 
 
-def test_signed_requests_over_http(begin: Any, power: Any, tmp_path: Path) -> None:
+def test_signed_requests_over_http(begin: Begin, power: Power, tmp_path: Path) -> None:
     key = secrets(tmp_path / "data")["key"]
     gateway = begin()
     address = urlsplit(gateway.url)
@@ -219,7 +222,7 @@ def test_signed_requests_over_http(begin: Any, power: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("journal", "longest_ms"), [((), 5), (("-DJOURNAL",), 8)], ids=["queue", "journal"])
-def test_loop_never_takes_long(begin: Any, power: Any, tmp_path: Path, journal: tuple[str, ...], longest_ms: float) -> None:
+def test_loop_never_takes_long(begin: Begin, power: Power, tmp_path: Path, journal: tuple[str, ...], longest_ms: float) -> None:
     elf = compiled(SKETCHES / "line.ino", "-DFORMAT=Json", *journal, "-DMEASURE")
     gateway = begin("--serial", str(tmp_path / "dev/tty*"))
     board = power(elf, "ttyUSB0", "-C", "3.5", "-p", f"{symbol(elf, 'longest_us'):x},4")
