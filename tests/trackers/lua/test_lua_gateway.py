@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 LUAS = ("lua5.1", "lua5.4", "luajit")
-_FRAME_MS = 16.7
+_FRAME_MS = 50  # two frames and a half: a call that blocks takes longer, the next program's turn does not
 _BUDGET_MS = 0.2
 
 
@@ -44,7 +44,7 @@ def _needs_lua_socket() -> None:
 class Frames(NamedTuple):
     number: int
     slowest_ms: float
-    p999_ms: float
+    busy_ms: float
     queued: int
     sent: int
     failed: int
@@ -54,8 +54,8 @@ def send(lua: str, url: str, events: int, seconds: float, *login: str) -> Frames
     words = [lua, str(HERE / "sender.lua"), str(lua_kills.TRACKER), url, str(events), str(seconds), *login]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    count, slowest, p999, queued, sent, failed = done.stdout.split()
-    return Frames(int(count), float(slowest), float(p999), int(queued), int(sent), int(failed))
+    count, slowest, busy, queued, sent, failed = done.stdout.split()
+    return Frames(int(count), float(slowest), float(busy), int(queued), int(sent), int(failed))
 
 
 def test_30_kills_lose_nothing_and_store_nothing_twice(spoorway_run: Running, tmp_path: Path) -> None:
@@ -64,14 +64,14 @@ def test_30_kills_lose_nothing_and_store_nothing_twice(spoorway_run: Running, tm
     assert report.lost == [] and report.repeated == 0
 
 
-@pytest.mark.parametrize("lua", LUAS)
-def test_every_lua_socket_reaches_the_gateway(spoorway_run: Running, lua: str) -> None:
-    assert send(lua, spoorway_run.url, 300, 20).sent == 300
-    spoorway_run.wait(300)
+def test_every_lua_reaches_the_gateway(spoorway_run: Running) -> None:
+    for count, lua in enumerate(LUAS, 1):
+        assert send(lua, spoorway_run.url, 300, 20).sent == 300, lua
+        spoorway_run.wait(300 * count)
     (row,) = spoorway_run.query(
         "SELECT count(*) AS n, count(DISTINCT page_url) AS urls FROM atomic.events WHERE v_tracker = 'lua-1.0.0'"
     )
-    assert (row["n"], row["urls"]) == (300, 300)
+    assert (row["n"], row["urls"]) == (900, 300)
 
 
 def _device(product: Running, name: str) -> dict[str, str]:
@@ -192,14 +192,13 @@ def server() -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
 def test_no_server_takes_an_event_by_force_or_a_frame(
     server: Callable[[Callable[[socket.socket], None]], str], behave: Callable[[socket.socket], None]
 ) -> None:
-    """A busy machine may take the processor away within a frame: so the better of two runs counts."""
+    """Frames by the clock may hold other programs' work: the better of two runs counts. In peace: `benchmarks lua`."""
     url = server(behave)
-    runs = sorted((send("luajit", url, 200, 0.5) for _ in range(2)), key=lambda run: run.p999_ms)
+    runs = [send("luajit", url, 200, 0.5) for _ in range(2)]
     assert all(run.sent == 0 and run.queued == 200 for run in runs), runs
     assert any(run.failed > 0 for run in runs) or behave is _hangs
-    assert runs[0].p999_ms < 5 * _BUDGET_MS, (
-        runs
-    )  # what is measured in peace is in benchmarks/results; here a colleague may compile
+    assert min(run.slowest_ms for run in runs) < _FRAME_MS, runs
+    assert min(run.busy_ms for run in runs) < 3 * _BUDGET_MS, runs
 
 
 def test_a_drip_that_is_whole_is_taken(server: Callable[[Callable[[socket.socket], None]], str]) -> None:
