@@ -187,7 +187,8 @@ def _as_it_was(payload: RawPayload, added: Mapping[str, str]) -> Piece:
     headers = [
         (name, value)
         for name, value in payload.headers
-        if name.lower() not in _NOT_PASSED_ON and not name.lower().startswith("spoorway-") and value.isprintable()
+        # ":method" is the gateway's own note, and no name a request could have.
+        if name.lower() not in _NOT_PASSED_ON and not name.lower().startswith(("spoorway-", ":")) and value.isprintable()
     ]
     if payload.content_type is not None:
         headers.append(("Content-Type", payload.content_type))

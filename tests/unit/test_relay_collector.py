@@ -117,6 +117,7 @@ def test_anything_else_is_sent_as_it_was(bench: Bench, payload: RawPayload) -> N
 
 def test_a_request_keeps_its_headers_and_its_address(bench: Bench) -> None:
     headers = (("User-Agent", "Bö/1"), ("Spoorway-Boot", "1"), ("Cookie", "sp=1"), ("X-A", "b\r\nc"), ("Accept-Language", "de"))
+    headers += ((":method", "HEAD"),)  # the gateway's own note
     (request,) = sent(bench, got(path="/com.acme/v1", headers=headers, ip="192.0.2.7"))
     assert request.headers["user-agent"].encode("latin-1").decode() == "Bö/1"
     assert (request.headers["accept-language"], request.headers["x-forwarded-for"]) == ("de", "192.0.2.7")

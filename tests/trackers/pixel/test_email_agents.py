@@ -198,3 +198,6 @@ def test_every_entry_of_the_list_says_where_it_is_from() -> None:
     document = json.loads(path.read_text("utf-8"))
     assert all(one["source"] for name in ("agents", "networks", "headers") for one in document[name])
     assert document["date"] >= "2026-11-22"
+    rules = email_agent.read(path.read_bytes(), lambda _: None)
+    met = {found.rule for group in CORPUS for ip in group["ips"] if (found := rules.network(ip))}
+    assert met == {f"network: {one['network']}" for one in document["networks"]}  # the corpus has a case of each
