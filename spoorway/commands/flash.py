@@ -31,7 +31,7 @@ def add(subparsers: Subparsers) -> None:
         subparsers,
         "flash",
         "put firmware, a name and a key on a board, and wait for its first event",
-        "spoorway flash uno trackers/arduino/examples/BlinkAndTrack\n"
+        "spoorway flash uno trackers/arduino/examples/NamedByCable\n"
         "spoorway flash mega meter.hex --device meter-7 --port /dev/ttyACM0\n"
         "spoorway flash esp32 ESP32_GENERIC.bin main.py spoor --url mqtt://192.168.1.10:1883 --wifi shed\n"
         "spoorway flash pico main.py spoor --url http://192.168.1.10:8080 --wifi shed\n"
