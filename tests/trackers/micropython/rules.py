@@ -345,6 +345,34 @@ def flash_that_fails_is_counted_and_ram_takes_over():
     assert nowhere.boot == 0 and all(track(nowhere, 1)) and nowhere.queue.errors == 1
 
 
+def a_flashed_board_knows_where_to_send():
+    from spoor import board
+
+    path = sys.argv[2] + "/spoorway.json"
+    said = {"version": 1, "device": "pump-7", "key": "0f" * 32, "password": "word", "url": "mqtt://10.0.0.1", "wifi": ["n", "p"]}
+    for url, kind in (("mqtt://10.0.0.1", "Mqtt"), ("http://10.0.0.1:8080", "Http"), (None, "Uart")):
+        if url:
+            said["url"] = url
+        else:
+            del said["url"]
+        with open(path, "w") as file:
+            file.write(json.dumps(said))
+        found = board.settings(path)
+        link = board.link(found, port=7)
+        assert type(link).__name__ == kind
+        if kind == "Mqtt":
+            assert (link.host, link.port, link.password) == ("10.0.0.1", 1883, "word")
+        else:
+            assert link.key == b"\x0f" * 32
+    with open(path, "w") as file:
+        file.write('{"version": 2, "device": "pump-7"}')
+    try:
+        board.settings(path)
+        raise AssertionError("another version was taken")
+    except ValueError:
+        pass
+
+
 def uptime_outlasts_its_counter():
     tracker = verbs.Tracker(Script())
     tracker._ticks -= 100_000
@@ -398,6 +426,7 @@ RULES = [
     erases_are_spread,
     what_moves_to_flash_while_it_is_sent_is_not_lost,
     flash_that_fails_is_counted_and_ram_takes_over,
+    a_flashed_board_knows_where_to_send,
     uptime_outlasts_its_counter,
     flush_ends,
     asyncio_runs_beside,
