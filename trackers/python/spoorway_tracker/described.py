@@ -79,7 +79,9 @@ def described(value: Described | Mapping[str, Any] | object) -> Described:
         mapping = cast("Mapping[str, Any]", value)
         if mapping.get("schema") and "data" in mapping:
             return Described(str(mapping["schema"]), mapping["data"])
-    raise ValueError(f"{type(value).__name__} says no schema: give {{'schema': …, 'data': …}} or a class made by self_describing")
+    raise ValueError(
+        f"{type(cast(object, value)).__name__} says no schema: give {{'schema': …, 'data': …}} or a class made by self_describing"
+    )
 
 
 def _present(value: object) -> object:
