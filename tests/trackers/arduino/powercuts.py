@@ -30,10 +30,10 @@ class Outcome:
     """boots, and of events: stored for certain, refused because all was full, in rows; sent more than once."""
 
     cuts: int = 0
-    stored: set[tuple[int, int]] = field(default_factory=set)
+    stored: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
     refused: int = 0
     rows: int = 0
-    lost: set[tuple[int, int]] = field(default_factory=set)
+    lost: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
     doubled: int = 0
     repeated: int = 0
     board: str = ""

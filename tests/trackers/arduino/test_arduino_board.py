@@ -130,7 +130,7 @@ class Bridge:
                 if link and whole:
                     link.sendall(whole)
                 held = held[len(whole) :]
-            if link in ready and link is not None:
+            if link is not None and link in ready:
                 data = link.recv(48)  # the board's buffer has 64
                 if not data:
                     link.close()
