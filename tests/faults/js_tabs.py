@@ -16,7 +16,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -24,10 +24,11 @@ from typing import Literal
 import aiohttp
 import orjson
 from aiohttp import web
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, Playwright, async_playwright
 from playwright.async_api import Error as BrowserError
 
 from tests.end_to_end.conftest import Running
+from tests.peers.browser_peer import ARGUMENTS
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "gateway" / "http" / "script" / "spoorway.js"
@@ -92,7 +93,7 @@ class Network:
         self.url = ""
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Network]:
+    async def open(self) -> AsyncGenerator[Network]:
         app = web.Application()
         app.router.add_get("/page", self._page)
         app.router.add_get("/spoorway.js", self._script)
@@ -241,9 +242,9 @@ class Visitor:
     async def _crash(self, tab: Page) -> None:
         session = await tab.context.new_cdp_session(tab)
         async with asyncio.timeout(10), _event(tab, "crash"):
-            kill = asyncio.ensure_future(session.send("Page.crash"))
+            kill = asyncio.ensure_future(session.send("Page.crash"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType, reportUnknownVariableType]
         kill.cancel()
-        await asyncio.gather(kill, return_exceptions=True)
+        await asyncio.wait([kill])  # pyright: ignore[reportUnknownArgumentType]
         with contextlib.suppress(BrowserError):
             await tab.close()
 
@@ -265,7 +266,7 @@ class Visitor:
 
 
 @contextlib.asynccontextmanager
-async def _event(tab: Page, name: Literal["close", "crash"]) -> AsyncIterator[None]:
+async def _event(tab: Page, name: Literal["close", "crash"]) -> AsyncGenerator[None]:
     """Waits at its end until that has happened to the tab."""
     happened = asyncio.Event()
     tab.on(name, lambda _: happened.set())  # type: ignore[call-overload]
@@ -273,11 +274,8 @@ async def _event(tab: Page, name: Literal["close", "crash"]) -> AsyncIterator[No
     await happened.wait()
 
 
-async def launch(playwright: object) -> Browser:
-    from tests.peers.browser_peer import ARGUMENTS
-
-    chromium = playwright.chromium  # type: ignore[attr-defined]
-    return await chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS])
+async def launch(playwright: Playwright) -> Browser:
+    return await playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS])
 
 
 def verdict(running: Running, tracked: set[str], report: Report) -> None:

@@ -143,7 +143,7 @@ BY_NATURE = {
     "tv": "who it is",
     "tna": "each has its own name",
 }
-CALLS = (
+CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("trackPageView", {}),
     ("trackStructEvent", {"category": "shop", "action": "add", "label": "DUCK-1", "property": "size M", "value": 49.95}),
     ("trackStructEvent", {"category": "shop", "action": "zero", "value": 0}),
@@ -225,7 +225,8 @@ def test_tracking_costs_the_page_next_to_nothing(context: BrowserContext, dist: 
         }""",
         GATEWAY,
     )
-    context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    slower: Any = context.new_cdp_session(page)
+    slower.send("Emulation.setCPUThrottlingRate", {"rate": 4})
     times: list[float] = page.evaluate(
         """async () => {
           const times = [];
