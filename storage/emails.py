@@ -74,24 +74,27 @@ VIEWS = (
     f"""CREATE VIEW email_opens AS
 SELECT {_SHOWN}, label, rule, provider, fetched_at, ({_MACHINE}) AS machine
 FROM ({_events("email_open")})""",
+    # MATERIALIZED: else SQLite takes the JSON of an event apart again for each time that a column is named.
     f"""CREATE VIEW email_clicks AS
+WITH told AS MATERIALIZED ({_events("email_click", f"{_told('link')} AS link", _TARGET)}),
+around AS MATERIALIZED (
+    SELECT *, coalesce(message IS NOT NULL AND {_around("'honeypot'", _TRAP_MS)}, 0) AS trapped,
+        coalesce(message IS NOT NULL AND {_around("'burst'", _BURST_MS)}, 0) AS hurried
+    FROM told
+)
 SELECT {_SHOWN}, link, target, label, rule, provider, fetched_at, ({_MACHINE}) AS machine
 FROM (
     SELECT {_SHOWN}, link, target, provider, fetched_at,
         CASE WHEN trapped OR hurried THEN 'scanner' ELSE label END AS label,
         CASE WHEN rule = 'honeypot' THEN rule WHEN trapped THEN 'honeypot_nearby' WHEN hurried THEN 'burst' ELSE rule END AS rule
-    FROM (
-        SELECT *, coalesce(message IS NOT NULL AND {_around("'honeypot'", _TRAP_MS)}, 0) AS trapped,
-            coalesce(message IS NOT NULL AND {_around("'burst'", _BURST_MS)}, 0) AS hurried
-        FROM ({_events("email_click", f"{_told('link')} AS link", _TARGET)})
-    )
+    FROM around
 )""",
     f"""CREATE VIEW email_campaigns AS
-SELECT app_id, campaign, {_counts("open")}, {_counts("click")}
-FROM (
+WITH told AS MATERIALIZED (
     SELECT 'open' AS kind, app_id, campaign, message, label, machine FROM email_opens
     UNION ALL
     SELECT 'click', app_id, campaign, message, label, machine FROM email_clicks
 )
-GROUP BY app_id, campaign""",
+SELECT app_id, campaign, {_counts("open")}, {_counts("click")}
+FROM told GROUP BY app_id, campaign""",
 )
