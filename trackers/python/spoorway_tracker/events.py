@@ -11,7 +11,6 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
-from uuid import UUID
 
 from spoorway_tracker.described import Described, described
 
@@ -24,8 +23,10 @@ Parameters = dict[str, str]
 
 
 def _known(value: object) -> str:
-    if isinstance(value, (date, UUID)):  # a datetime is a date
-        return value.isoformat() if isinstance(value, date) else str(value)
+    if isinstance(value, date):  # a datetime is one
+        return value.isoformat()
+    if type(value).__name__ == "UUID":  # importing uuid would cost more than all the rest of this module
+        return str(value)
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 

@@ -6,7 +6,7 @@ tried again.
 
 from __future__ import annotations
 
-import random
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,7 +41,7 @@ class Sender:
     failed: Delivered | None = None
     clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     monotonic: Callable[[], float] = time.monotonic
-    chance: Callable[[], float] = random.random
+    chance: Callable[[], float] = lambda: int.from_bytes(os.urandom(6), "big") / (1 << 48)
     _failures: int = 0
     _not_before: float = 0.0
     _at_the_servers_word: bool = False
