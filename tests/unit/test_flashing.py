@@ -179,6 +179,7 @@ def test_late_answer_to_an_earlier_question_is_no_answer() -> None:
     board = Board(lambda line: [late.pop(), line] if late and line.startswith(b"@p,0,2") else [line])
     board.handshake().write(block(PUMP))
     assert board.memory.startswith(block(PUMP))
+    assert len(set(board.heard)) == len(board.heard) - 1  # the question alone was asked twice: before and after
 
 
 def test_worn_out_eeprom() -> None:
@@ -377,7 +378,9 @@ def _alive(process: int) -> bool:
 
 
 def test_program_that_falls_silent_is_ended() -> None:
+    began = time.monotonic()
     assert run(["sh", "-c", "echo a; sleep 60"], 30, silent_s=0.3) == (None, "a\n")
+    assert time.monotonic() - began < 20
 
 
 def test_program_that_closes_its_output_and_stays_is_ended() -> None:
