@@ -22,7 +22,7 @@ from spoorway.console import Progress
 from spoorway.flashing.boards import BOARDS, Board
 
 _PASSPHRASE = "SPOORWAY_WIFI_PASSPHRASE"
-_GREETING_S = 10.0
+_GREETING_S = 20.0
 _ROTATED_MS = 1_000  # so long the old secrets of a name may still be good
 
 

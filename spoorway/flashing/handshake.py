@@ -14,6 +14,7 @@ from protocol.seams import TransientError
 
 PIECE = 8  # bytes a line: such a line fits in the receive buffer of every board
 _ASK_EVERY_S = 0.3
+_ASKED = 10  # times without an answer, then a pause
 _ANSWER_S = 1.0
 _TRIES = 3
 _ANSWER = re.compile(rb"@(p,(0|[1-9][0-9]{0,2}),([0-9a-f]{4})?)\*([0-9a-f]{4})")
@@ -48,11 +49,14 @@ class Handshake:
 
         Raises NoAnswerError after limit_s.
         """
-        end = self._clock_s() + limit_s
+        end, asked = self._clock_s() + limit_s, 0
         while self._clock_s() < end:
             answer = self._answer(0, b"", _ASK_EVERY_S, wanted)
             if answer is not None:
                 return bytes.fromhex(answer.decode()) or None
+            asked += 1
+            if asked % _ASKED == 0:  # a boot loader that was slower than we thought may be listening still
+                self.settle()
         raise NoAnswerError(
             f"the board did not answer for {limit_s:g} s: does its sketch use the Spoorway library on this port, at this speed?"
         )

@@ -17,6 +17,7 @@ from spoorway.flashing.tools import Outcome, run
 
 AVR_S, ESP_S, FILES_S = 120.0, 300.0, 120.0
 _SILENT_S = 20.0  # a tool that says nothing for so long has lost its board
+_TRIES = 3
 _RUN = 32_768  # bytes of files in one run of mpremote
 _PIECE = 192  # bytes of a file in one command: its text must fit in the memory of a micro:bit
 Share = Callable[[float], None]
@@ -92,15 +93,25 @@ def files(port: str, contents: Mapping[str, bytes], share: Share, limit_s: float
     """
     total, written = sum(map(len, contents.values())) or 1, 0
     for names in _together(contents):
-        programs = [program for name in names for program in _programs(name, contents[name])]
-        text = _mpremote(port, programs, limit_s, ", ".join(names))
-        sums = re.findall(r"sums (\d+) (\d+) (\d+)", text)
-        for name, found in zip(names, sums + [()] * len(names), strict=False):
-            if tuple(map(int, found)) != (len(contents[name]), *_sums(contents[name])):
-                raise TransientError(f"{port}: {name} reads back as something else; is the board's file system full?")
+        for left in reversed(range(_TRIES)):
+            try:
+                _write_together(port, {name: contents[name] for name in names}, limit_s)
+                break
+            except TransientError:  # a board that is busy loses bytes of what it is told; written anew is written right
+                if not left:
+                    raise
         written += sum(len(contents[name]) for name in names)
         share(written / total)
     _mpremote(port, [_RESTART], limit_s, "the restart", follow=False)
+
+
+def _write_together(port: str, contents: Mapping[str, bytes], limit_s: float) -> None:
+    programs = [program for name, content in contents.items() for program in _programs(name, content)]
+    text = _mpremote(port, programs, limit_s, ", ".join(contents))
+    sums = re.findall(r"sums (\d+) (\d+) (\d+)", text)
+    for name, found in zip(contents, sums + [()] * len(contents), strict=False):
+        if tuple(map(int, found)) != (len(contents[name]), *_sums(contents[name])):
+            raise TransientError(f"{port}: {name} reads back as something else; is the board's file system full?")
 
 
 def _together(contents: Mapping[str, bytes]) -> Iterator[list[str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -97,13 +98,20 @@ def test_uno_from_blank_to_its_first_event_in_sql(uno: Board, made: Made, gatewa
     assert not list((running.data / "lent-ports").iterdir())
 
     # Looking at it takes the port from the gateway for a while, and gives it back.
-    command = [sys.executable, "-m", "spoorway", "monitor", "--port", str(uno.port), "--data", str(running.data), "--for", "2"]
-    seen = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60, check=True).stdout
-    said = [json.loads(line) for line in seen.splitlines()]
-    (hello,) = [line for line in said if line.get("kind") == "h"]
+    command = [sys.executable, "-m", "spoorway", "monitor", "--port", str(uno.port), "--data", str(running.data), "--json"]
+    said: list[dict[str, Any]] = []
+    with subprocess.Popen([*command, "--for", "60"], stdout=subprocess.PIPE, text=True) as monitor:
+        assert monitor.stdout is not None
+        for line in monitor.stdout:
+            said.append(json.loads(line))
+            if said[-1].get("kind") == "q":
+                break
+        monitor.send_signal(signal.SIGINT)
+    assert monitor.returncode == 130
+    assert any(each.get("text", "").startswith("sketch uno boot ") for each in said)
+    (hello,) = [each for each in said if each.get("kind") == "h"]
     assert (hello["device"], hello["signed"]) == ("shed-1", True)
-    assert any(line.get("text", "").startswith("sketch uno boot ") for line in said)
-    assert any("se_ac=on" in event for line in said for event in line.get("events", ()))
+    assert "se_ac=on" in said[-1]["events"][0]
     running.until(lambda: len(journal(running)) > 1, lambda: "the gateway did not take the port back")
 
 
