@@ -236,13 +236,12 @@ def test_closed_opted_out_and_full_are_answered_by_name(make: Make) -> None:
     tracker.opt_out()
     assert tracker.track_page_view("http://x/") is Refusal.OPTED_OUT
     tracker.opt_in()
-    while done := tracker.track_page_view("http://x/"):
-        pass
-    assert done is Refusal.FULL
+    done = [tracker.track_page_view("http://x/") for _ in range(20)]
+    assert done[0] and done[-1] is Refusal.FULL
     assert tracker.track_page_view("x" * 1_000_001) is Refusal.LARGE
     tracker.close()
     assert tracker.track_page_view("http://x/") is Refusal.CLOSED
-    assert tracker.counters.refused == {"opted_out": 1, "full": 1, "large": 1, "closed": 1}
+    assert tracker.counters.refused == {"opted_out": 1, "full": done.count(Refusal.FULL), "large": 1, "closed": 1}
 
 
 def test_health_is_an_entity_of_the_known_schema(make: Make, answering: Answering) -> None:
