@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "trackers/python"))
 
-from spoorway_tracker import Refusal, Subject, Tracker  # noqa: E402  from this checkout
-from spoorway_tracker.http import query_of  # noqa: E402
-from spoorway_tracker.transports import Answer  # noqa: E402
+from spoorway_tracker import Refusal, Subject, Tracker
+from spoorway_tracker.http import query_of
+from spoorway_tracker.transports import Answer
 
 SUBJECT = ("user_id", "domain_user_id", "session_id", "network_user_id", "timezone", "language", "ip", "useragent")
 

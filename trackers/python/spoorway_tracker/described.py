@@ -72,16 +72,15 @@ def described(value: Described | Mapping[str, Any] | object) -> Described:
     """(schema, data) of anything that says its schema. Raises InvalidData, and ValueError where there is no schema."""
     if isinstance(value, Described):
         return value
+    kind: str = type(value).__name__
     declared = getattr(type(value), _NAME, None)
     if isinstance(declared, _Declared) and is_dataclass(value):
-        return _checked(declared, _present(cast(object, value)))
+        return _checked(declared, _present(value))
     if isinstance(value, Mapping):
         mapping = cast("Mapping[str, Any]", value)
         if mapping.get("schema") and "data" in mapping:
             return Described(str(mapping["schema"]), mapping["data"])
-    raise ValueError(
-        f"{type(cast(object, value)).__name__} says no schema: give {{'schema': …, 'data': …}} or a class made by self_describing"
-    )
+    raise ValueError(f"{kind} says no schema: give {{'schema': …, 'data': …}} or a class made by self_describing")
 
 
 def _present(value: object) -> object:
