@@ -12,6 +12,7 @@ _WITH_PORTS = {"test_serial_transport", "test_serial_ports", "test_serial_kills"
 _PORT_FOLDERS = {"arduino", "micropython"}
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         ports = item.path.stem in _WITH_PORTS or item.path.stem.startswith("test_flash") or item.path.parent.name in _PORT_FOLDERS
