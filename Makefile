@@ -22,7 +22,7 @@ test: venv runtimes generate-check  ## linters, types and every test
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/pyright
-	$(PY) -m pytest -n 2 --dist loadgroup
+	$(PY) -m pytest -n 2 --dist loadscope
 
 generate: venv  ## write the blocks other files hold of columns.json and parameters.json
 	@$(PY) tools/generate.py

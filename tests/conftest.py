@@ -6,14 +6,22 @@ another test's for its own.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 _WITH_PORTS = {"test_serial_transport", "test_serial_ports", "test_serial_kills", "test_simulate", "test_demo"}
 _PORT_FOLDERS = {"arduino", "micropython"}
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        ports = item.path.stem in _WITH_PORTS or item.path.stem.startswith("test_flash") or item.path.parent.name in _PORT_FOLDERS
-        item.add_marker(pytest.mark.xdist_group("serial ports" if ports else str(item.path)))
+class _Groups(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0])
+        ports = file.stem in _WITH_PORTS or file.stem.startswith("test_flash") or file.parent.name in _PORT_FOLDERS
+        return "serial ports" if ports else str(file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups:
+    return _Groups(config, log)
