@@ -233,7 +233,7 @@ _TYPES = {
 def _network(record: Record) -> dict[str, Json] | None:
     """ASN and ISP files hold both fields under the same names."""
     number, name = record.get("autonomous_system_number"), record.get("autonomous_system_organization")
-    if not isinstance(number, int) or not 0 <= number <= _MOST_ASN:
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= _MOST_ASN:
         return None
     return {"number": number, "organization": text(name) if isinstance(name, str) else None}
 

@@ -137,7 +137,8 @@ def pauses_double_up_to_ten_minutes_with_jitter():
             tracker.now = tracker._wait
         pauses.append(row)
     longest = [max(column) for column in zip(*pauses)]
-    assert longest[0] < 1000 and longest[3] < 8000 and longest[-1] < 600_000, longest
+    # a pause may be none at all, and then the next attempt is made at once: one doubling more
+    assert longest[0] < 2000 and longest[3] < 16_000 and longest[-1] < 600_000, longest
     assert longest[0] > 500 and longest[-1] > 200_000, longest
     assert len({row[-1] for row in pauses}) > 10
 
@@ -164,7 +165,7 @@ def what_is_refused_is_dropped_counted_and_told():
 
 def credentials_may_still_change():
     for status in (401, 403, 409):
-        tracker = Clocked(Script((status, 0), key=bytes(32)))
+        tracker = Clocked(Script(*[(status, 0)] * 9, key=bytes(32)))
         track(tracker, 1)
         polled(tracker)
         assert tracker.queue.size and not tracker.refused

@@ -184,6 +184,13 @@ class Delivery:
         self._begin()
 
 
+def _before_fork() -> None:
+    """Waits for what a thread is importing just now: a child would find half a module, for ever."""
+    if _living:
+        import http.client  # noqa: F401
+        import ssl  # noqa: F401
+
+
 def _after_fork_in_child() -> None:
     for delivery in list(_living):
         delivery.after_fork()
@@ -197,5 +204,5 @@ def _at_exit() -> None:
         each.close(max(0.0, min(each.exit_limit_s, end - time.monotonic())))
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)
