@@ -79,6 +79,9 @@ class Delivery:
             self._wake.put(True)
 
     def _start(self) -> None:
+        # Here, not in the thread: a child forked while that imports would find half a module, for ever.
+        import http.client  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
         self._started = True
         self._sending = Thread(target=self._send_on, name="spoorway-send", daemon=True)
         with suppress(RuntimeError):  # the interpreter is going down: what is in the log is for the next start
@@ -184,13 +187,6 @@ class Delivery:
         self._begin()
 
 
-def _before_fork() -> None:
-    """Waits for what a thread is importing just now: a child would find half a module, for ever."""
-    if _living:
-        import http.client  # noqa: F401
-        import ssl  # noqa: F401
-
-
 def _after_fork_in_child() -> None:
     for delivery in list(_living):
         delivery.after_fork()
@@ -204,5 +200,5 @@ def _at_exit() -> None:
         each.close(max(0.0, min(each.exit_limit_s, end - time.monotonic())))
 
 
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+os.register_at_fork(after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)
