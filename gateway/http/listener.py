@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import ssl
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Protocol
@@ -14,6 +12,7 @@ from gateway.http.config import Config
 from gateway.http.connection import Connection, Request
 from gateway.http.cors import cors_lines
 from gateway.http.counters import Counters
+from gateway.listening import server_tls, why_not
 from protocol.seams import ConfigurationError
 
 _LEAST = {
@@ -48,7 +47,7 @@ class Listener:
         self.late = service.late
         self._answer = service.answer
         self._clock_ns = clock_ns
-        self._context = _tls(config)
+        self._context = server_tls("http", config.tls_certificate, config.tls_key)
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._refused: set[Connection] = set()
@@ -83,7 +82,8 @@ class Listener:
             )
         except (OSError, OverflowError) as error:
             self._stop_ticking()
-            raise ConfigurationError(_explain(error, config)) from error
+            elsewhere = " by another program; stop it or choose another port"
+            raise ConfigurationError(why_not("http", config.host, config.port, error, elsewhere)) from error
 
     async def close(self) -> None:
         """Take no new connection, answer what is under way for at most stop_timeout_s, cut the rest."""
@@ -135,29 +135,3 @@ class Listener:
     def _stop_ticking(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    if not config.tls_certificate:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(config.tls_certificate, config.tls_key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"tls_certificate: {config.tls_certificate!r} with tls_key {config.tls_key!r}: {error}; both must be PEM files"
-        ) from error
-    return context
-
-
-def _explain(error: Exception, config: Config) -> str:
-    where = f"{config.host}:{config.port}"
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.EADDRINUSE:
-        return f"http: {where} is in use by another program; stop it or choose another port"
-    if number == errno.EACCES:
-        return f"http: not allowed to listen on {where}; choose a port above 1023 or grant CAP_NET_BIND_SERVICE"
-    if number == errno.EADDRNOTAVAIL:
-        return f"http: this machine has no address {config.host}; use one of its own, or 0.0.0.0 for all"
-    return f"http: cannot listen on {where}: {error}; check host and port"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from gateway.devices import Devices
 from gateway.http.client_address import parse_address, truncate
+from gateway.listening import server_tls, why_not
 from gateway.mqtt.admission import Admitted
 from gateway.mqtt.config import Config
 from gateway.mqtt.connection import Connection
@@ -63,7 +62,7 @@ class Listener:
         self.new_id = new_id
         self._clock_ms = clock_ms
         self._topics = Topics(config.topics)
-        self._context = _tls(config)
+        self._context = server_tls("mqtt", config.tls_certificate, config.tls_key, config.tls_client_ca)
         self._accept: Accept | None = None
         self._accept_many: AcceptMany | None = None
         self._server: asyncio.Server | None = None
@@ -97,7 +96,8 @@ class Listener:
         except (OSError, OverflowError) as error:
             self._stop_ticking()
             await self.sessions.close()
-            raise ConfigurationError(_explain(error, config)) from error
+            elsewhere = ", perhaps by a broker; choose another port, or let mqtt_bridge subscribe to that broker"
+            raise ConfigurationError(why_not("mqtt", config.host, config.port, error, elsewhere)) from error
 
     async def close(self) -> None:
         """Take no new connection, finish what is under way for at most stop_timeout_s, cut the rest."""
@@ -251,33 +251,3 @@ class Listener:
 
 def _nobody(device: str) -> bool:
     return False
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    if not config.tls_certificate:
-        if config.tls_client_ca:
-            raise ConfigurationError("mqtt: tls_client_ca without tls_certificate: client certificates need TLS")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(config.tls_certificate, config.tls_key or None)
-        if config.tls_client_ca:
-            context.load_verify_locations(config.tls_client_ca)
-            context.verify_mode = ssl.CERT_OPTIONAL  # who has none may still have a password
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"mqtt: tls_certificate {config.tls_certificate!r}, tls_key {config.tls_key!r}, tls_client_ca "
-            f"{config.tls_client_ca!r}: {error}; all must be PEM files"
-        ) from error
-    return context
-
-
-def _explain(error: Exception, config: Config) -> str:
-    where = f"{config.host}:{config.port}"
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.EADDRINUSE:
-        return f"mqtt: {where} is in use, perhaps by a broker; choose another port, or let mqtt_bridge subscribe to that broker"
-    if number == errno.EADDRNOTAVAIL:
-        return f"mqtt: this machine has no address {config.host}; use one of its own, or 0.0.0.0 for all"
-    return f"mqtt: cannot listen on {where}: {error}; check host and port"

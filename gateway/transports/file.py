@@ -11,8 +11,6 @@ import asyncio
 import os
 import select
 import sys
-import time
-import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +19,7 @@ from typing import Any, cast
 
 import orjson
 
+from gateway import stamps
 from gateway.journal.disk import DISK
 from gateway.journal.lines import MARK, is_good, pieces
 from gateway.journal.sealing import SealedSegment, is_sealed
@@ -46,19 +45,16 @@ class Config:
     retry_seconds: float = 1.0
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _new_id() -> str:
-    return uuid.uuid4().hex
-
-
 class Plugin:
     """A `gateway.transports.Transport` that comes to an end: see `finished`."""
 
     def __init__(
-        self, config: Config, devices: object = None, *, now_ms: Callable[[], int] = _now_ms, new_id: Callable[[], str] = _new_id
+        self,
+        config: Config,
+        devices: object = None,
+        *,
+        now_ms: Callable[[], int] = stamps.now_ms,
+        new_id: Callable[[], str] = stamps.new_id,
     ) -> None:
         """devices: of no use here; a payload that was read keeps the device it had."""
         self._config, self._now_ms, self._new_id = config, now_ms, new_id

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 from aiohttp.http import RawRequestMessage
 
+from gateway import stamps
 from gateway.devices import Devices
 from gateway.http import answers
 from gateway.http.answers import Answer, Outcome
@@ -43,12 +43,6 @@ log = logging.getLogger(__name__)
 
 
 _EXPOSED = b"Access-Control-Expose-Headers: Retry-After\r\n"  # without it a page's script cannot see how long to wait
-
-
-def _random_id() -> str:
-    return os.urandom(16).hex()
-
-
 # Programs that examine links ask so, readers never do. No client can send a header of this name.
 _HEAD = (":method", "HEAD")
 
@@ -62,7 +56,7 @@ class Plugin:
         devices: Devices | None = None,
         *,
         clock_ns: Callable[[], int] = time.time_ns,
-        new_id: Callable[[], str] = _random_id,
+        new_id: Callable[[], str] = stamps.new_id,
         new_uuid: Callable[[], str] = lambda: str(uuid4()),
         more_routes: Callable[[Request], Awaitable[Answer | None]] | None = None,
     ) -> None:

@@ -7,11 +7,10 @@ and hints to the device itself. The parts live in gateway/mqtt; docs/mqtt.md is 
 from __future__ import annotations
 
 import logging
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_address
 
+from gateway import stamps
 from gateway.devices import Devices
 from gateway.mqtt.config import Config
 from gateway.mqtt.counters import Counters
@@ -23,17 +22,6 @@ __all__ = ["Config", "Counters", "Plugin"]
 log = logging.getLogger(__name__)
 
 
-def _random_ids() -> Iterator[str]:
-    """32 hex digits each, for ever; the system is asked for many at once."""
-    while True:
-        digits = os.urandom(16 * 256).hex()
-        yield from (digits[at : at + 32] for at in range(0, len(digits), 32))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class Plugin:
     """Call order: see gateway.transports. counters: live; addresses and urls: known after start."""
 
@@ -42,8 +30,8 @@ class Plugin:
         config: Config,
         devices: Devices | None = None,
         *,
-        clock_ms: Callable[[], int] = _now_ms,
-        new_id: Callable[[], str] | None = None,
+        clock_ms: Callable[[], int] = stamps.now_ms,
+        new_id: Callable[[], str] = stamps.new_id,
     ) -> None:
         """Raises ConfigurationError. devices: None = no connection can prove a device.
 
@@ -51,7 +39,7 @@ class Plugin:
         """
         self.counters = Counters()
         self._config = config
-        self._listener = Listener(config, devices, self.counters, clock_ms, new_id or _random_ids().__next__)
+        self._listener = Listener(config, devices, self.counters, clock_ms, new_id)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:

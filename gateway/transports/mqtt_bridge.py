@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -19,6 +17,7 @@ from typing import Literal, get_args
 
 from paho.mqtt.client import MQTTMessage
 
+from gateway import stamps
 from gateway.mqtt.broker import Broker, Config, check, checked
 from gateway.mqtt.topics import Topics
 from gateway.transports import Accept
@@ -65,19 +64,16 @@ class _Message:
     payload: RawPayload | None
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _new_id() -> str:
-    return uuid.uuid4().hex
-
-
 class Plugin:
     """A `gateway.transports.Transport`, and the `Listener` of its broker: that part in paho's thread, all else on the loop."""
 
     def __init__(
-        self, config: Config, devices: object = None, *, now_ms: Callable[[], int] = _now_ms, new_id: Callable[[], str] = _new_id
+        self,
+        config: Config,
+        devices: object = None,
+        *,
+        now_ms: Callable[[], int] = stamps.now_ms,
+        new_id: Callable[[], str] = stamps.new_id,
     ) -> None:
         """devices: of no use here; the broker knows who its clients are. Raises ConfigurationError."""
         self.counters = Counters()

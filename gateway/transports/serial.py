@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from gateway import stamps
 from gateway.devices import Devices
 from gateway.serial.config import Config, Port, Settled, settled
 from gateway.serial.conversation import Conversation
@@ -36,14 +37,6 @@ _STRANGE_SHARE = 0.2  # so much of it no ASCII: that is how another speed looks
 _ASCII = bytes(range(128))
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _random_id() -> str:
-    return os.urandom(16).hex()
-
-
 class Plugin:
     """Call order: see gateway.transports. counters: live."""
 
@@ -52,8 +45,8 @@ class Plugin:
         config: Config,
         devices: Devices | None = None,
         *,
-        now_ms: Callable[[], int] = _now_ms,
-        new_id: Callable[[], str] = _random_id,
+        now_ms: Callable[[], int] = stamps.now_ms,
+        new_id: Callable[[], str] = stamps.new_id,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises ConfigurationError. devices: None = no line can prove a device, apart from ports that are bound to one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from protocol.seams import ConfigurationError, PermanentError, TransientError
@@ -17,10 +18,17 @@ from spoorway.flashing.tools import Outcome, run
 
 AVR_S, ESP_S, FILES_S = 120.0, 300.0, 120.0
 _SILENT_S = 20.0  # a tool that says nothing for so long has lost its board
-_TRIES = 3
+_TRIES = 8
+_UNANSWERED = 2  # tries one after the other
 _RUN = 32_768  # bytes of files in one run of mpremote
 _PIECE = 192  # bytes of a file in one command: its text must fit in the memory of a micro:bit
+_SMALLEST_PIECE = 24  # with this the command fits in the 64 bytes that a micro:bit holds while it is busy
 Share = Callable[[float], None]
+
+
+class _Unanswered(TransientError):
+    """The board said nothing."""
+
 
 _SIGNATURES = {"1e950f": "ATmega328P (Uno, Nano)", "1e9514": "ATmega328", "1e9801": "ATmega2560 (Mega)", "1e9587": "ATmega32U4"}
 
@@ -93,20 +101,29 @@ def files(port: str, contents: Mapping[str, bytes], share: Share, limit_s: float
     """
     total, written = sum(map(len, contents.values())) or 1, 0
     for names in _together(contents):
-        for left in reversed(range(_TRIES)):
-            try:
-                _write_together(port, {name: contents[name] for name in names}, limit_s)
-                break
-            except TransientError:  # a board that is busy loses bytes of what it is told; written anew is written right
-                if not left:
-                    raise
+        _persistently(partial(_write_together, port, {name: contents[name] for name in names}, limit_s))
         written += sum(len(contents[name]) for name in names)
         share(written / total)
-    _mpremote(port, [_RESTART], limit_s, "the restart", follow=False)
+    _persistently(lambda _: _mpremote(port, [_MACHINE], limit_s, "the restart"))
+    _mpremote(port, ["m.reset()"], limit_s, "the restart", follow=False)
 
 
-def _write_together(port: str, contents: Mapping[str, bytes], limit_s: float) -> None:
-    programs = [program for name, content in contents.items() for program in _programs(name, content)]
+def _persistently(attempt: Callable[[int], object]) -> None:
+    """A board that is busy loses bytes of what it is told; told anew, in smaller pieces, it hears them. attempt: gets the size."""
+    piece, unanswered = _PIECE, 0
+    for left in reversed(range(_TRIES)):
+        try:
+            attempt(piece)
+            return
+        except TransientError as error:
+            unanswered = unanswered + 1 if isinstance(error, _Unanswered) else 0
+            if not left or unanswered == _UNANSWERED:
+                raise
+            piece = max(piece // 2, _SMALLEST_PIECE)
+
+
+def _write_together(port: str, contents: Mapping[str, bytes], limit_s: float, piece: int) -> None:
+    programs = [program for name, content in contents.items() for program in _programs(name, content, piece)]
     text = _mpremote(port, programs, limit_s, ", ".join(contents))
     sums = re.findall(r"sums (\d+) (\d+) (\d+)", text)
     for name, found in zip(contents, sums + [()] * len(contents), strict=False):
@@ -128,13 +145,13 @@ def _together(contents: Mapping[str, bytes]) -> Iterator[list[str]]:
         yield names
 
 
-def _programs(name: str, content: bytes) -> list[str]:
+def _programs(name: str, content: bytes, piece: int) -> list[str]:
     folders = [_FOLDER.format(name=str(folder)) for folder in list(PurePosixPath(name).parents)[-2::-1]]
-    pieces = [f"f.write({content[at : at + _PIECE]!r})" for at in range(0, len(content), _PIECE)]
+    pieces = [f"f.write({content[at : at + piece]!r});print()" for at in range(0, len(content), piece)]
     return [*folders, f"f=open({name!r},'wb')", *pieces, "f.close()", _SUMS.format(name=name)]
 
 
-_RESTART = "try:\n import machine\n machine.reset()\nexcept (ImportError,AttributeError):\n import microbit\n microbit.reset()"
+_MACHINE = "try:\n import machine as m\n m.reset\nexcept (ImportError,AttributeError):\n import microbit as m"
 _FOLDER = "import os\ntry:\n os.mkdir({name!r})\nexcept OSError:\n pass"
 _SUMS = (
     "a=b=n=0\nwith open({name!r},'rb') as f:\n while 1:\n  d=f.read(64)\n  if not d: break\n"
@@ -154,11 +171,11 @@ def _mpremote(port: str, programs: Sequence[str], limit_s: float, what: str, *, 
     command = [*python_tool("mpremote"), "connect", port, "resume"]
     for program in programs:
         command += ["exec", *([] if follow else ["--no-follow"]), program, "+"]
-    outcome = run(command[:-1], limit_s, silent_s=max(_SILENT_S, limit_s / 2))
+    outcome = run(command[:-1], limit_s, silent_s=_SILENT_S)
     if outcome.code == 0:
         return outcome.text
     if outcome.code is None or "could not enter raw repl" in outcome.text:
-        raise TransientError(f"{port}: no MicroPython answered (at {what}); is its firmware on the board?")
+        raise _Unanswered(f"{port}: no MicroPython answered (at {what}); is its firmware on the board?")
     if "ENOSPC" in outcome.text or "Errno 28" in outcome.text:
         raise PermanentError(f"{port}: the board's file system is full at {what}")
     raise TransientError(f"{port}: mpremote failed at {what}: {_last(outcome)}")

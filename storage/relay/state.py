@@ -14,10 +14,11 @@ from dataclasses import astuple
 from pathlib import Path
 
 from protocol import payloads
-from protocol.seams import Cursor, FailedEvent, Json, PermanentError, Position, RawPayload, TransientError
+from protocol.seams import Cursor, FailedEvent, Json, PermanentError, Position, RawPayload
 from storage.failed import FailedRow, payload_text, to_json, to_row
 from storage.rows import timestamp
 from storage.targets import Contact, Counts, RawBatch
+from storage.trouble import translated
 
 _APPLICATION_ID = 0x53505252  # "SPRR"
 _VERSION = 1
@@ -33,15 +34,6 @@ _TABLES = (
     "CREATE TABLE link (boot INTEGER, contact_ms INTEGER, error TEXT, error_ms INTEGER)",
     "INSERT INTO link VALUES (0, 0, '', 0)",
 )
-# Trouble that another attempt may not meet again. Everything else is permanent.
-_PASSING = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_CANTOPEN,
-}
 
 
 class State:
@@ -194,9 +186,7 @@ class State:
         try:
             yield
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", None)
-            passing = code is not None and code & 0xFF in _PASSING
-            raise (TransientError if passing else PermanentError)(f"{self._path}: {error}") from error
+            raise translated(self._path, error) from error
 
 
 def _cursor(db: sqlite3.Connection) -> dict[str, Position]:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from protocol import payloads
 from protocol.iglu import InvalidUri, SchemaKey, parse
-from protocol.seams import Cursor, Event, FailedEvent, Json, PermanentError, Position, RawPayload, TransientError
+from protocol.seams import Cursor, Event, FailedEvent, Json, PermanentError, Position, RawPayload
 from protocol.tables import COLUMN_NAMES
 from storage import ledger
 from storage.ddl import migrate
@@ -29,22 +29,12 @@ from storage.duplicates import sort_out
 from storage.failed import FailedRow, payload_text, to_json, to_row, waits_for
 from storage.rows import json_text, timestamp, to_rows
 from storage.targets import Batch, Counts, SchemaLookup, Waiting
+from storage.trouble import translated
 from storage.views import view_name, view_sql
 
 _ASK = 500  # ids per look-up statement
 _RARE = 8  # rows: a set of columns with fewer in a batch is written together with the other rare ones
 _MOST_SCHEMAS = 5_000  # schemas that get a view; more are stored all the same
-# Trouble that another attempt may not meet again. Everything else is permanent.
-_PASSING = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-}
 _FORGET_PAYLOAD = (  # when no failed event needs it any more
     "DELETE FROM failed_payloads WHERE payload_id = ?1 AND NOT EXISTS"
     " (SELECT 1 FROM failed_events WHERE payload_id = ?1 AND replayed_tstamp IS NULL)"
@@ -386,9 +376,7 @@ class Plugin:
             self._roll_back()  # should a rollback have failed, nobody may see what it left
             yield
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", None)
-            passing = code is not None and code & 0xFF in _PASSING
-            raise (TransientError if passing else PermanentError)(f"{self._path}: {error}") from error
+            raise translated(self._path, error) from error
         except PermanentError as error:
             raise PermanentError(f"{self._path}: {error}") from error
 
