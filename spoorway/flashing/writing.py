@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -21,8 +21,9 @@ _SILENT_S = 20.0  # a tool that says nothing for so long has lost its board
 _TRIES = 8
 _UNANSWERED = 2  # tries one after the other
 _RUN = 32_768  # bytes of files in one run of mpremote
-_PIECE = 192  # bytes of a file in one command: its text must fit in the memory of a micro:bit
-_SMALLEST_PIECE = 24  # with this the command fits in the 64 bytes that a micro:bit holds while it is busy
+_PIECE = 192  # bytes of a file in one program: its text must fit in the memory of a micro:bit
+_LONGEST = 1_024  # characters of a program that are told at once
+_SHORTEST = 24  # with this everything we say fits in the 64 bytes that a micro:bit holds while it is busy
 Share = Callable[[float], None]
 
 
@@ -104,27 +105,26 @@ def files(port: str, contents: Mapping[str, bytes], share: Share, limit_s: float
         _persistently(partial(_write_together, port, {name: contents[name] for name in names}, limit_s))
         written += sum(len(contents[name]) for name in names)
         share(written / total)
-    _persistently(lambda _: _mpremote(port, [_MACHINE], limit_s, "the restart"))
-    _mpremote(port, ["m.reset()"], limit_s, "the restart", follow=False)
+    _persistently(partial(_restart, port, limit_s))
 
 
 def _persistently(attempt: Callable[[int], object]) -> None:
-    """A board that is busy loses bytes of what it is told; told anew, in smaller pieces, it hears them. attempt: gets the size."""
-    piece, unanswered = _PIECE, 0
+    """A busy board loses bytes of what it is told; told anew, in smaller pieces, it hears them. attempt: gets their size."""
+    longest, unanswered = _LONGEST, 0
     for left in reversed(range(_TRIES)):
         try:
-            attempt(piece)
+            attempt(longest)
             return
         except TransientError as error:
             unanswered = unanswered + 1 if isinstance(error, _Unanswered) else 0
             if not left or unanswered == _UNANSWERED:
                 raise
-            piece = max(piece // 2, _SMALLEST_PIECE)
+            longest = max(longest // 8, _SHORTEST)
 
 
-def _write_together(port: str, contents: Mapping[str, bytes], limit_s: float, piece: int) -> None:
-    programs = [program for name, content in contents.items() for program in _programs(name, content, piece)]
-    text = _mpremote(port, programs, limit_s, ", ".join(contents))
+def _write_together(port: str, contents: Mapping[str, bytes], limit_s: float, longest: int) -> None:
+    programs = [program for name, content in contents.items() for program in _programs(name, content)]
+    text = _mpremote(port, _pieces(programs, longest), limit_s, ", ".join(contents))
     sums = re.findall(r"sums (\d+) (\d+) (\d+)", text)
     for name, found in zip(contents, sums + [()] * len(contents), strict=False):
         if tuple(map(int, found)) != (len(contents[name]), *_sums(contents[name])):
@@ -145,13 +145,29 @@ def _together(contents: Mapping[str, bytes]) -> Iterator[list[str]]:
         yield names
 
 
-def _programs(name: str, content: bytes, piece: int) -> list[str]:
+def _restart(port: str, limit_s: float, longest: int) -> None:
+    _mpremote(port, _pieces([_MACHINE, _RESTART], longest), limit_s, "the restart")
+
+
+def _pieces(programs: Sequence[str], longest: int) -> Iterator[str]:
+    """Programs that do the same, none with much more than so many characters of them."""
+    for program in programs:
+        if len(program) <= longest:
+            yield program
+            continue
+        yield "s=''"
+        yield from (f"s+={program[at : at + longest]!r};print()" for at in range(0, len(program), longest))
+        yield "exec(s)"
+
+
+def _programs(name: str, content: bytes) -> list[str]:
     folders = [_FOLDER.format(name=str(folder)) for folder in list(PurePosixPath(name).parents)[-2::-1]]
-    pieces = [f"f.write({content[at : at + piece]!r});print()" for at in range(0, len(content), piece)]
+    pieces = [f"f.write({content[at : at + _PIECE]!r});print()" for at in range(0, len(content), _PIECE)]
     return [*folders, f"f=open({name!r},'wb')", *pieces, "f.close()", _SUMS.format(name=name)]
 
 
 _MACHINE = "try:\n import machine as m\n m.reset\nexcept (ImportError,AttributeError):\n import microbit as m"
+_RESTART = "m.reset()"  # nothing follows: the board is gone
 _FOLDER = "import os\ntry:\n os.mkdir({name!r})\nexcept OSError:\n pass"
 _SUMS = (
     "a=b=n=0\nwith open({name!r},'rb') as f:\n while 1:\n  d=f.read(64)\n  if not d: break\n"
@@ -167,10 +183,10 @@ def _sums(content: bytes) -> tuple[int, int]:
     return a, b
 
 
-def _mpremote(port: str, programs: Sequence[str], limit_s: float, what: str, *, follow: bool = True) -> str:
+def _mpremote(port: str, programs: Iterable[str], limit_s: float, what: str) -> str:
     command = [*python_tool("mpremote"), "connect", port, "resume"]
     for program in programs:
-        command += ["exec", *([] if follow else ["--no-follow"]), program, "+"]
+        command += ["exec", *(["--no-follow"] if program == _RESTART else []), program, "+"]
     outcome = run(command[:-1], limit_s, silent_s=_SILENT_S)
     if outcome.code == 0:
         return outcome.text
