@@ -51,8 +51,9 @@ def text(outcome: Outcome, status: int, body: str, *headers: tuple[str, str]) ->
     return Answer(outcome, head(status, (("Content-Type", "text/plain"), *headers), length=len(data)), data)
 
 
+# Said in an answer, Accept-Encoding tells the client how its next body may be packed: RFC 9110, 12.5.3. What bodies.inflate undoes.
 OK_BODY = b"ok"
-OK_HEAD = head(200, [("Content-Type", "text/plain")], length=len(OK_BODY))
+OK_HEAD = head(200, [("Content-Type", "text/plain"), ("Accept-Encoding", "gzip, deflate")], length=len(OK_BODY))
 
 # One transparent pixel: header, two-colour table, transparency extension, 1x1 image, trailer.
 PIXEL_BODY = bytes.fromhex("474946383961 01000100 800000 ffffff 000000 21f90401000000 00 2c00000000 01000100 00 02024401 00 3b")
