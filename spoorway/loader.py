@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from enrich.reasons import derived_id, reason
 from gateway.journal import Chunk, Damage, Reader
-from protocol.seams import Event, FailedEvent, PermanentError, RawPayload, TransientError
+from protocol.seams import Event, FailedEvent, PermanentError, Position, RawPayload, TransientError
 from storage.targets import Batch, Counts, PayloadTarget, RawBatch, Target
 
 if TYPE_CHECKING:  # which validates, and is large: a process that only forwards does without
@@ -77,13 +77,25 @@ class Loader:
     ) -> None:
         self._reader, self._pipeline, self._target, self._clock, self._beside = reader, pipeline, target, clock, beside
         self._raw = cast(PayloadTarget, target) if pipeline is None else None
-        self._limits = (BATCH_PAYLOADS, BATCH_BYTES) if self._raw is None else self._raw.limits
-        self.cursor = dict(target.cursor())
+        self._limits: tuple[int, int] = getattr(target, "limits", (BATCH_PAYLOADS, BATCH_BYTES))
+        self._asks_pause: Callable[[bool], float] | None = getattr(target, "pause_s", None)
+        self.cursor: dict[str, Position] = {}
         self.status = Status(name)
-        self._tell(target.totals())
+        self._opened = False
+        try:
+            self._open()
+        except TransientError as error:  # it is out of reach now; the other targets must not wait for it
+            self._report("retrying", error)
+
+    def _open(self) -> None:
+        self.cursor = dict(self._target.cursor())
+        self._tell(self._target.totals())
+        self._opened = True
 
     def step(self) -> bool:
         """Loads what there is, one batch at most; True when there was anything. Raises TransientError, PermanentError."""
+        if not self._opened:
+            self._open()
         payloads, size = self._limits
         chunk = self._reader.read(self.cursor, max_payloads=payloads, max_bytes=size)
         if not chunk.items and chunk.cursor == self.cursor:
@@ -124,6 +136,8 @@ class Loader:
                     return
             except TransientError as error:
                 self._report("retrying" if self._raw is None else "held", error)
+                if finish.is_set() and self._asks_pause is not None:  # it may be out of reach for long; the journal keeps it
+                    return
                 if not self._pause_s(False):
                     stop.wait(backoff_s)
                     backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
@@ -135,7 +149,7 @@ class Loader:
             stop.wait(_SHORTEST_WAIT_S if idle < _IDLE_ROUNDS else _LONGEST_WAIT_S)
 
     def _pause_s(self, finishing: bool) -> float:
-        return 0.0 if self._raw is None else self._raw.pause_s(finishing)
+        return 0.0 if self._asks_pause is None or not self._opened else self._asks_pause(finishing)
 
     def _report(self, state: str, error: Exception) -> None:
         if (self.status.state, self.status.message) != (state, str(error)):
@@ -163,7 +177,7 @@ def _enriched(pipeline: Pipeline, chunk: Chunk, now_ms: int) -> Batch:
                 failed.append(outcome)
             else:
                 events.append(outcome)
-    return Batch(events, failed, chunk.cursor, len(chunk.items))
+    return Batch(events, failed, chunk.cursor, len(chunk.items), chunk.more)
 
 
 def _as_it_is(chunk: Chunk, now_ms: int) -> RawBatch:

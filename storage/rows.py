@@ -154,7 +154,7 @@ _TO_TSV = {c.name: (place, _TSV[c.type]) for place, c in enumerate(COLUMNS)}
 _TO_TSV["unstruct_event"] = (_TO_TSV["unstruct_event"][0], _unstruct_event)
 
 
-def _column(name: str, values: Sequence[Any]) -> Sequence[Value]:
+def column(name: str, values: Sequence[Any]) -> Sequence[Value]:
     """A whole column at once: where nothing is null, dirty or out of range, one look at all of it is enough."""
     convert = _TO_SQL[name]
     try:
@@ -174,7 +174,7 @@ def _column(name: str, values: Sequence[Any]) -> Sequence[Value]:
 def to_rows(events: Sequence[Event], names: Sequence[str] = COLUMN_NAMES) -> list[Row]:
     """The values of the named columns for every event, in that order; None where an event has none."""
     columns = _columns(cast(Sequence[dict[str, Any]], events), names)
-    return list(zip(*map(_column, names, columns), strict=True))
+    return list(zip(*map(column, names, columns), strict=True))
 
 
 def _columns(events: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterable[Sequence[Any]]:

@@ -29,13 +29,14 @@ SchemaLookup = Callable[[str], dict[str, Json] | None]
 class Batch:
     """What one stretch of the journal became. cursor: where the journal is read on after this batch.
 
-    payloads: payloads and damaged places that the batch covers.
+    payloads: payloads and damaged places that the batch covers. more: the journal holds more already.
     """
 
     events: Sequence[Event]
     failed: Sequence[FailedEvent]
     cursor: Cursor
     payloads: int
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class Counts:
 
 
 class Target(Protocol):
+    """One that is better off with large batches may have `limits` and `pause_s`, as a PayloadTarget has them."""
+
     def cursor(self) -> Cursor:
         """Where the last committed batch ended; empty before the first."""
         ...

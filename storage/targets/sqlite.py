@@ -27,6 +27,7 @@ from storage import ledger
 from storage.ddl import migrate
 from storage.duplicates import sort_out
 from storage.failed import FailedRow, payload_text, to_json, to_row, waits_for
+from storage.marks import mark_of
 from storage.rows import json_text, timestamp, to_rows
 from storage.targets import Batch, Counts, SchemaLookup, Waiting
 from storage.trouble import translated
@@ -94,7 +95,7 @@ class Plugin:
             return Counts(*self._db.execute("SELECT payloads, stored, failed, duplicate, dropped FROM totals").fetchone())
 
     def commit(self, batch: Batch) -> Counts:
-        mark = _mark(batch)
+        mark = mark_of(batch)
         with self._lock:
             self._still_there()
             with self._transaction() as db:
@@ -394,17 +395,6 @@ def _insert_sql(names: tuple[str, ...]) -> str:
 def _read_cursor(db: sqlite3.Connection) -> dict[str, Position]:
     rows = db.execute('SELECT lane, segment, "offset", sequence FROM cursors')
     return {lane: Position(segment, offset, sequence) for lane, segment, offset, sequence in rows}
-
-
-def _mark(batch: Batch) -> str:
-    """Names a batch by what is in it and where it ends, so that the same one is recognised when offered again."""
-    names = [
-        repr(sorted(batch.cursor.items())),
-        *(event.get("event_id", "") for event in batch.events),
-        *(event.get("event_fingerprint", "") for event in batch.events),
-        *(failed.id for failed in batch.failed),
-    ]
-    return hashlib.blake2b("\n".join(names).encode(errors="replace"), digest_size=16).hexdigest()
 
 
 def _schemas(events: Sequence[Event]) -> set[str]:
