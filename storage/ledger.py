@@ -76,13 +76,15 @@ GROUP BY b.device""",
 )
 
 
-class _Start(NamedTuple):
+class Start(NamedTuple):
+    """Of a device, as it named it."""
+
     device: str
     boot_id: int
 
 
 @dataclass(slots=True)
-class _News:
+class News:
     """What one batch tells of one start of a device. arrived: sequence -> when it happened, milliseconds since 1970."""
 
     arrived: dict[int, int] = field(default_factory=dict[int, int])
@@ -94,8 +96,17 @@ class _News:
 
 
 def enter(db: sqlite3.Connection, came: Sequence[Event], stored: Sequence[Event], failed: Sequence[FailedEvent]) -> None:
-    """Within the commit that stores them. came: all events of the batch, duplicates among them; failed: the new ones."""
-    news: defaultdict[_Start, _News] = defaultdict(_News)
+    """Into SQLite, within the commit that stores them. The arguments are those of `news_of`."""
+    for start, one in news_of(came, stored, failed).items():
+        if one.arrived:
+            _enter_runs(db, start, one.arrived)
+        found = db.execute(_SELECT, start).fetchone()
+        db.execute(_INSERT, boot_row(start, found, one))
+
+
+def news_of(came: Sequence[Event], stored: Sequence[Event], failed: Sequence[FailedEvent]) -> dict[Start, News]:
+    """What a batch tells of devices. came: all of its events, duplicates among them; stored, failed: the new ones."""
+    news: defaultdict[Start, News] = defaultdict(News)
     for event in came:
         if (found := _device_time(event)) is not None:
             start, time = found
@@ -122,22 +133,19 @@ def enter(db: sqlite3.Connection, came: Sequence[Event], stored: Sequence[Event]
             one.arrived.setdefault(time["sequence"], failure.event.get("derived_tstamp", 0))
             one.seen_ms = max(one.seen_ms or 0, failure.payload.received_ms)
             _tell(news, start, failure.event)
-    for start, one in news.items():
-        if one.arrived:
-            _enter_runs(db, start, one.arrived)
-        _enter_boot(db, start, one)
+    return news
 
 
-def _device_time(event: Event) -> tuple[_Start, dict[str, Any]] | None:
+def _device_time(event: Event) -> tuple[Start, dict[str, Any]] | None:
     for entity in event.get("derived_contexts", ()):
         if entity["schema"].startswith(_TIME_FAMILY):
             data = cast(dict[str, Any], entity["data"])
             device = data.get("device")
-            return (_Start(clean(device), data["boot_id"]), data) if isinstance(device, str) else None
+            return (Start(clean(device), data["boot_id"]), data) if isinstance(device, str) else None
     return None
 
 
-def _tell(news: Mapping[_Start, _News], start: _Start, event: Event) -> None:
+def _tell(news: Mapping[Start, News], start: Start, event: Event) -> None:
     """What the event says of a queue, as an entity or as itself."""
     told = [*event.get("contexts", ())]
     if (unstruct := event.get("unstruct_event")) is not None:
@@ -158,8 +166,8 @@ def _tell(news: Mapping[_Start, _News], start: _Start, event: Event) -> None:
                     one.told[name] = max(one.told.get(name, 0), number)
 
 
-def _enter_runs(db: sqlite3.Connection, start: _Start, arrived: Mapping[int, int]) -> None:
-    for first, last in _runs(sorted(arrived)):
+def _enter_runs(db: sqlite3.Connection, start: Start, arrived: Mapping[int, int]) -> None:
+    for first, last in runs_of(sorted(arrived)):
         first_at, last_at = timestamp(arrived[first]), timestamp(arrived[last])
         touching = db.execute(
             "SELECT first_sequence, last_sequence, first_tstamp, last_tstamp FROM device_runs"
@@ -184,7 +192,8 @@ def _enter_runs(db: sqlite3.Connection, start: _Start, arrived: Mapping[int, int
         db.execute("INSERT INTO device_runs VALUES (?, ?, ?, ?, ?, ?)", (*start, first, last, first_at, last_at))
 
 
-def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+def runs_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """(first, last) of each stretch without a hole; numbers: sorted."""
     runs: list[tuple[int, int]] = []
     for number in numbers:
         if runs and runs[-1][1] == number - 1:
@@ -198,8 +207,8 @@ _SELECT = f"SELECT {', '.join(BOOT_COLUMNS)} FROM device_boots WHERE device = ? 
 _INSERT = f"INSERT OR REPLACE INTO device_boots VALUES ({', '.join('?' * len(BOOT_COLUMNS))})"
 
 
-def _enter_boot(db: sqlite3.Connection, start: _Start, news: _News) -> None:
-    found = db.execute(_SELECT, start).fetchone()
+def boot_row(start: Start, found: Sequence[Any] | None, news: News) -> tuple[Any, ...]:
+    """The row of device_boots that takes the place of `found`, None where there is none; times as `timestamp` writes them."""
     row: dict[str, Any] = dict(zip(BOOT_COLUMNS, found or (*start, *[None] * (len(BOOT_COLUMNS) - 2)), strict=True))
     for name, kind in BOOT_COLUMNS.items():
         if kind.endswith("DEFAULT 0"):
@@ -217,4 +226,4 @@ def _enter_boot(db: sqlite3.Connection, start: _Start, news: _News) -> None:
         row[name] = max((text for text in (row[name], *values) if text is not None), default=None)
     if news.widest_ms is not None:
         row["widest_ms"] = max(row["widest_ms"] or 0, news.widest_ms)
-    db.execute(_INSERT, tuple(row.values()))
+    return tuple(row.values())

@@ -7,12 +7,13 @@ is found by comparing keys instead.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from protocol.iglu import SchemaKey
-from protocol.seams import Json
+from protocol.seams import Event, Json
 
 META: tuple[str, ...] = ("schema_vendor", "schema_name", "schema_format", "schema_version", "root_id", "root_tstamp")
 
@@ -31,6 +32,15 @@ class Leaf(NamedTuple):
     type: str | None
 
 
+def schemas_of(events: Sequence[Event]) -> set[str]:
+    """The URIs of all self-describing parts of these events."""
+    return (
+        {event["unstruct_event"]["schema"] for event in events if "unstruct_event" in event}
+        | {entity["schema"] for event in events for entity in event.get("contexts", ())}
+        | {entity["schema"] for event in events for entity in event.get("derived_contexts", ())}
+    )
+
+
 def view_name(key: SchemaKey) -> str:
     vendor = re.sub(r"[.\-]", "_", key.vendor).lower()
     name = f"{vendor}_{snake_case(key.name)}_{key.model}"
@@ -46,19 +56,19 @@ def view_sql(name: str, key: SchemaKey, documents: Sequence[Mapping[str, Json]])
     """CREATE VIEW for one schema and model. documents: every known version, oldest first; none = a single `data` column."""
     uri = f"iglu:{key.vendor}/{key.name}/{key.format}/"
     family = f"{uri}{key.model}-"
-    leaves = _union(documents)
-    names = _column_names(leaves) if leaves else ["data"]
+    leaves = leaves_of(documents)
+    names = column_names(leaves) if leaves else ["data"]
 
     def select(version: str, document: str, root: str, source: str) -> str:
-        values = [_value(document, root, leaf) for leaf in leaves] or [f"json_extract({document}, {_text(root)})"]
+        values = [_value(document, root, leaf) for leaf in leaves] or [f"json_extract({document}, {literal(root)})"]
         columns = [
-            f"{_text(key.vendor)} AS schema_vendor",
-            f"{_text(key.name)} AS schema_name",
-            f"{_text(key.format)} AS schema_format",
+            f"{literal(key.vendor)} AS schema_vendor",
+            f"{literal(key.name)} AS schema_name",
+            f"{literal(key.format)} AS schema_format",
             f"{version} AS schema_version",
             "e.event_id AS root_id",
             "e.collector_tstamp AS root_tstamp",
-            *(f"{value} AS {_name(column)}" for value, column in zip(values, names, strict=True)),
+            *(f"{value} AS {quoted(column)}" for value, column in zip(values, names, strict=True)),
         ]
         return f"SELECT {', '.join(columns)} FROM {source}"
 
@@ -66,7 +76,7 @@ def view_sql(name: str, key: SchemaKey, documents: Sequence[Mapping[str, Json]])
         return f"substr({schema}, {len(uri) + 1})"
 
     def is_family(schema: str) -> str:
-        return f"substr({schema}, 1, {len(family)}) = {_text(family)}"
+        return f"substr({schema}, 1, {len(family)}) = {literal(family)}"
 
     sent = "json_extract(e.unstruct_event, '$.data.schema')"
     item = "json_extract(x.value, '$.schema')"
@@ -75,9 +85,9 @@ def view_sql(name: str, key: SchemaKey, documents: Sequence[Mapping[str, Json]])
             "e.event_version",
             "e.unstruct_event",
             "$.data.data",
-            f"events AS e WHERE e.event_vendor = {_text(key.vendor)} AND e.event_name = {_text(key.name)}"
+            f"events AS e WHERE e.event_vendor = {literal(key.vendor)} AND e.event_name = {literal(key.name)}"
             f" AND e.event = 'unstruct' AND e.unstruct_event IS NOT NULL"
-            f" AND e.event_format = {_text(key.format)} AND instr(e.event_version, '{key.model}-') = 1",
+            f" AND e.event_format = {literal(key.format)} AND instr(e.event_version, '{key.model}-') = 1",
         ),
         select(  # by index events_stray_unstruct: one on another kind of event, which is rare
             version_of(sent),
@@ -94,13 +104,13 @@ def view_sql(name: str, key: SchemaKey, documents: Sequence[Mapping[str, Json]])
                 version_of(item),
                 "x.value",
                 "$.data",
-                f"{source} WHERE instr(e.{column}, {_text(family)}) > 0 AND {is_family(item)}",
+                f"{source} WHERE instr(e.{column}, {literal(family)}) > 0 AND {is_family(item)}",
             )
         )
-    return f"CREATE VIEW {_name(name)} AS " + " UNION ALL ".join(selects)
+    return f"CREATE VIEW {quoted(name)} AS " + " UNION ALL ".join(selects)
 
 
-def _union(documents: Iterable[Mapping[str, Json]]) -> list[Leaf]:
+def leaves_of(documents: Iterable[Mapping[str, Json]], most: int = _MOST_COLUMNS) -> list[Leaf]:
     """The columns of the first version (required ones first, then by name), then what each later version adds."""
     found: dict[tuple[str, ...], str | None] = {}
     for document in documents:
@@ -108,7 +118,7 @@ def _union(documents: Iterable[Mapping[str, Json]]) -> list[Leaf]:
         for path, (kind, _) in sorted(flat.items(), key=lambda item: (not item[1][1], [snake_case(n) for n in item[0]])):
             found[path] = kind if found.get(path, kind) == kind else None
     # A property that is an object with properties in one version and a leaf in another keeps both columns.
-    return [Leaf(path, kind) for path, kind in found.items()][:_MOST_COLUMNS]
+    return [Leaf(path, kind) for path, kind in found.items()][:most]
 
 
 def _leaves(schema: Mapping[str, Json], above: tuple[str, ...], required: bool) -> dict[tuple[str, ...], tuple[str | None, bool]]:
@@ -134,11 +144,12 @@ def _type(schema: Json) -> str | None:
     return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], str) else None
 
 
-def _column_names(leaves: Sequence[Leaf]) -> list[str]:
+def column_names(leaves: Sequence[Leaf], longest: int | None = None) -> list[str]:
+    """A column for each leaf, no two alike whatever their case. longest: bytes of a name that the database keeps."""
     taken: set[str] = set(META)
     names: list[str] = []
     for leaf in leaves:
-        wanted = name = "_".join(map(snake_case, leaf.path)) or "_"
+        wanted = name = fitting("_".join(map(snake_case, leaf.path)) or "_", longest and longest - 5)
         number = 1
         while name.casefold() in taken:
             number += 1
@@ -148,21 +159,29 @@ def _column_names(leaves: Sequence[Leaf]) -> list[str]:
     return names
 
 
+def fitting(name: str, longest: int | None) -> str:
+    """The name itself, or as much of it as leaves room for a digest that tells it from others. longest: bytes of UTF-8."""
+    encoded = name.encode()
+    if longest is None or len(encoded) <= longest:
+        return name
+    return f"{encoded[: longest - 9].decode(errors='ignore')}_{hashlib.sha1(encoded).hexdigest()[:8]}"
+
+
 def _value(document: str, root: str, leaf: Leaf) -> str:
     *parents, name = leaf.path
     above = root + "".join(f'."{parent}"' for parent in parents)
     if not name or _NO_PATH.search(name):
-        value = f"(SELECT value FROM json_each({document}, {_text(above)}) WHERE key = {_text(name)})"
+        value = f"(SELECT value FROM json_each({document}, {literal(above)}) WHERE key = {literal(name)})"
     else:
         name_path = f'{above}."{name}"'
-        value = f"json_extract({document}, {_text(name_path)})"
+        value = f"json_extract({document}, {literal(name_path)})"
     affinity = _AFFINITY.get(leaf.type or "")
     return f"CAST({value} AS {affinity})" if affinity else value
 
 
-def _name(identifier: str) -> str:
+def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def _text(literal: str) -> str:
-    return "'" + literal.replace("'", "''") + "'"
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

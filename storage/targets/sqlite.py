@@ -31,7 +31,7 @@ from storage.marks import mark_of
 from storage.rows import json_text, timestamp, to_rows
 from storage.targets import Batch, Counts, SchemaLookup, Waiting
 from storage.trouble import translated
-from storage.views import view_name, view_sql
+from storage.views import schemas_of, view_name, view_sql
 
 _ASK = 500  # ids per look-up statement
 _RARE = 8  # rows: a set of columns with fewer in a batch is written together with the other rare ones
@@ -306,7 +306,7 @@ class Plugin:
         return fresh
 
     def _see_schemas(self, db: sqlite3.Connection, events: Sequence[Event]) -> None:
-        for uri in sorted(_schemas(events) - self._known):
+        for uri in sorted(schemas_of(events) - self._known):
             self._known.add(uri)
             with suppress(InvalidUri):
                 self._see_schema(db, uri, parse(uri))
@@ -395,14 +395,6 @@ def _insert_sql(names: tuple[str, ...]) -> str:
 def _read_cursor(db: sqlite3.Connection) -> dict[str, Position]:
     rows = db.execute('SELECT lane, segment, "offset", sequence FROM cursors')
     return {lane: Position(segment, offset, sequence) for lane, segment, offset, sequence in rows}
-
-
-def _schemas(events: Sequence[Event]) -> set[str]:
-    return (
-        {event["unstruct_event"]["schema"] for event in events if "unstruct_event" in event}
-        | {entity["schema"] for event in events for entity in event.get("contexts", ())}
-        | {entity["schema"] for event in events for entity in event.get("derived_contexts", ())}
-    )
 
 
 def _family_glob(key: SchemaKey) -> str:
