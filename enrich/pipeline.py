@@ -67,12 +67,16 @@ class Pipeline:
         self._v_etl = f"spoorway-{options.version}"
 
     def outcomes(self, payload: RawPayload, now_ms: int, mend: Mend | None = None) -> Iterator[Outcome]:
-        """What became of each event of the payload, in order. now_ms: the time of enrichment, for etl_tstamp.
+        """What became of each event of the payload that was not erased, in order. now_ms: the time of enrichment, for etl_tstamp.
 
         mend: changes the parameters of each event before anybody looks at them.
         """
+        if payload.erased and not payload.query and not payload.body:
+            return  # nothing is left of it
         common, referer = self._common(payload, now_ms)
-        for found in self._adapters.split(payload):
+        for place, found in enumerate(self._adapters.split(payload)):
+            if place in payload.erased:
+                continue
             if isinstance(found, Refusal):
                 yield _refused(payload, found, now_ms)
             else:

@@ -51,6 +51,8 @@ def to_json(payload: RawPayload, sequence: int | None = None) -> bytes:
             line["body"] = payload.body.decode()
         except UnicodeDecodeError:
             line["body64"] = base64.b64encode(payload.body).decode()
+    if payload.erased:
+        line["erased"] = payload.erased
     return orjson.dumps(line)
 
 
@@ -84,6 +86,7 @@ def from_fields(fields: dict[str, Any]) -> RawPayload:
             get("host"),
             get("nuid"),
             get("device"),
+            tuple([int(place) for place in get("erased", ())]),
         )
     except (KeyError, AttributeError, TypeError, ValueError, binascii.Error) as error:
         raise ValueError(f"not a payload: {type(error).__name__}: {error}") from error

@@ -30,6 +30,8 @@ class RawPayload:
     ip: client address; None when unknown or withheld (anonymous).
     network_userid: the cookie's or `nuid`'s value; None when no such id exists.
     device: the device that proved its identity; None for browsers, emails and other open sources.
+    erased: places (from 0) of the events in it that were erased for somebody's sake. Nothing of them is left; where neither
+        query nor body is, nothing is left of the whole payload.
     """
 
     id: Final[str]
@@ -44,6 +46,7 @@ class RawPayload:
     host: Final[str | None] = None
     network_userid: Final[str | None] = None
     device: Final[str | None] = None
+    erased: Final[tuple[int, ...]] = ()
 
 
 class SelfDescribing(TypedDict):

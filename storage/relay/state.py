@@ -92,7 +92,7 @@ class State:
                 "UPDATE totals SET mark = ?, {}".format(
                     ", ".join([*(f"{name} = {name} + ?" for name in _COUNTS), *(f"last_{name} = ?" for name in _COUNTS)])
                 ),
-                (mark, *astuple(counts), *astuple(counts)),
+                (mark, *astuple(counts)[: len(_COUNTS)] * 2),
             )
         return counts
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from protocol.persons import Person
 from protocol.seams import Cursor, Event, FailedEvent, Json, RawPayload
 
 # The schema document of an Iglu URI, or None when nobody knows it. Handed in by the wiring, for typed views and tables.
@@ -30,6 +31,7 @@ class Batch:
     """What one stretch of the journal became. cursor: where the journal is read on after this batch.
 
     payloads: payloads and damaged places that the batch covers. more: the journal holds more already.
+    erased: events in them that had been erased before.
     """
 
     events: Sequence[Event]
@@ -37,6 +39,7 @@ class Batch:
     cursor: Cursor
     payloads: int
     more: bool = False
+    erased: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,10 @@ class Counts:
     """Of a batch or of everything so far: events stored, failed, and dropped because they came before; payloads covered.
 
     duplicate: natural duplicates, and failed events the target had already. dropped: failed events that somebody gave up.
-    `stored + failed + duplicate + dropped` is the number of events (and of payloads that failed whole) that were accepted.
+    erased, expired: events and failed events that are gone, for somebody's sake (`Keeper.erase`, and `Batch.erased`) or because
+    they were older than a rule (`Keeper.expire`); they count as stored or failed no more.
+    `stored + failed + duplicate + dropped + erased + expired` is the number of events (and of payloads that failed whole) that
+    were accepted.
     forwarded: of a PayloadTarget, which counts payloads: `forwarded + failed + duplicate + dropped` is the number it covered.
     """
 
@@ -71,6 +77,8 @@ class Counts:
     duplicate: int = 0
     dropped: int = 0
     forwarded: int = 0
+    erased: int = 0
+    expired: int = 0
 
 
 class Target(Protocol):
@@ -155,6 +163,62 @@ class FailedStore(Protocol):
 
     def wipe(self) -> None:
         """Begin again: nothing stored, no cursor, all totals 0."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """Whose events are to go. id: of this erasure; a store counts by it. until_ms: received until then, milliseconds since 1970.
+
+    events: (event_id, when received in ms) of those the journal knew as theirs, which need not show in a row; failed: ids of
+    failed events, likewise. cut: a payload without what is theirs, or None when it holds nothing of them.
+    """
+
+    id: str
+    who: Person
+    until_ms: int
+    events: Collection[tuple[str, int]] = ()
+    failed: Collection[str] = ()
+    cut: Callable[[RawPayload], RawPayload | None] = lambda payload: None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Events are kept for older_than_ms after they were received, and then no longer: those that fit all of the rest.
+
+    app_id, event: the columns app_id and event_name; schema: the event's own, such as iglu:com.acme/*; "" = any, * = anything.
+    Failed events go by the same rule unless it names a schema.
+    """
+
+    older_than_ms: int
+    app_id: str = ""
+    event: str = ""
+    schema: str = ""
+
+
+class Removed(NamedTuple):
+    """Events and failed events that are gone."""
+
+    events: int = 0
+    failed: int = 0
+
+
+class Keeper(Protocol):
+    """What a target offers beside `Target` when what it holds can be erased for somebody's sake, and when it can expire.
+
+    Both work in bounded pieces, each a transaction of its own, so that no commit waits long. after: what the call before said,
+    first None; None at the end. Only who loads the target may call them, between two commits.
+    """
+
+    def erase(self, erasure: Erasure, after: Any) -> tuple[Removed, Any]:
+        """One piece. Of the events nothing is left, nor of failed events and their payloads.
+
+        Removed: by this erasure in this store until now, earlier pieces and earlier attempts included. Totals follow.
+        """
+        ...
+
+    def expire(self, rule: Rule, now_ms: int, after: Any) -> tuple[Removed, Any]:
+        """One piece. Removed: by this piece. Totals follow; an event that comes again soon after is a duplicate still."""
         ...
 
 
