@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--platform", default="srv", help="default: srv")
     parser.add_argument("--user", help="user id of every event")
     parser.add_argument("--folder", default="default", help="where events wait (default: see README)")
+    parser.add_argument("--device", default="", metavar="NAME", help="sign over HTTP, with the key in $SPOORWAY_DEVICE_KEY")
     parser.add_argument("--durable", action="store_true", help="each event is on the disk before the next line is read")
     parser.add_argument("--limit", type=float, default=30.0, metavar="SECONDS", help="to deliver in, after the last line")
     args = parser.parse_args(arguments)
@@ -44,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems.append(f"{reason}: {count} {details}".rstrip())
 
     try:
-        tracker = Tracker(args.url, args.app, namespace=args.namespace, platform=args.platform, folder=args.folder, on_error=told)
+        tracker = Tracker(
+            args.url, args.app, namespace=args.namespace, platform=args.platform, folder=args.folder, on_error=told,
+            device=args.device, key=os.environ.get("SPOORWAY_DEVICE_KEY", "") if args.device else "",
+        )  # fmt: skip
     except ValueError as error:
         parser.error(str(error))
     if args.user:

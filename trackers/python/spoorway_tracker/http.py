@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import ssl
     from http.client import HTTPConnection, HTTPResponse
 
+    from spoorway_tracker.signing import Signer
+
 _PATH = "/com.snowplowanalytics.snowplow/tp2"
 _MAX_ANSWER_BYTES = 1 << 20
 _WORTH_GZIP_BYTES = 1024
@@ -23,7 +25,7 @@ Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
 
 class Http:
-    """headers: more of them; a function is asked at each attempt, and only then may a 401 or 403 pass with time.
+    """headers: more of them; a function is asked at each attempt. A 401 or 403 may pass with time only then, and with a signer.
 
     gzip: None = once an answer has said `Accept-Encoding: gzip`; True where it is known, as of a Spoorway gateway.
     tls: as ssl.create_default_context makes it where none is given. method: "get" sends each event in a request of its own.
@@ -31,7 +33,7 @@ class Http:
 
     def __init__(
         self, url: str, *, method: str = "post", headers: Headers | None = None, gzip: bool | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | None = None, signer: Signer | None = None,
     ) -> None:  # fmt: skip
         found = _URL.fullmatch(url)
         if not found or method not in ("get", "post"):
@@ -39,12 +41,12 @@ class Http:
         self._secure, self._host = found[1] == "https", found[2].strip("[]")
         self._port = int(found[3]) if found[3] else (443 if self._secure else 80)
         self._base = (found[4] or "").rstrip("/")
-        self._method, self._headers, self._gzip, self._tls = method, headers, gzip, tls
+        self._method, self._headers, self._gzip, self._tls, self._signer = method, headers, gzip, tls, signer
         self._connection: HTTPConnection | None = None
 
     @property
     def credentials_may_change(self) -> bool:
-        return callable(self._headers)
+        return callable(self._headers) or self._signer is not None
 
     def send(self, records: Sequence[bytes], sent_ms: int, timeout_s: float) -> Answer:
         if self._method == "post":
@@ -61,18 +63,20 @@ class Http:
 
         kept = self._connection is not None
         try:
+            headers, body = self._packed(target, body)
             try:
-                return self._exchange(method, target, body, timeout_s)
+                return self._exchange(method, target, body, headers, timeout_s)
             except (ConnectionError, HTTPException):
                 if not kept:
                     raise
                 self.close()  # the server had closed the connection that was kept open: that is no failure of its own
-                return self._exchange(method, target, body, timeout_s)
+                return self._exchange(method, target, body, headers, timeout_s)  # byte for byte: a signed copy is taken as one
         except (OSError, HTTPException, ValueError) as error:  # ValueError: a header that cannot be sent
             self.close()
             return Answer(0, f"{type(error).__name__}: {error}")
 
-    def _exchange(self, method: str, target: str, body: bytes | None, timeout_s: float) -> Answer:
+    def _packed(self, target: str, body: bytes | None) -> tuple[dict[str, str], bytes | None]:
+        """Headers, and the body as it is sent. Raises OSError, ValueError."""
         headers = {"User-Agent": TRACKER_VERSION}
         if body is not None:
             headers["Content-Type"] = "application/json; charset=utf-8"
@@ -82,8 +86,16 @@ class Http:
                 deflate = compressobj(4, DEFLATED, 31)  # 31: with gzip's head and tail
                 body = deflate.compress(body) + deflate.flush()
                 headers["Content-Encoding"] = "gzip"
-        if self._headers is not None:
-            headers |= self._headers() if callable(self._headers) else self._headers
+        try:
+            more = self._headers() if callable(self._headers) else self._headers
+            headers |= more or {}
+        except Exception as error:  # the host's own fault must not end the sending thread
+            raise ValueError(f"headers: {type(error).__name__}: {error}") from error
+        if self._signer is not None:
+            headers |= self._signer.headers(target, body or b"")
+        return headers, body
+
+    def _exchange(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float) -> Answer:
         connection = self._connect(timeout_s)
         connection.request(method, target, body, headers)
         response = connection.getresponse()
@@ -95,6 +107,8 @@ class Http:
             self.close()
         if self._gzip is None and "gzip" in (response.getheader("Accept-Encoding") or "").lower():
             self._gzip = True
+        if response.status == 409 and self._signer is not None:
+            self._signer.refused()
         return Answer(response.status, response.reason, _retry_after(response))
 
     def _connect(self, timeout_s: float) -> HTTPConnection:

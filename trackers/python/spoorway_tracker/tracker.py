@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from spoorway_tracker import events
 from spoorway_tracker.counters import Counters
@@ -25,6 +24,9 @@ from spoorway_tracker.subject import Subject, current_subject, parameters_of
 from spoorway_tracker.telling import Told, teller
 from spoorway_tracker.transports import Transport, transport_for
 from spoorway_tracker.version import TRACKER_VERSION
+
+if TYPE_CHECKING:
+    from spoorway_tracker.signing import Signer
 
 Entity = Described | Mapping[str, Any] | object
 """{"schema": …, "data": …}, a Described, or an instance of a class made by self_describing."""
@@ -41,6 +43,15 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "spoorway-tracker"
 
 
+def folder_for(folder: str | Path | Literal["default"] | None, url: str) -> Path | None:
+    """What an address has to itself in the folder; None where there is none, or no home to have it in."""
+    try:
+        where = default_folder() if folder == "default" else folder
+    except RuntimeError:
+        return None
+    return None if where is None else Path(where) / "".join(c if c.isalnum() or c in ".-" else "_" for c in url.split("@")[-1])
+
+
 def queue_in(
     folder: str | Path | Literal["default"] | None,
     url: str,
@@ -50,15 +61,30 @@ def queue_in(
     clock_ms: Callable[[], int],
 ) -> Queue:
     """The log in the folder, apart for each address; in memory for None, and, told, where there can be no folder."""
-    if folder is not None:
-        with suppress(RuntimeError):  # no home
-            where = default_folder() if folder == "default" else Path(folder)
-            try:
-                return DiskQueue(where / "".join(c if c.isalnum() or c in ".-" else "_" for c in url.split("@")[-1]),
-                                 max_bytes, max_age_s, clock_ms)  # fmt: skip
-            except OSError as error:
-                told("no_folder", 0, f"{where}: {error}; events wait in memory and do not survive the process")
+    where = folder_for(folder, url)
+    try:
+        if where is not None:
+            return DiskQueue(where, max_bytes, max_age_s, clock_ms)
+        why = "no home folder" if folder is not None else ""
+    except OSError as error:
+        why = f"{where}: {error}"
+    if why:
+        told("no_folder", 0, f"{why}; events wait in memory and do not survive the process")
     return MemoryQueue(max_bytes, max_age_s, clock_ms)
+
+
+def _signer(
+    device: str, key: str, folder: str | Path | Literal["default"] | None, url: str, clock_ms: Callable[[], int]
+) -> Signer:
+    """Raises ValueError."""
+    from spoorway_tracker.signing import Signer  # only who signs pays for it
+
+    if not url.startswith("http"):
+        raise ValueError("device and key are for HTTP; over MQTT a device proves itself by its password, in the address")
+    where = folder_for(folder, url)
+    if where is None:
+        raise ValueError("signing needs a folder: it counts messages, and the numbers must never go back")
+    return Signer(device, key, where, clock_ms)
 
 
 class _Ids:
@@ -88,11 +114,10 @@ def now_ms() -> int:
 class Verbs:
     """What all fronts have in common.
 
-    url: http(s)://HOST[:PORT][/PATH] or mqtt(s)://[USER:PASSWORD@]HOST[:PORT]/DEVICE. folder: where the log is; None =
-    memory only.
-    max_bytes, max_age_s: what may wait, and how long. options: of the transport, see Http and Mqtt. on_error(reason, events,
-    details) is
-    called from the sending thread. Raises ValueError for a wrong address, platform or option; nothing after that.
+    url: http(s)://HOST[:PORT][/PATH] or mqtt(s)://[USER:PASSWORD@]HOST[:PORT]/DEVICE. folder: where the log is; None = memory
+    only. max_bytes, max_age_s: what may wait, and how long. on_error(reason, events, details) is called from the sending thread.
+    device, key: HTTP requests are signed, in the name of this device. options: of the transport, see Http and Mqtt.
+    Raises ValueError for a wrong address, platform or option; nothing after that.
     """
 
     def __init__(
@@ -114,6 +139,8 @@ class Verbs:
         exit_limit_s: float = 2.0,
         background: bool = True,
         on_error: Told | None = None,
+        device: str = "",
+        key: str = "",
         transport: Transport | None = None,
         clock_ms: Callable[[], int] = now_ms,
         new_id: Callable[[], str] = new_id,
@@ -121,6 +148,8 @@ class Verbs:
     ) -> None:
         self.counters = Counters()
         told = teller(on_error)
+        if device or key:
+            options["signer"] = _signer(device, key, folder, url, clock_ms)
         chosen = transport or transport_for(url, **options)
         self._subject = subject or Subject()
         self._platform = Subject(platform=platform)
