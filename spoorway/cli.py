@@ -23,6 +23,7 @@ COMMANDS = {
     "send": "send",
     "tail": "tail",
     "sql": "sql",
+    "ask": "ask",
     "export": "export",
     "failed": "failed",
     "replay": "replay",

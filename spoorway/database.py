@@ -26,6 +26,8 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     try:
         db.execute("ATTACH ? AS atomic", (f"{path.resolve().as_uri()}?mode=ro",))
         db.execute("SELECT 1 FROM atomic.events LIMIT 1")
+        for table in ("json_each", "json_tree"):  # their first use declares a table, which nobody may once questions are asked
+            db.execute(f"SELECT 1 FROM {table}('[]')")
     except sqlite3.Error as error:
         db.close()
         raise ConfigurationError(f"{path}: {error}") from None

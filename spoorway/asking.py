@@ -1,0 +1,234 @@
+"""A question of the SQL pack and a store -> its rows, alike whatever the store is. Reads only.
+
+Rows hold text, numbers and None: what a driver makes of decimals, times and whole numbers of any size becomes the same here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from protocol.seams import ConfigurationError, TransientError
+from spoorway.database import open_read_only
+from storage.rows import timestamp
+from storage.sql import Parameter, Question, questions, render
+from storage.sql.dialects import DUCKDB, POSTGRES, SQLITE, Dialect
+
+Value = str | int | float | None
+_AGO = re.compile(r"(\d+)([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_STEPS = 10_000  # of SQLite's machine, between two looks at the clock
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """names: of the columns. rows: in their order."""
+
+    question: Question
+    names: tuple[str, ...]
+    rows: list[tuple[Value, ...]]
+
+
+class Store(Protocol):
+    dialect: Dialect
+
+    def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """Names and rows of one statement. Raises ConfigurationError for what cannot be answered, TransientError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def named(name: str) -> Question:
+    """Raises ConfigurationError that lists the questions there are."""
+    known = questions()
+    if name not in known:
+        raise ConfigurationError(f"there is no question {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+def ask(store: Store, question: Question, given: Mapping[str, str], now_ms: int) -> Answer:
+    """given: parameters as a person types them; the others have their defaults. now_ms: milliseconds since 1970.
+
+    Raises ConfigurationError, TransientError.
+    """
+    values = bound(question, given, now_ms)
+    sql = render(question, store.dialect)
+    names, rows = store.rows(sql, values)
+    return Answer(question, tuple(names), [tuple(_plain(value) for value in row) for row in rows])
+
+
+def bound(question: Question, given: Mapping[str, str], now_ms: int) -> dict[str, str | int | float]:
+    """The value of each parameter. Raises ConfigurationError."""
+    known = {parameter.name: parameter for parameter in question.parameters}
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(f"{question.name} has no parameter {name!r}; it has {', '.join(known)}")
+    return {name: _value(parameter, given.get(name, parameter.default), now_ms) for name, parameter in known.items()}
+
+
+def _value(parameter: Parameter, text: str, now_ms: int) -> str | int | float:
+    try:
+        if parameter.kind == "time":
+            return timestamp(moment_ms(text, now_ms)) or ""
+        if parameter.kind == "integer":
+            return int(text)
+        return _finite(float(text)) if parameter.kind == "number" else text
+    except (ValueError, OverflowError):
+        expected = {"time": "a time such as 7d, 24h, now, 2026-01-31 or '2026-01-31 12:00'", "integer": "a whole number"}
+        raise ConfigurationError(f"{parameter.name}: expected {expected.get(parameter.kind, 'a number')}, not {text!r}") from None
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def moment_ms(text: str, now_ms: int) -> int:
+    """Milliseconds since 1970 of a moment (UTC), "now", or how long ago. Raises ValueError, OverflowError."""
+    if text == "now":
+        return now_ms
+    if match := _AGO.fullmatch(text):
+        return now_ms - int(timedelta(**{_UNITS[match[2]]: int(match[1])}).total_seconds() * 1000)
+    moment = datetime.fromisoformat(text)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _plain(value: Any) -> Value:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() and value.as_tuple().exponent == 0 else float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, datetime):
+        return timestamp(int(value.replace(tzinfo=value.tzinfo or UTC).timestamp() * 1000))
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+# Stores ---------------------------------------------------------------------------------------------------------------
+
+
+class Sqlite:
+    """The store of the data folder. limit_s: the longest that a question may take."""
+
+    dialect = SQLITE
+
+    def __init__(self, path: Path, limit_s: float = 600) -> None:
+        """Raises ConfigurationError."""
+        self._db = open_read_only(path)
+        self._limit_s = limit_s
+
+    def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        end = time.monotonic() + self._limit_s
+        self._db.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        try:
+            cursor = self._db.execute(sql, values)
+            return [column[0] for column in cursor.description], cursor.fetchall()
+        except sqlite3.OperationalError as error:
+            if str(error) == "interrupted":
+                raise ConfigurationError(f"no answer within {self._limit_s:g} s; ask of a shorter time") from None
+            raise _unanswered(error) from None
+        except sqlite3.Error as error:
+            raise _unanswered(error) from None
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class Parquet:
+    """Files of `spoorway export --format parquet`, or others with the same columns, through DuckDB; nothing but them is read.
+
+    files: a path or a pattern, such as archive/**/*.parquet.
+    """
+
+    dialect = DUCKDB
+
+    def __init__(self, files: str) -> None:
+        """Raises ConfigurationError."""
+        try:
+            self._duckdb: Any = import_module("duckdb")
+        except ModuleNotFoundError:
+            raise ConfigurationError("Parquet files are asked through DuckDB; install spoorway[duckdb]") from None
+        self._db: Any = self._duckdb.connect(":memory:")
+        try:
+            self._db.execute("SET TimeZone = 'UTC'")
+            self._db.execute("CREATE SCHEMA atomic")
+            quoted = files.replace("'", "''")
+            self._db.execute(f"CREATE VIEW atomic.events AS SELECT * FROM read_parquet('{quoted}', union_by_name = true)")
+        except self._duckdb.Error as error:
+            self._db.close()
+            raise ConfigurationError(f"{files}: {_first_line(error)}") from None
+
+    def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        used = {name: value for name, value in values.items() if re.search(rf"\${name}\b", sql)}
+        try:
+            cursor = self._db.execute(sql, used)
+            return [column[0] for column in cursor.description], cursor.fetchall()
+        except self._duckdb.Error as error:
+            raise _unanswered(error) from None
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class Postgres:
+    """A PostgreSQL database with the tables of our target in the schema `atomic`; asked in read-only transactions."""
+
+    dialect = POSTGRES
+
+    def __init__(self, dsn: str, limit_s: float = 600) -> None:
+        """Raises ConfigurationError, TransientError."""
+        try:
+            self._psycopg: Any = import_module("psycopg")
+        except ModuleNotFoundError:
+            raise ConfigurationError("a PostgreSQL database needs the package psycopg; install spoorway[postgres]") from None
+        options = f"-c default_transaction_read_only=on -c timezone=UTC -c statement_timeout={round(limit_s * 1000)}"
+        try:
+            self._db: Any = self._psycopg.connect(dsn, autocommit=True, options=options, connect_timeout=10)
+        except self._psycopg.Error as error:
+            raise TransientError(f"PostgreSQL: {_first_line(error)}") from None
+
+    def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        try:
+            cursor = self._db.execute(sql, values)
+            return [column.name for column in cursor.description], cursor.fetchall()
+        except self._psycopg.Error as error:
+            raise _unanswered(error) from None
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _unanswered(error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"the store cannot answer that: {_first_line(error)}")
+
+
+def opened(where: str, database: Callable[[], Path]) -> Store:
+    """where: "sqlite" (database says which file), Parquet files or a folder of them, or a PostgreSQL address.
+
+    Raises ConfigurationError, TransientError.
+    """
+    if where == "sqlite":
+        return Sqlite(database())
+    if where.startswith(("postgresql://", "postgres://")) or "dbname=" in where:
+        return Postgres(where)
+    if Path(where).is_dir():
+        return Parquet(f"{where}/**/*.parquet")
+    if where.endswith(".parquet"):
+        return Parquet(where)
+    raise ConfigurationError(f"--on: expected sqlite, files such as 'exports/*.parquet' or postgresql://…, not {where!r}")
