@@ -22,11 +22,12 @@ from protocol.seams import ConfigurationError
 from spoorway.options import build, convert, table, unknown
 from spoorway.plugins import configure
 from spoorway.registry.options import Remote, Resolver
+from storage.archive import Options as ArchiveOptions
 
 PREFIX = "SPOORWAY__"
 FILE = "spoorway.toml"
 SECRET_WORDS = ("password", "secret", "token", "key", "salt")
-_TOP = ("data", "journal", "retention", "gateway", "enrich", "storage", "admin")
+_TOP = ("data", "journal", "retention", "archive", "gateway", "enrich", "storage", "admin")
 # What runs where the file has no table of that kind.
 _DEFAULTS: dict[str, tuple[str, ...]] = {
     "gateway.transports": ("http",),
@@ -61,7 +62,7 @@ class Enrichment:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long the journal is kept once every target has stored it: days, then bytes; 0 = for ever, without bound."""
+    """How long the journal is kept once every target, and the archive, has it: days, then bytes; 0 = for ever, without bound."""
 
     journal_days: float = 0
     journal_bytes: int = 0
@@ -88,6 +89,7 @@ class Settings:
     journal: JournalOptions
     devices: DeviceOptions
     retention: Retention
+    archive: ArchiveOptions
     enrich: Enrichment
     admin: Admin
     values: Mapping[str, Any]
@@ -145,6 +147,7 @@ def _settings(values: dict[str, Any], sources: dict[str, str]) -> Settings:
         build(JournalOptions, _table(values, "journal"), "journal"),
         build(DeviceOptions, table(gateway.get("devices", {}), "gateway.devices"), "gateway.devices"),
         build(Retention, _table(values, "retention"), "retention"),
+        build(ArchiveOptions, _table(values, "archive"), "archive"),
         build(Enrichment, {name: value for name, value in enrich.items() if name != "enrichments"}, "enrich"),
         build(Admin, _table(values, "admin"), "admin"),
         values,

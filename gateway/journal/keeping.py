@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.journal.disk import DISK, Disk
-from gateway.journal.lanes import lanes, lock, open_record, plain, published, recover, sealed, segments
+from gateway.journal.lanes import FINISH, lanes, lock, open_record, plain, published, recover, sealed, segments
 from gateway.journal.options import Options
 from gateway.journal.sealing import Pause, seal, sealed_size
 from gateway.journal.writer import FileWriter
@@ -46,7 +46,8 @@ class Keeper:
     ) -> Kept:
         """One round: call it every few seconds.
 
-        stored: what each target, and the archive, has taken in for good; see `retire`, as for keep_ms and keep_bytes.
+        stored: what each target, and the archive, has taken in for good; see `retire`, as for keep_ms and keep_bytes. The
+        budget of the options is kept as well.
         pause: waits so many seconds; returns true when the round should end early (`threading.Event.wait` does).
         Raises OSError; whatever it had in hand is as it was.
         """
@@ -59,12 +60,17 @@ class Keeper:
             elif now_ms - self._since_ms >= writer.options.segment_age_ms:
                 writer.finish_segment()
                 self._finished, self._since_ms = writer.finished(), now_ms
+            if (asked := writer.lane / FINISH).exists():  # somebody erases, which only finished segments allow
+                writer.finish_segment()
+                asked.unlink(missing_ok=True)
             wait: Pause = lambda seconds: pause(seconds) or writer.closing  # noqa: E731
             done += _seal_finished(writer.lane, writer.finished(), writer.options, writer.disk, wait)
         for lane in lanes(writer.folder):
             if lane != writer.lane:
                 done += _adopt(lane, now_ms, writer.options, writer.disk, pause)
-        kept = retire(writer.folder, older_than_ms=keep_ms, max_bytes=keep_bytes, stored=stored, now_ms=now_ms, disk=writer.disk)
+        bounds = [bound for bound in (keep_bytes, writer.options.kept_bytes) if bound is not None]
+        most = min(bounds, default=None)
+        kept = retire(writer.folder, older_than_ms=keep_ms, max_bytes=most, stored=stored, now_ms=now_ms, disk=writer.disk)
         return Kept(tuple(done), kept)
 
 
@@ -110,6 +116,11 @@ def _adopt(lane: Path, now_ms: int, options: Options, disk: Disk, pause: Pause) 
         return _seal_finished(lane, end.segment, options, disk, pause) if idle else []
     finally:
         disk.close(held)
+
+
+def finish_and_seal(lane: Path, options: Options, disk: Disk) -> None:
+    """Recovers a lane whose lock is held and seals all that it holds. Raises OSError."""
+    _seal_finished(lane, recover(lane, disk).segment, options, disk, lambda _: False)
 
 
 def _record(lane: Path, disk: Disk) -> tuple[Position | None, int]:
@@ -183,4 +194,4 @@ def _has_passed(cursor: Cursor, lane: str, number: int, path: Path, disk: Disk) 
     return size is not None and offset >= size
 
 
-__all__ = ["Keeper", "Kept", "retire"]
+__all__ = ["Keeper", "Kept", "finish_and_seal", "retire"]

@@ -158,7 +158,7 @@ class FileWriter:
     def _commit(self, lines: list[bytes]) -> None:
         """Returns when the lines are on the medium; otherwise nothing was taken, and it raises JournalFull or JournalBroken."""
         data = b"".join(lines)
-        if self._fd is not None and self._end.offset and self._end.offset + len(data) > self.options.segment_bytes:
+        if self._fd is not None and self._end.offset and self._end.offset + len(data) > self.options.finished_bytes:
             self._finish()
         self._refuse_when_full(len(data))
         try:
@@ -186,7 +186,7 @@ class FileWriter:
         if options.max_bytes and self._used + size > options.max_bytes:
             self._used = _measure(self.folder)  # sealing and retention have made room, perhaps
             if self._used + size > options.max_bytes:
-                raise JournalFull(f"the journal's quota of {options.max_bytes} bytes is used up")
+                raise JournalFull(f"the journal's quota of {options.max_bytes} bytes is used up by what not everybody has stored")
         try:
             free = self.disk.free_bytes(self.lane)
         except OSError as error:

@@ -50,7 +50,8 @@ def _config(args: argparse.Namespace) -> int:
 def effective(found: Settings) -> Iterator[tuple[str, Any, str]]:
     """(place, value, source) of every option; secrets are masked. Raises ConfigurationError."""
     yield "data", str(found.data), found.sources.get("data", "default")
-    sections: list[tuple[str, Any]] = [("journal", found.journal), ("retention", found.retention), ("enrich", found.enrich)]
+    sections: list[tuple[str, Any]] = [("journal", found.journal), ("retention", found.retention)]
+    sections += [("archive", found.archive), ("enrich", found.enrich)]
     sections.append(("gateway.devices", found.devices))
     sections += [(f"gateway.transports.{i.name}", i.config) for i in found.transports()]
     sections += [(f"enrich.enrichments.{i.name}", i.config) for i in found.enrichments()]

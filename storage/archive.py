@@ -1,0 +1,188 @@
+"""Finished segments of the journal -> immutable objects partitioned by day, and a manifest that lists what is there for certain.
+
+    raw/dt=2026-01-15/5f0c2a91-00000001.ndjson.gz        a segment, byte for byte as the journal sealed it
+    manifest/5f0c2a91/00000001.json                      its entry: made once, after the object was read back
+
+What no entry lists is not archived: an object may lie there because a copy was cut short, and is put right by the next one.
+What an entry lists is never changed by adding. So a crash, or two archivers, list nothing twice and nothing that is not there.
+Knows no journal: a segment is a file, and what it holds is told by who knows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from protocol.seams import PermanentError, TransientError
+from storage.objects import NoSuchObject, Objects
+
+DATA, MANIFEST = "raw/", "manifest/"
+_AT_ONCE = 8
+_WINDOW = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """url: s3://BUCKET/PREFIX or a folder; "" = nothing is archived. endpoint, region, profile: of S3; "" = as AWS finds them."""
+
+    url: str = ""
+    endpoint: str = ""
+    region: str = ""
+    profile: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a segment holds. bytes: its length, uncompressed. payloads: those that can be read; damaged: places that cannot.
+
+    first_ms, last_ms: the earliest and latest time a payload was received. first_number, last_number: the payloads' numbers in
+    their lane, 0 when none can be read.
+    """
+
+    bytes: int
+    payloads: int
+    damaged: int
+    first_ms: int
+    last_ms: int
+    first_number: int
+    last_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One archived segment. object: its name; sha256, size: of the object as it lies there, compressed."""
+
+    lane: str
+    segment: int
+    object: str
+    sha256: str
+    size: int
+    contents: Contents
+
+
+class DamagedObject(PermanentError):
+    """What lies there is not what was archived."""
+
+
+class Archive:
+    """Any thread. Everything raises TransientError or PermanentError as `Objects` does."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def add(self, lane: str, segment: int, path: Path, contents: Contents) -> Entry:
+        """Copies a segment, reads the copy's checksum back, lists it. When it is listed already nothing is written.
+
+        Raises PermanentError when another segment is listed under this number.
+        """
+        entry = _entry(lane, segment, path, contents)
+        listed = self.entry(lane, segment)
+        if listed is None:
+            if not self._objects.put_new(entry.object, path) and self._objects.sha256(entry.object) != entry.sha256:
+                self._objects.put(entry.object, path)
+            self._read_back(entry)
+            if self._objects.put_new(_manifest(lane, segment), _to_json(entry)):
+                return entry
+            listed = self.entry(lane, segment)
+        if listed is None or listed.sha256 != entry.sha256:
+            raise PermanentError(f"{self._objects.url(_manifest(lane, segment))} lists another segment than {path}")
+        return listed
+
+    def replace(self, lane: str, segment: int, path: Path, contents: Contents) -> Entry:
+        """Puts a changed segment (of which somebody's data was erased, say) in the place of a listed one.
+
+        For one caller at a time. After a crash in the midst the object fails its checksum until this is done again.
+        Raises PermanentError when it is not listed.
+        """
+        name = _manifest(lane, segment)
+        found = self._objects.get_with_etag(name)
+        if found is None:
+            raise PermanentError(f"{self._objects.url(name)}: no such segment is archived")
+        body, etag = found
+        entry = dataclasses.replace(_entry(lane, segment, path, contents), object=_from_json(body, name).object)
+        self._objects.put(entry.object, path)
+        self._read_back(entry)
+        if not self._objects.put_if(name, _to_json(entry), etag):
+            raise TransientError(f"{self._objects.url(name)}: somebody else replaced it at the same time")
+        return entry
+
+    def entry(self, lane: str, segment: int) -> Entry | None:
+        """None when it is not archived."""
+        name = _manifest(lane, segment)
+        found = self._objects.get_with_etag(name)
+        return None if found is None else _from_json(found[0], self._objects.url(name))
+
+    def entries(self, lane: str = "") -> Iterator[Entry]:
+        """By lane and number; of one lane, or of all."""
+        names = [found.name for found in self._objects.list(f"{MANIFEST}{lane}/" if lane else MANIFEST)]
+        with ThreadPoolExecutor(_AT_ONCE, "manifest") as pool:
+            yield from pool.map(lambda name: _from_json(self._objects.get(name), self._objects.url(name)), names)
+
+    def unlisted(self, listed: set[str]) -> list[str]:
+        """Objects that lie among the data although no entry names them. listed: the objects' names."""
+        return [found.name for found in self._objects.list(DATA) if found.name not in listed]
+
+    def wrong(self, entry: Entry) -> str:
+        """What is wrong with an archived segment as it lies there now; "" = nothing."""
+        try:
+            sha256 = self._objects.sha256(entry.object)
+        except NoSuchObject:
+            return f"{self._objects.url(entry.object)}: the object is gone"
+        return "" if sha256 == entry.sha256 else self._differs(entry, sha256)
+
+    def fetch(self, entry: Entry, path: Path) -> None:
+        """Copies a segment out of the archive. Raises DamagedObject, with what lies there in `path`, and NoSuchObject."""
+        digest = hashlib.sha256()
+        with self._objects.open(entry.object) as source, path.open("wb") as file:
+            while data := source.read(_WINDOW):
+                digest.update(data)
+                file.write(data)
+        if digest.hexdigest() != entry.sha256:
+            raise DamagedObject(self._differs(entry, digest.hexdigest()))
+
+    def _read_back(self, entry: Entry) -> None:
+        if (sha256 := self._objects.sha256(entry.object)) != entry.sha256:
+            raise TransientError(self._differs(entry, sha256))
+
+    def _differs(self, entry: Entry, sha256: str) -> str:
+        url = self._objects.url(entry.object)
+        return f"{url} is damaged: its SHA-256 begins {sha256[:12]}, that of the segment {entry.sha256[:12]}"
+
+
+def _entry(lane: str, segment: int, path: Path, contents: Contents) -> Entry:
+    try:
+        with path.open("rb") as file:
+            sha256, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+    except OSError as error:
+        raise TransientError(f"{path}: {error.strerror}") from error
+    day = f"{datetime.fromtimestamp(contents.first_ms / 1000, UTC):%Y-%m-%d}"
+    return Entry(lane, segment, f"{DATA}dt={day}/{lane}-{segment:08d}.ndjson.gz", sha256, size, contents)
+
+
+def _manifest(lane: str, segment: int) -> str:
+    return f"{MANIFEST}{lane}/{segment:08d}.json"
+
+
+def _to_json(entry: Entry) -> bytes:
+    """Flat, so that other programs read it as a table."""
+    flat = dataclasses.asdict(entry)
+    return json.dumps(flat | flat.pop("contents")).encode() + b"\n"
+
+
+def _from_json(body: bytes, url: str) -> Entry:
+    try:
+        flat = cast(dict[str, Any], json.loads(body))
+        own = {field.name: flat[field.name] for field in dataclasses.fields(Entry) if field.name != "contents"}
+        return Entry(**own, contents=Contents(**{field.name: int(flat[field.name]) for field in dataclasses.fields(Contents)}))
+    except (ValueError, KeyError, TypeError) as error:
+        raise PermanentError(f"{url} is damaged: no entry of an archive ({error!r})") from error
+
+
+__all__ = ["DATA", "MANIFEST", "Archive", "Contents", "DamagedObject", "Entry", "Options"]
