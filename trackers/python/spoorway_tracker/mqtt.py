@@ -24,24 +24,26 @@ _REFUSED = {1: "protocol version", 2: "client identifier", 3: "unavailable", 4: 
 class Mqtt:
     """mqtt[s]://[USER:PASSWORD@]HOST[:PORT]/DEVICE publishes to spoorway/DEVICE/tp2. topic: another one instead.
 
-    client_id: by default a random one, so that two processes do not push each other out.
+    client_id: by default a random one, so that two processes do not push each other out. max_packet_bytes: what the other side
+    takes; it would not answer a larger one, but end the connection.
     """
 
     def __init__(
-        self, url: str, *, topic: str | None = None, client_id: str | None = None, tls: ssl.SSLContext | None = None
-    ) -> None:
+        self, url: str, *, topic: str | None = None, client_id: str | None = None, tls: ssl.SSLContext | None = None,
+        max_packet_bytes: int = 262_144,
+    ) -> None:  # fmt: skip
         from urllib.parse import unquote, urlsplit
 
         parts = urlsplit(url)
         device = unquote(parts.path.strip("/"))
         if not parts.hostname or (not device and not topic) or parts.query or parts.fragment:
-            raise ValueError(f"{url!r}: not mqtt[s]://[USER:PASSWORD@]HOST[:PORT]/DEVICE")
+            raise ValueError(f"{url.rpartition('@')[2]!r}: not mqtt[s]://[USER:PASSWORD@]HOST[:PORT]/DEVICE")
         self._host, self._secure, self._tls = parts.hostname, parts.scheme == "mqtts", tls
         self._port = parts.port or (8883 if self._secure else 1883)
         self._user = None if parts.username is None else unquote(parts.username)
         self._password = None if parts.password is None else unquote(parts.password)
         self._topic = (topic or f"spoorway/{device}/tp2").encode()
-        self._client_id = client_id
+        self._client_id, self._largest = client_id, max_packet_bytes - len(self._topic) - 9  # head, lengths, packet id
         self._socket: socket.socket | None = None
         self._last = 0.0
         self._packet_id = 0
@@ -52,6 +54,8 @@ class Mqtt:
 
     def send(self, records: Sequence[bytes], sent_ms: int, timeout_s: float) -> Answer:
         body = body_of(records, sent_ms)
+        if len(body) > self._largest:
+            return Answer(413, "more than max_packet_bytes")
         kept = self._socket is not None and monotonic() - self._last < _KEEP_ALIVE_S
         if not kept:
             self.close()
