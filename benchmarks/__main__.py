@@ -25,6 +25,7 @@ NAMES = (
     "lua",
     "devices",
     "tracker_python",
+    "tracker_js",
 )
 HERE = Path(__file__).parent
 

@@ -356,3 +356,88 @@ def test_an_official_visitors_cookie_is_kept_up(context: BrowserContext, dist: P
         "1",
     )
     assert values["_sp_ses.1fff"] == ["*"]
+
+
+def test_the_smallest_build_tells_of_page_views_alone(context: BrowserContext, dist: Path) -> None:
+    module = f"import {{ pageViews }} from '/lite.js'; window.view = pageViews('{GATEWAY}', {{ appId: 'shop' }});"
+    visit = Visit(context, {"/": f"{PAGE}<script type=module>{module}</script>", "/lite.js": (dist / "lite.js").read_bytes()})
+    page = visit.open()
+    ids = page.evaluate("[view(), view()]")
+    sent = visit.wait(2)
+    assert [event["eid"] for event in sent] == ids
+    shown = {name: sent[0][name] for name in ("e", "aid", "p", "url", "page", "refr", "vp", "lang", "tz")}
+    assert shown == {
+        "e": "pv",
+        "aid": "shop",
+        "p": "web",
+        "url": f"{SITE}/",
+        "page": "Beds & “borders” ☂",
+        "refr": "http://forum.example/thread?id=7",
+        "vp": "1105x690",
+        "lang": "nl-NL",
+        "tz": "Europe/Amsterdam",
+    }
+    assert page.evaluate("[Object.keys(localStorage), document.cookie]") == [[], ""]
+
+
+# Two seconds of silence, as a WAV file.
+SILENCE = """() => {
+  const rate = 8000, bytes = new DataView(new ArrayBuffer(44 + 2 * rate));
+  const text = (at, s) => [...s].forEach((c, n) => bytes.setUint8(at + n, c.charCodeAt(0)));
+  text(0, "RIFF"); text(8, "WAVEfmt "); text(36, "data");
+  bytes.setUint32(4, 36 + 2 * rate, true); bytes.setUint32(16, 16, true);
+  bytes.setUint16(20, 1, true); bytes.setUint16(22, 1, true);
+  bytes.setUint32(24, rate, true); bytes.setUint32(28, rate, true); bytes.setUint16(32, 1, true); bytes.setUint16(34, 8, true);
+  bytes.setUint32(40, 2 * rate, true);
+  for (let n = 44; n < bytes.byteLength; n++) bytes.setUint8(n, 128);
+  document.querySelector("audio").src = URL.createObjectURL(new Blob([bytes], { type: "audio/wav" }));
+}"""
+
+
+def test_a_recording_tells_how_far_it_was_heard(context: BrowserContext, dist: Path) -> None:
+    body = "<audio id=song></audio><button onclick='song.play()'>Play</button>"
+    visit = Visit(context, {"/": TAGGED + body, "/sp.js": (dist / "spoorway.js").read_bytes()})
+    page = visit.open()
+    page.evaluate(
+        """(url) => {
+          snowplow("newTracker", "sp", url);
+          snowplow("enableMediaTracking", document.querySelector("audio"), { boundaries: [25, 50] });
+        }""",
+        GATEWAY,
+    )
+    page.evaluate(SILENCE)
+    page.click("button")
+    page.wait_for_function("document.querySelector('audio').ended", timeout=30_000)
+    visit.wait(6)
+    page.wait_for_timeout(200)
+    told = [json.loads(event["ue_pr"])["data"] for event in visit.sent]
+    names = [one["schema"].split("/")[1].removesuffix("_event") for one in told]
+    assert sorted(names) == ["end", "pause", "percent_progress", "percent_progress", "play", "ready"]
+    assert [one["data"]["percentProgress"] for one in told if "percentProgress" in one["data"]] == [25, 50]
+    entities = json.loads(visit.sent[-1]["co"])["data"]
+    (player,) = [one["data"] for one in entities if "/media_player/" in one["schema"]]
+    assert (player["duration"], player["mediaType"], player["label"], player["volume"]) == (2, "audio", "song", 100)
+
+
+def sample(kind: str) -> str:
+    """The first sample of that language in docs/javascript.md."""
+    text = (ROOT / "docs" / "javascript.md").read_text("utf-8")
+    found = text.partition(f"```{kind}\n")[2].partition("```")[0]
+    assert found
+    return found.replace('"sp", "https://events.example.com"', f'"sp", "{GATEWAY}"')
+
+
+def test_the_documented_tag_tracks(context: BrowserContext, dist: Path) -> None:
+    visit = Visit(context, {"/": PAGE + sample("html"), "/sp.js": (dist / "spoorway.js").read_bytes()})
+    visit.open()
+    assert [event["e"] for event in visit.wait(1)] == ["pv"]
+
+
+def test_the_documented_modules_track(context: BrowserContext, dist: Path) -> None:
+    imports = {"@spoorway/browser": "/index.js", "@spoorway/browser/activity": "/activity.js"}
+    page = f"<script type=importmap>{json.dumps({'imports': imports})}</script><script type=module>{sample('js')}</script>"
+    files: dict[str, bytes | str] = {f"/{file.name}": file.read_bytes() for file in dist.glob("*.js")}
+    visit = Visit(context, {**files, "/": PAGE + page})
+    visit.open()
+    (event,) = visit.wait(1)
+    assert (event["e"], event["aid"]) == ("pv", "shop")
