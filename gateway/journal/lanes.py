@@ -19,6 +19,9 @@ from gateway.journal.lines import decode, pieces
 from gateway.journal.sealing import SealedSegment
 from protocol.seams import START, Position
 
+# A file of this name asks the lane's writer to finish its segment; it is gone when that is done.
+FINISH = "finish"
+
 _LANE = re.compile(r"[0-9a-f]{8}")
 _SEGMENT = re.compile(r"(\d{8,})\.ndjson(\.gz)?")
 _RECORD_BYTES = 8 + 1 + 20 + 1 + 20 + 1 + 8 + 1
