@@ -78,9 +78,11 @@ class Person:
 def _parts(columns: Mapping[str, object]) -> Iterable[dict[str, Any]]:
     """The self-describing parts of an event: of an `Event`, or of a row with its wrappers, taken apart."""
     for name in ENTITY_COLUMNS:
-        value = columns.get(name)
-        inner: object = cast(dict[str, object], value).get("data") if isinstance(value, dict) else None
-        for found in (value, inner):
-            for one in cast(list[object], found) if isinstance(found, list | tuple) else [found]:
-                if isinstance(one, dict):
-                    yield cast(dict[str, Any], one)
+        for found in _objects(columns.get(name)):
+            yield found
+            yield from _objects(found.get("data"))
+
+
+def _objects(value: object) -> Iterable[dict[str, Any]]:
+    many = cast(list[object], value) if isinstance(value, list | tuple) else [value]
+    return [cast(dict[str, Any], one) for one in many if isinstance(one, dict)]

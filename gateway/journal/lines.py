@@ -26,6 +26,16 @@ def encode(payload: RawPayload, sequence: int) -> bytes:
     return b'{"crc":"%08x",%b\n' % (crc32(fields), fields)
 
 
+def encode_within(payload: RawPayload, sequence: int, size: int) -> bytes | None:
+    """As encode, made `size` bytes long by spaces, which JSON does not see, so that no line after it moves; None: no room."""
+    fields = to_json(payload, sequence)[1:-1]
+    room = size - _FIELDS - len(fields) - len(b"}\n")
+    if room < 0:
+        return None
+    fields += b" " * room + b"}"
+    return b'{"crc":"%08x",%b\n' % (crc32(fields), fields)
+
+
 def decode(line: bytes) -> tuple[int, RawPayload]:
     """(sequence, payload) of a line that `pieces` called good. Raises ValueError when another program wrote it."""
     fields = cast(dict[str, Any], orjson.loads(line[:-1]))
@@ -66,4 +76,4 @@ def pieces(data: bytes, final: bool) -> Iterator[tuple[int, int, bool]]:
         start = end
 
 
-__all__ = ["MARK", "decode", "encode", "is_good", "pieces"]
+__all__ = ["MARK", "decode", "encode", "encode_within", "is_good", "pieces"]

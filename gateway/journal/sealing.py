@@ -56,7 +56,7 @@ def seal(plain: Path, disk: Disk, *, block_bytes: int, level: int, pause: Pause 
             at = start = 0
             began = time.thread_time()
             for block in _blocks(source, disk, block_bytes):
-                member = _member(block, start, level)
+                member = packed(block, start, level)
                 write_all(disk, target, member, at)
                 at, start = at + len(member), start + len(block)
                 if block and pause(3 * (time.thread_time() - began)):
@@ -93,7 +93,8 @@ def _blocks(source: int, disk: Disk, block_bytes: int) -> Iterator[bytes]:
     yield b""
 
 
-def _member(block: bytes, start: int, level: int) -> bytes:
+def packed(block: bytes, start: int, level: int) -> bytes:
+    """The member that holds a block. start: where the block begins in the segment."""
     deflate = zlib.compressobj(max(level, 1), zlib.DEFLATED, -15)  # at level 0 the empty member would have another length
     body = deflate.compress(block) + deflate.flush()
     about = struct.pack("<IIQ", _HEADER_BYTES + len(body) + _TRAILER.size, len(block), start)
@@ -136,6 +137,11 @@ class SealedSegment:
             return read_exactly(self._disk, self._fd, member.length, member.at), member.end, False
         return block[offset - member.start : limit - member.start], min(member.end, limit), True
 
+    def blocks(self) -> Iterator[tuple[Member, bytes, bytes | None]]:
+        """Every member in order, as it lies in the file, and inflated; None where it is damaged. Raises OSError."""
+        for member in self._members:
+            yield member, read_exactly(self._disk, self._fd, member.length, member.at), self._inflate(member)
+
     def block_before(self, end: int) -> tuple[int, bytes]:
         """(start, bytes) of the block that holds the byte before `end`; no bytes when it is damaged."""
         member = self._members[bisect_left(self._starts, end) - 1]
@@ -158,7 +164,7 @@ def sealed_size(path: Path, disk: Disk) -> int | None:
     """Length of a sealed segment, uncompressed, from its last member alone; None when that is damaged. Raises OSError."""
     fd = disk.open(path, os.O_RDONLY)
     try:
-        at = max(0, os.fstat(fd).st_size - len(_member(b"", 0, 1)))
+        at = max(0, os.fstat(fd).st_size - len(packed(b"", 0, 1)))
         member = _header(read_exactly(disk, fd, _HEADER_BYTES, at), at)
         return member.end if member and member.start == member.end else None
     finally:
@@ -205,4 +211,4 @@ def _header(data: bytes, at: int) -> Member | None:
     return Member(at, length, start, start + inflated, True) if check == zlib.crc32(data[len(_MAGIC) : -4]) else None
 
 
-__all__ = ["Member", "Pause", "SealedSegment", "is_sealed", "seal", "sealed_size"]
+__all__ = ["Member", "Pause", "SealedSegment", "is_sealed", "packed", "seal", "sealed_size"]
