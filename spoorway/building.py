@@ -91,7 +91,8 @@ def open_target(settings: Settings, instance: Instance, schemas: Lookup | None =
     """The target, ready for `commit`; without a path a file is DATA/events.db. Raises ConfigurationError, PermanentError."""
     config = instance.config
     if getattr(config, "state", None) == "":
-        config = dataclasses.replace(config, state=str(settings.data / f"{instance.name}.relay.db"))
+        kind = instance.use.rpartition(".")[2]
+        config = dataclasses.replace(config, state=str(settings.data / f"{instance.name}.{kind}.db"))
     if getattr(config, "path", None) == "":
         config = dataclasses.replace(config, path=str(settings.data / "events.db"))
     return instance.module.Plugin(config, schemas or schema_lookup(settings))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pytest
 
@@ -24,6 +24,8 @@ from protocol.seams import START, Cursor, Event, FailedEvent, PermanentError, Po
 from storage import ddl
 from storage.duplicates import DUPLICATE, synthetic_id
 from storage.targets import Batch, Counts, Target, WaitingStore, memory, sqlite
+from tests.contracts import s3_bench
+from tests.peers.s3_server import S3Server
 
 RECEIVED = 1_700_000_000_000
 
@@ -31,15 +33,27 @@ RECEIVED = 1_700_000_000_000
 class Store(Target, WaitingStore, Protocol): ...
 
 
+@runtime_checkable
+class Wipeable(Protocol):
+    def wipe(self) -> None: ...
+
+
 class Bench(Protocol):
     """How the suite treats one kind of target. open() again after a crash finds what was durable."""
 
-    def open(self) -> Store: ...
+    def open(self) -> Target: ...
+    def failed_ids(self) -> list[str]: ...
     def ids(self) -> list[str]: ...
     def event(self, event_id: str) -> dict[str, Any]: ...
     def failing_commit(self, moment: str, batch: Batch, chance: random.Random) -> None:
         """Offer the batch with trouble at that moment; raises TransientError (or, "inside", may come through)."""
         ...
+
+
+class StoreBench(Bench, Protocol):
+    """Of a target whose failed events can be looked at and solved."""
+
+    def open(self) -> Store: ...
 
 
 class SqliteBench:
@@ -63,6 +77,9 @@ class SqliteBench:
 
     def ids(self) -> list[str]:
         return [row[0] for row in self.rows("SELECT event_id FROM events")]
+
+    def failed_ids(self) -> list[str]:
+        return [row[0] for row in self.rows("SELECT failed_id FROM failed_events WHERE replayed_tstamp IS NULL")]
 
     def event(self, event_id: str) -> dict[str, Any]:
         (row,) = self.rows("SELECT * FROM events WHERE event_id = ?", event_id)
@@ -100,6 +117,9 @@ class MemoryBench:
     def ids(self) -> list[str]:
         return [event["event_id"] for event in self.target.events]
 
+    def failed_ids(self) -> list[str]:
+        return self.target.failed_ids(limit=1_000)
+
     def event(self, event_id: str) -> dict[str, Any]:
         (event,) = [e for e in self.target.events if e["event_id"] == event_id]
         return {**event, "derived_contexts": str(event.get("derived_contexts"))}
@@ -113,12 +133,36 @@ class MemoryBench:
             self.target._config = healthy
 
 
-BENCHES: dict[str, Callable[[Path], Bench]] = {"sqlite": SqliteBench, "memory": MemoryBench}
+# Targets whose failed events can be looked at and solved, and all targets.
+STORES: dict[str, Callable[[Path, pytest.FixtureRequest], StoreBench]] = {
+    "sqlite": lambda folder, _: SqliteBench(folder),
+    "memory": lambda folder, _: MemoryBench(folder),
+}
+BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
+    **STORES,
+    "s3_folder": s3_bench.in_folder,
+    "s3_bucket": s3_bench.in_bucket,
+}
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with S3Server() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
 
 
 @pytest.fixture(params=sorted(BENCHES))
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    made = BENCHES[request.param](tmp_path)
+    made = BENCHES[request.param](tmp_path, request)
+    yield made
+    made.open().close()
+
+
+@pytest.fixture(params=sorted(STORES))
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreBench]:
+    made = STORES[request.param](tmp_path, request)
     yield made
     made.open().close()
 
@@ -244,11 +288,11 @@ def test_failed_events_are_kept_once_by_their_id(bench: Bench) -> None:
     target.commit(batch_of(failed=(failed_of(1), failed_of(1)), end=1))
     target.commit(batch_of(failed=(failed_of(1), failed_of(2)), end=2))
     assert target.totals() == Counts(4, 0, 2, 2)
-    assert [one["failed_id"] for one in target.list_failed()] == ["failed-2", "failed-1"]
+    assert sorted(bench.failed_ids()) == ["failed-1", "failed-2"]
 
 
-def test_a_failed_event_can_be_listed_and_shown_with_its_payload_byte_for_byte(bench: Bench) -> None:
-    target = bench.open()
+def test_a_failed_event_can_be_listed_and_shown_with_its_payload_byte_for_byte(store: StoreBench) -> None:
+    target = store.open()
     target.commit(batch_of(failed=(failed_of(1), failed_of(2, None)), end=1))
     assert [f["failed_id"] for f in target.list_failed(limit=1)] == ["failed-2"]
     assert [f["failed_id"] for f in target.list_failed(since_ms=RECEIVED + 2)] == ["failed-2"]
@@ -269,8 +313,8 @@ def test_a_failed_event_can_be_listed_and_shown_with_its_payload_byte_for_byte(b
     assert target.show_failed("nobody") is None
 
 
-def test_a_solved_failed_event_moves_from_failed_to_stored(bench: Bench) -> None:
-    target = bench.open()
+def test_a_solved_failed_event_moves_from_failed_to_stored(store: StoreBench) -> None:
+    target = store.open()
     target.commit(batch_of(event_of(9), failed=(failed_of(1, payload=1), failed_of(2, payload=1)), end=1))
     assert target.resolve("failed-1", [event_of(1)], [], RECEIVED + 5) == Counts(0, 1, 0, 0)
     assert target.totals() == Counts(3, 2, 1, 0)
@@ -285,8 +329,8 @@ def test_a_solved_failed_event_moves_from_failed_to_stored(bench: Bench) -> None
     assert target.cursor() == at(1)
 
 
-def test_a_failed_event_that_fails_again_stays_with_its_new_reasons(bench: Bench) -> None:
-    target = bench.open()
+def test_a_failed_event_that_fails_again_stays_with_its_new_reasons(store: StoreBench) -> None:
+    target = store.open()
     target.commit(batch_of(failed=(failed_of(1, None),), end=1))
     again = FailedEvent("failed-1", "adapter_failures", (Reason("adapter", "", "no such path"),), payload_of(1), RECEIVED + 50)
     assert target.resolve("failed-1", [], [again, failed_of(7, 1, payload=1)], RECEIVED + 51) == Counts(0, 0, 1, 0)
@@ -295,8 +339,8 @@ def test_a_failed_event_that_fails_again_stays_with_its_new_reasons(bench: Bench
     assert reasons["failed-1"] == ("adapter_failures", "no such path")
 
 
-def test_a_dropped_failed_event_is_counted_and_not_taken_again(bench: Bench) -> None:
-    target = bench.open()
+def test_a_dropped_failed_event_is_counted_and_not_taken_again(store: StoreBench) -> None:
+    target = store.open()
     target.commit(batch_of(failed=(failed_of(1), failed_of(2)), end=1))
     assert target.drop(["failed-1", "unknown", "failed-1"], RECEIVED + 5) == 1
     assert target.totals() == Counts(2, 0, 1, 0, 1)
@@ -304,7 +348,7 @@ def test_a_dropped_failed_event_is_counted_and_not_taken_again(bench: Bench) -> 
     assert target.show_failed("failed-1") is None
     assert target.resolve("failed-1", [event_of(1)], [], RECEIVED + 6) is None
     assert target.drop(["failed-1"], RECEIVED + 7) == 0
-    target = bench.open()
+    target = store.open()
     assert target.commit(batch_of(failed=(failed_of(1),), end=2)) == Counts(1, 0, 0, 1)
     assert target.totals() == Counts(3, 0, 1, 1, 1)
 
@@ -326,8 +370,8 @@ def walked(target: Store, rows: int) -> list[tuple[str, str, int | None, frozens
 
 
 @pytest.mark.parametrize("rows", [1, 2, 100])
-def test_failed_events_that_wait_for_a_schema_are_found_by_payload(bench: Bench, rows: int) -> None:
-    target = bench.open()
+def test_failed_events_that_wait_for_a_schema_are_found_by_payload(store: StoreBench, rows: int) -> None:
+    target = store.open()
     failed = (waiting_of(3, 2, "iglu:a/b/jsonschema/1-0-0"), waiting_of(1, 1, "iglu:a/b/jsonschema/1-0-0", "x"), failed_of(9))
     target.commit(batch_of(failed=(*failed, waiting_of(2, 2, "y"), waiting_of(4, 2, "y")), end=1))
     assert target.resolve("failed-4", [event_of(4)], [], RECEIVED)
@@ -341,8 +385,8 @@ def test_failed_events_that_wait_for_a_schema_are_found_by_payload(bench: Bench,
     }
 
 
-def test_several_failed_events_are_solved_in_one_transaction(bench: Bench) -> None:
-    target = bench.open()
+def test_several_failed_events_are_solved_in_one_transaction(store: StoreBench) -> None:
+    target = store.open()
     target.commit(batch_of(failed=tuple(waiting_of(n, 1, "y") for n in range(1, 5)), end=1))
     again = waiting_of(2, 1, "z")
     target.see_schemas(["iglu:a/b/jsonschema/1-0-0"])
@@ -361,20 +405,20 @@ def test_several_failed_events_are_solved_in_one_transaction(bench: Bench) -> No
     assert "failed-3" in {one[0] for one in walked(target, 10)}
 
 
-def test_a_payload_is_kept_as_long_as_an_event_of_it_waits(bench: Bench) -> None:
-    target = bench.open()
+def test_a_payload_is_kept_as_long_as_an_event_of_it_waits(store: StoreBench) -> None:
+    target = store.open()
     target.commit(batch_of(failed=(failed_of(1, payload=1), failed_of(2, payload=1)), end=1))
     target.drop(["failed-1"], RECEIVED)
     assert (target.show_failed("failed-2") or (None, None))[1] == payload_of(1)
     target.drop(["failed-2"], RECEIVED)
-    if isinstance(bench, SqliteBench):
-        assert bench.rows("SELECT * FROM failed_payloads") == []
-        dropped = bench.rows("SELECT failed_id, kind FROM dropped_events ORDER BY 1")
+    if isinstance(store, SqliteBench):
+        assert store.rows("SELECT * FROM failed_payloads") == []
+        dropped = store.rows("SELECT failed_id, kind FROM dropped_events ORDER BY 1")
         assert [tuple(row) for row in dropped] == [("failed-1", "schema_violations"), ("failed-2", "schema_violations")]
 
 
-def test_a_solved_failed_event_cannot_be_dropped(bench: Bench) -> None:
-    target = bench.open()
+def test_a_solved_failed_event_cannot_be_dropped(store: StoreBench) -> None:
+    target = store.open()
     target.commit(batch_of(failed=(failed_of(1),), end=1))
     target.resolve("failed-1", [event_of(1)], [], RECEIVED)
     assert target.drop(["failed-1"], RECEIVED) == 0
@@ -383,10 +427,11 @@ def test_a_solved_failed_event_cannot_be_dropped(bench: Bench) -> None:
 
 def test_wiped_a_target_begins_again(bench: Bench) -> None:
     target = bench.open()
+    assert isinstance(target, Wipeable)
     batch = batch_of(event_of(1), failed=(failed_of(2),), end=2)
     target.commit(batch)
     target.wipe()
-    assert (target.cursor(), target.totals(), bench.ids(), target.list_failed()) == ({}, Counts(), [], [])
+    assert (target.cursor(), target.totals(), bench.ids(), bench.failed_ids()) == ({}, Counts(), [], [])
     assert target.commit(batch) == Counts(2, 1, 1, 0)
 
 
@@ -398,7 +443,7 @@ def test_a_commit_that_fails_has_taken_nothing(bench: Bench, moment: str) -> Non
     batch = batch_of(*(event_of(n) for n in range(2, 400)), failed=(failed_of(3),), end=2)
     with pytest.raises(TransientError):
         bench.failing_commit(moment, batch, random.Random(3))
-    assert (target.cursor(), target.totals(), len(bench.ids()), target.list_failed()) == (at(1), before, 1, [])
+    assert (target.cursor(), target.totals(), len(bench.ids()), bench.failed_ids()) == (at(1), before, 1, [])
     assert target.commit(batch).stored == 398
 
 
@@ -448,7 +493,7 @@ def test_whatever_fails_every_event_is_kept_exactly_once(bench: Bench, seed: int
     assert totals.stored + totals.failed + totals.duplicate == len(journal) == totals.payloads
     identities = {(e["event_id"], e.get("event_fingerprint")) for e in journal if not isinstance(e, FailedEvent)}
     assert len(bench.ids()) == len(set(bench.ids())) == totals.stored == len(identities)
-    assert totals.failed == len({f.id for f in journal if isinstance(f, FailedEvent)}) == len(target.list_failed(limit=1000))
+    assert totals.failed == len({f.id for f in journal if isinstance(f, FailedEvent)}) == len(bench.failed_ids())
 
 
 def test_the_memory_target_fails_as_its_configuration_says() -> None:

@@ -1,0 +1,114 @@
+"""The chain of commits: object N+1 can be made once only, so of two writers one loses and is told.
+
+A commit is one conditional PUT: a line of JSON (where the journal is read on, totals, what the batch counted, the files it
+makes), then the files' bytes one after the other. That PUT is the transaction. Afterwards the files are put in their places,
+as often as it takes, and the commit is written once more without their bytes: it is settled. Who opens the target settles what a
+crash left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+import orjson
+
+from protocol.seams import Cursor, PermanentError, Position
+from storage.objects import Objects
+from storage.targets import Counts
+
+PREFIX: Final = "_spoorway/commits/"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """origin: names this life of the target, from its first batch to a `wipe`. mark, counted: of the batch.
+
+    objects: (name, bytes) of the files it makes. wiped: everything before it is to be deleted.
+    """
+
+    number: int = 0
+    origin: str = ""
+    mark: str = ""
+    cursor: Cursor = field(default_factory=dict[str, Position])
+    totals: Counts = field(default_factory=Counts)
+    counted: Counts = field(default_factory=Counts)
+    objects: tuple[tuple[str, int], ...] = ()
+    wiped: bool = False
+    settled: bool = False
+
+
+def add(objects: Objects, commit: Commit, bodies: Sequence[bytes]) -> bool:
+    """False: somebody has made that number. Raises TransientError: nobody knows whether it was made."""
+    return objects.put_new(_name(commit.number), b"".join((_header(commit), b"\n", *bodies)))
+
+
+def newest(objects: Objects) -> tuple[Commit, bytes]:
+    """And the bytes of its files while it is not settled. Commit() where there is none."""
+    last = ""
+    for found in objects.list(PREFIX):
+        last = found.name
+    if not last:
+        return Commit(), b""
+    header, _, bodies = objects.get(last).partition(b"\n")
+    return _read(last, header), bodies
+
+
+def settle(objects: Objects, commit: Commit, bodies: bytes) -> Commit:
+    """Puts the files in their places. Any number of times, by anybody."""
+    start = 0
+    for name, size in commit.objects:
+        objects.put(name, bodies[start : start + size])
+        start += size
+    settled = replace(commit, settled=True)
+    objects.put(_name(commit.number), _header(settled))
+    return settled
+
+
+def prune(objects: Objects, keep: int) -> int:
+    """Deletes all but so many of the newest; how many. They serve only to be read by people, and to refuse the very late."""
+    names = [found.name for found in objects.list(PREFIX)][:-keep]
+    objects.delete(names)
+    return len(names)
+
+
+def history(objects: Objects) -> Iterator[Commit]:
+    """Every commit there is, oldest first."""
+    for found in objects.list(PREFIX):
+        yield _read(found.name, objects.get(found.name).partition(b"\n")[0])
+
+
+def _name(number: int) -> str:
+    return f"{PREFIX}{number:010d}"
+
+
+def _header(commit: Commit) -> bytes:
+    fields: dict[str, Any] = asdict(commit)
+    fields["cursor"] = {lane: list(position) for lane, position in commit.cursor.items()}
+    return orjson.dumps({"format": _FORMAT, **fields})
+
+
+def _read(name: str, header: bytes) -> Commit:
+    try:
+        fields: dict[str, Any] = orjson.loads(header)
+        if fields["format"] > _FORMAT:
+            raise PermanentError(f"{name}: written by a newer Spoorway")
+        positions: Mapping[str, Sequence[int]] = fields["cursor"]
+        return Commit(
+            fields["number"],
+            fields["origin"],
+            fields["mark"],
+            {lane: Position(*position) for lane, position in positions.items()},
+            Counts(**fields["totals"]),
+            Counts(**fields["counted"]),
+            tuple((one[0], one[1]) for one in fields["objects"]),
+            fields["wiped"],
+            fields["settled"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise PermanentError(f"{name}: is no commit of this target: {error!r}") from error
+
+
+__all__ = ["Commit", "add", "history", "newest", "prune", "settle"]

@@ -1,0 +1,136 @@
+"""Events -> Parquet, typed by columns.json: a column at a time, straight from the events.
+
+Times are milliseconds in UTC, money is decimal(18,2), the self-describing columns are JSON text as the canonical format has
+them. What does not fit its column's type becomes null. Imports pyarrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
+from importlib import import_module
+from typing import Any, cast
+
+from protocol.seams import Event
+from protocol.tables import COLUMNS, Column
+from storage.rows import column as sql_values
+from storage.rows import timestamp
+
+pa: Any = import_module("pyarrow")
+pc: Any = import_module("pyarrow.compute")
+pq: Any = import_module("pyarrow.parquet")
+
+ROW_GROUP = 50_000
+COMPRESSION = {"compression": "zstd", "compression_level": 3}
+
+_CENT = Decimal("0.01")
+_MOST_MONEY = Decimal(10) ** 16
+_INT32 = 2**31
+_INT64 = 2**63
+
+
+def is_money(column: Column) -> bool:
+    return column.type == "decimal" and "18,2" in column.postgres
+
+
+@cache
+def schema() -> Any:
+    """The 131 columns, in their order."""
+    kinds: dict[str, Any] = {
+        "timestamp": pa.timestamp("ms", "UTC"),
+        "integer": pa.int32(),
+        "boolean": pa.bool_(),
+        "float": pa.float64(),
+        "decimal": pa.float64(),
+    }
+    return pa.schema([(c.name, pa.decimal128(18, 2) if is_money(c) else kinds.get(c.type, pa.string())) for c in COLUMNS])
+
+
+def to_table(events: Sequence[Event]) -> Any:
+    """A row per event, in their order."""
+    present = set[str]().union(*events)
+    rows = cast(Sequence[dict[str, Any]], events)
+    arrays: list[Any] = []
+    for column, field in zip(COLUMNS, schema(), strict=True):
+        if column.name not in present:
+            arrays.append(pa.nulls(len(events), field.type))
+            continue
+        arrays.append(_array(column, [row.get(column.name) for row in rows], field.type))
+    return pa.Table.from_arrays(arrays, schema=schema())
+
+
+def to_parquet(events: Sequence[Event]) -> bytes:
+    """One file."""
+    out = pa.BufferOutputStream()
+    pq.write_table(to_table(events), out, row_group_size=ROW_GROUP, **COMPRESSION)
+    return cast(bytes, out.getvalue().to_pybytes())
+
+
+def money(value: Any) -> Decimal | None:
+    """To the cent; None beyond decimal(18,2), and where there is none."""
+    if value is None:
+        return None
+    number = value if isinstance(value, Decimal) else Decimal(str(value))
+    fits = number.is_finite() and abs(number) < _MOST_MONEY
+    return number.quantize(_CENT, ROUND_HALF_UP) if fits else None
+
+
+def int32(value: int | None) -> int | None:
+    return value if value is not None and -_INT32 <= value < _INT32 else None
+
+
+def _float(value: Any) -> float | None:
+    if value is None:
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _moment(ms: int | None) -> int | None:
+    return ms if ms is not None and timestamp(ms) is not None else None
+
+
+_CAREFUL: dict[str, Callable[[Any], Any]] = {
+    "timestamp": _moment,
+    "integer": int32,
+    "float": _float,
+    "boolean": lambda value: None if value is None else bool(value),
+}
+_BOUNDS = {"timestamp": (-62_167_219_200_000, 253_402_300_800_000), "integer": (-_INT32, _INT32)}
+
+
+def _array(column: Column, values: Sequence[Any], kind: Any) -> Any:
+    """Where all are in range, as nearly always, the values are taken as they are."""
+    if column.type in _BOUNDS:
+        array = _integers(values)
+        least, most = _BOUNDS[column.type]
+        if array is not None:
+            low, high = _min_max(array)
+            if low is None or high is None or least <= low <= high < most:
+                return array.cast(kind)
+        return pa.array([_CAREFUL[column.type](value) for value in values], pa.int64()).cast(kind)
+    if column.type == "decimal":
+        convert = money if is_money(column) else _float
+        return pa.array([convert(value) for value in values], kind)
+    if column.type in _CAREFUL:
+        convert = _CAREFUL[column.type]
+        return pa.array([convert(value) for value in values], kind)
+    return pa.array(sql_values(column.name, values), kind)
+
+
+def _min_max(array: Any) -> tuple[int | None, int | None]:
+    found = pc.min_max(array)
+    return found["min"].as_py(), found["max"].as_py()
+
+
+def _integers(values: Sequence[Any]) -> Any | None:
+    """None where one is beyond 64 bits."""
+    try:
+        return pa.array(values, pa.int64())
+    except (OverflowError, pa.ArrowInvalid):
+        return None
+
+
+__all__ = ["COMPRESSION", "ROW_GROUP", "int32", "is_money", "money", "pa", "pq", "schema", "to_parquet", "to_table"]

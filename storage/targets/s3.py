@@ -1,0 +1,206 @@
+"""Keeps events as Parquet or canonical TSV in S3, in a store that speaks as S3 does, or in a folder; docs/s3.md describes it.
+
+A batch is one conditional PUT (storage/lake/commits.py); only then its files appear in their places (storage/lake), so readers
+never see what was not committed. Which events came before is asked of a local index that can be lost. Knows no wall clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Literal
+
+from protocol.seams import ConfigurationError, Cursor, Event, FailedEvent, PermanentError, TransientError
+from storage import lake
+from storage.duplicates import identity, sort_out
+from storage.lake import commits
+from storage.lake.commits import Commit
+from storage.lake.index import Index, Known
+from storage.lake.writing import events_in, failed_in, files
+from storage.marks import mark_of
+from storage.objects import NoSuchObject, open_objects
+from storage.rows import clean
+from storage.targets import Batch, Counts, SchemaLookup
+
+_KINDS = {"parquet": (lake.EVENTS,), "tsv": (lake.TSV,), "both": (lake.EVENTS, lake.TSV)}
+_LEAST = {"every_s": 0, "batch_payloads": 1, "batch_bytes": 1024, "remember_days": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """url: `s3://bucket/prefix`, or a folder. endpoint: of a store that is not Amazon's; profile: in ~/.aws; "" = as the AWS CLI.
+
+    format: of the events. every_s: a batch waits so long for more, unless batch_payloads or batch_bytes (of the journal) are
+    there. remember_days: an event that comes again is known so long, by the day it was received; 0 = for ever.
+    state: the local index of ids; "" = DATA/NAME.s3.db.
+    """
+
+    url: str = ""
+    endpoint: str = ""
+    region: str = ""
+    profile: str = ""
+    format: Literal["parquet", "tsv", "both"] = "parquet"
+    every_s: float = 60.0
+    batch_payloads: int = 20_000
+    batch_bytes: int = 16_777_216
+    remember_days: int = 90
+    state: str = ""
+
+
+class Plugin:
+    def __init__(self, config: Config, schemas: SchemaLookup, *, timer: Callable[[], float] = time.monotonic) -> None:
+        """Opens the index; the store is not asked before `cursor`. timer: seconds. Raises ConfigurationError, PermanentError."""
+        for name, least in _LEAST.items():
+            if getattr(config, name) < least:
+                raise ConfigurationError(f"{name} = {getattr(config, name)}: it must be at least {least}")
+        if not config.state:
+            raise ConfigurationError("state: no file for the index of ids is named")
+        self.limits = (config.batch_payloads, config.batch_bytes)
+        self._config, self._timer = config, timer
+        self._lock = threading.Lock()
+        self._objects = open_objects(config.url, endpoint=config.endpoint, region=config.region, profile=config.profile)
+        self._index = Index(Path(config.state))
+        self._last: Commit | None = None  # None: to be asked
+        self._told: int | None = None  # the commit whose cursor the caller has, when it asked
+        self._wait_until = 0.0
+
+    # Target ---------------------------------------------------------------------------------------------------------
+
+    def cursor(self) -> Cursor:
+        with self._lock:
+            self._last = None
+            last = self._newest()
+            self._told = last.number
+            return dict(last.cursor)
+
+    def totals(self) -> Counts:
+        with self._lock:
+            return self._newest().totals
+
+    def pause_s(self, finishing: bool) -> float:
+        """Between two batches, so that files are not tiny; at the end everything is taken."""
+        return 0.0 if finishing else max(0.0, self._wait_until - self._timer())
+
+    def commit(self, batch: Batch) -> Counts:
+        mark = mark_of(batch)
+        with self._lock:
+            last = self._newest()
+            if last.mark != mark:
+                if self._told not in (None, last.number):
+                    raise self._overtaken()
+                last = self._add(last, batch, mark)
+            # Otherwise this very batch was committed before; only the caller did not hear of it.
+            self._told = last.number
+            self._wait_until = 0.0 if batch.more else self._timer() + self._config.every_s
+            return last.counted
+
+    def close(self) -> None:
+        with self._lock:
+            self._index.close()
+
+    def wipe(self) -> None:
+        """Begin again: every file is deleted, no cursor, all totals 0."""
+        with self._lock:
+            last = self._newest()
+            self._last = None
+            number = last.number + 1
+            if not commits.add(self._objects, Commit(number, f"{number}-wiped-{last.mark}", wiped=True), ()):
+                raise self._overtaken()
+            self._told = self._newest().number
+
+    # Within the lock ------------------------------------------------------------------------------------------------
+
+    def _newest(self) -> Commit:
+        """The last commit, with its files in their places and its ids in the index. Raises TransientError, PermanentError."""
+        if self._last is None:
+            last, bodies = commits.newest(self._objects)
+            if last.number and not last.settled:
+                last = self._settle(last, bodies)
+            self._catch_up(last)
+            self._last = last
+        return self._last
+
+    def _add(self, last: Commit, batch: Batch, mark: str) -> Commit:
+        new, duplicates = sort_out(batch.events, self._index.stored)
+        fresh = self._fresh(batch.failed)
+        counts = Counts(batch.payloads, len(new), len(fresh), duplicates + len(batch.failed) - len(fresh))
+        number = last.number + 1
+        made = list(files(number, new, fresh, _KINDS[self._config.format]))
+        commit = Commit(
+            number,
+            last.origin or mark,
+            mark,
+            {**last.cursor, **batch.cursor},
+            Counts(*(had + came for had, came in zip(astuple(last.totals), astuple(counts), strict=True))),
+            counts,
+            tuple((name, len(body)) for name, body in made),
+        )
+        bodies = [body for _, body in made]
+        self._last = None  # whatever happens now, the store is asked
+        if not commits.add(self._objects, commit, bodies):
+            found = self._newest()
+            if found.mark == mark:  # an attempt of ours that seemed to fail
+                return found
+            raise self._overtaken()
+        commit = self._settle(commit, b"".join(bodies))
+        if self._index.reached() == (last.origin, last.number):
+            self._remember(commit.number, new, fresh)
+        else:
+            self._catch_up(commit)
+        self._last = commit
+        return commit
+
+    def _overtaken(self) -> PermanentError:
+        return PermanentError(f"{self._config.url}: another process moved the cursor; only one may load this target")
+
+    def _fresh(self, failed: Sequence[FailedEvent]) -> list[FailedEvent]:
+        """Those that are new, each once."""
+        first = {clean(one.id): one for one in reversed(failed)}
+        known = self._index.failed(list(first))
+        return [one for one in first.values() if clean(one.id) not in known][::-1]
+
+    def _settle(self, commit: Commit, bodies: bytes) -> Commit:
+        if commit.wiped:
+            self._objects.delete([piece.name for kind in lake.SUFFIXES for piece in lake.pieces(self._objects.list(f"{kind}/"))])
+        return commits.settle(self._objects, commit, bodies)
+
+    def _remember(self, number: int, events: Sequence[Event], failed: Sequence[FailedEvent]) -> None:
+        known = [Known(*identity(event), lake.day_of(event.get("collector_tstamp"))) for event in events]
+        days = [(clean(one.id), lake.day_of(one.payload.received_ms)) for one in failed]
+        newest = max((*(one.day for one in known), *(day for _, day in days)), default="")
+        self._index.add(known, days, number, self._forget_before(newest))
+
+    def _forget_before(self, newest: str) -> str:
+        """The first day that is still remembered; "" = nothing is forgotten."""
+        if not newest or not self._config.remember_days:
+            return ""
+        return str(date.fromisoformat(newest) - timedelta(days=self._config.remember_days))
+
+    def _catch_up(self, last: Commit) -> None:
+        """The index reads what it has not seen: the files of one commit after a crash, all of them when it was lost."""
+        origin, number = self._index.reached()
+        if origin != last.origin or number > last.number:
+            self._index.begin(last.origin)
+            number = 0
+        if number == last.number:
+            return
+        for piece in self._unseen(number):
+            try:
+                with self._objects.open(piece.name) as file:
+                    if piece.kind == lake.FAILED:
+                        self._index.add((), failed_in(piece, file))
+                    else:
+                        self._index.add(events_in(piece, file), ())
+            except NoSuchObject as error:  # merged since the listing
+                raise TransientError(str(error)) from error
+        self._index.add((), (), last.number)
+
+    def _unseen(self, number: int) -> Iterator[lake.Piece]:
+        for kind in lake.SUFFIXES:
+            live, _ = lake.sorted_out(self._objects.list(f"{kind}/"))
+            first = self._forget_before(max((piece.day for piece in live), default=""))
+            yield from (piece for piece in live if piece.last > number and piece.day >= first)
