@@ -100,7 +100,7 @@ def test_uno_from_blank_to_its_first_event_in_sql(uno: Board, made: Made, gatewa
     # Looking at it takes the port from the gateway for a while, and gives it back.
     command = [sys.executable, "-m", "spoorway", "monitor", "--port", str(uno.port), "--data", str(running.data), "--json"]
     said: list[dict[str, Any]] = []
-    with subprocess.Popen([*command, "--for", "60"], stdout=subprocess.PIPE, text=True) as monitor:
+    with subprocess.Popen([*command, "--for", "300"], stdout=subprocess.PIPE, text=True) as monitor:
         assert monitor.stdout is not None
         for line in monitor.stdout:
             said.append(json.loads(line))
