@@ -131,7 +131,7 @@ def test_board_that_dies_in_mid_flash_and_a_second_try(uno: Board, made: Made, t
     uno.pull()
     began = time.monotonic()
     _, errors = first.communicate(timeout=60)
-    assert (first.returncode, time.monotonic() - began < 10) == (1, True)
+    assert (first.returncode, time.monotonic() - began < 40) == (1, True)
     assert "press its reset button and try again" in errors
     torn = uno.flash.read_bytes()
     assert torn[:1024] == program[:1024]

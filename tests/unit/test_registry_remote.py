@@ -192,7 +192,7 @@ def test_time_is_limited_as_a_whole(site: Site, way: Callable[[BaseHTTPRequestHa
     began = time.monotonic()
     with pytest.raises(Down, match=r"within 0\.5 s"):
         fetch(site.remote(timeout_s=0.5), KEY)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
 
 
 def test_tls_that_never_shakes_hands_is_cut(site: Site) -> None:
@@ -202,7 +202,7 @@ def test_tls_that_never_shakes_hands_is_cut(site: Site) -> None:
         began = time.monotonic()
         with pytest.raises(Down):
             fetch(Remote(f"https://127.0.0.1:{silent.getsockname()[1]}", allow_private=True, timeout_s=0.5), KEY)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8
 
 
 @pytest.mark.parametrize(

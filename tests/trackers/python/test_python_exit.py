@@ -108,7 +108,7 @@ while True: tracker.track_structured("signal", "main", durable=True)
         began = time.monotonic()
         done = run(program, environment, answering.url, str(moment))
         assert done.returncode == 7, done.stderr
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 20
 
 
 def test_frozen_program_and_frozen_gateway_lose_and_repeat_nothing(spoorway_run: Running, environment: dict[str, str]) -> None:
