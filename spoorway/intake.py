@@ -150,7 +150,11 @@ class Intake:
 
 def _placed(instance: Instance, data: Path) -> Instance:
     """What a transport must remember lies in the data folder, under its name, unless it says otherwise."""
-    places = {"sessions": data / f"{instance.name}.db", "lent": data / LENT_PORTS}
+    places = {
+        "sessions": data / f"{instance.name}.db",
+        "state": data / f"{instance.name}.state.db",
+        "lent": data / LENT_PORTS,
+    }
     found = {option: str(place) for option, place in places.items() if getattr(instance.config, option, None) == ""}
     return dataclasses.replace(instance, config=dataclasses.replace(instance.config, **found)) if found else instance
 
