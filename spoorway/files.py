@@ -63,6 +63,21 @@ def read_cursor(path: Path) -> Cursor | None:
     return None if value is None else {lane: Position(*position) for lane, position in value.items()}
 
 
+def archive_file(data: Path) -> Path:
+    """How far each lane is in the archive, for the journal's retention. It may lag behind, never run ahead."""
+    return data / "archived.json"
+
+
+def write_archived(path: Path, url: str, cursor: Cursor) -> None:
+    write_json(path, {"url": url, "lanes": cursor})
+
+
+def read_archived(path: Path, url: str) -> Cursor | None:
+    """None when nothing is known of the archive at this place: another one has been written to, if any."""
+    value = read_json(path)
+    return {lane: Position(*position) for lane, position in value["lanes"].items()} if value and value.get("url") == url else None
+
+
 class Claim:
     """A target is loaded by one process at a time: this one, until `release` or its end."""
 

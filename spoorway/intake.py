@@ -25,7 +25,7 @@ from protocol.seams import RawPayload, TransientError
 from spoorway.config import Instance, Settings
 from spoorway.console import host_text
 from spoorway.devices import device_metrics, start_warnings
-from spoorway.files import cursor_file, journal_folder, read_cursor
+from spoorway.files import archive_file, cursor_file, journal_folder, read_archived, read_cursor
 from spoorway.metrics import Metric
 
 log = logging.getLogger("spoorway.intake")
@@ -131,6 +131,8 @@ class Intake:
             # A target whose place is not known has, as far as anybody can tell, stored nothing.
             # Where no target is configured nobody has stored anything either: another process may, some day.
             stored = [cursor or {} for cursor in cursors] or [{}]
+            if url := self._settings.archive.url:
+                stored.append(read_archived(archive_file(self._settings.data), url) or {})
             if (seen := self._devices.cursor()) is not None:
                 stored.append(seen)
             try:

@@ -1,4 +1,4 @@
-"""The loading process: one thread per target, each with its own reader, pipeline and place in the journal."""
+"""The loading process: a thread per target, each with its own reader, pipeline and place in the journal; one for the archive."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gateway.journal.reader import FileReader
 from protocol.seams import ConfigurationError
@@ -19,6 +20,9 @@ from spoorway.files import Claim, cursor_file, journal_folder, write_cursor
 from spoorway.loader import Loader, collect_seldom
 from spoorway.registry.comeback import ComeBack
 from spoorway.registry.lookup import LOOK_EVERY_S
+
+if TYPE_CHECKING:
+    from spoorway.archiving import Archiving
 
 log = logging.getLogger("spoorway.loading")
 
@@ -36,12 +40,13 @@ class Loading:
         self._settings, self._supervised = settings, supervised
         self._stop, self._finish = threading.Event(), threading.Event()
         instances = settings.targets()
-        if not instances:
+        if not instances and not settings.archive.url:
             raise ConfigurationError("storage.targets: none is configured, nothing to load")
         self._claims = [Claim(settings.data, instance.name, _CLAIM_S if supervised else 0) for instance in instances]
         self._lookup = building.schema_lookup(settings)
         templates = building.templates(settings)
         self._targets = [building.open_target(settings, instance, self._lookup) for instance in instances]
+        self.archiving = _archiving(settings)
         folder = journal_folder(settings.data)
         self.loaders: list[Loader] = []
         for instance, target in zip(instances, self._targets, strict=True):
@@ -56,7 +61,10 @@ class Loading:
             )
 
     def run(self, once: bool = False) -> int:
-        """0 when every target reached the end of the journal, 1 when one gave up. once: do not wait for more."""
+        """0 when every target reached the end of the journal, 1 when one gave up. once: do not wait for more.
+
+        The archive is waited for with `once` only: what it has begun to copy it copies again at the next start.
+        """
         if once:
             self._finish.set()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,6 +75,13 @@ class Loading:
             threading.Thread(target=loader.run, args=(self._stop, self._finish), name=f"load-{loader.status.target}")
             for loader in self.loaders
         ]
+        if self.archiving is not None:
+            arguments = {"stop": self._stop, "finish": self._finish, "once": once}
+            archiver = threading.Thread(target=self.archiving.run, kwargs=arguments, name="archive", daemon=True)
+            if once or not threads:
+                threads.append(archiver)
+            else:
+                archiver.start()
         threading.Thread(target=self._watch_schemas, name="schemas", daemon=True).start()
         collect_seldom()
         for thread in threads:
@@ -81,7 +96,8 @@ class Loading:
         self._publish()
         for target in self._targets:
             target.close()
-        return 0 if all(loader.status.state == "finished" for loader in self.loaders) else 1
+        archived = self.archiving is None or not once or self.archiving.status.state == "finished"
+        return 0 if archived and all(loader.status.state == "finished" for loader in self.loaders) else 1
 
     def _watch_schemas(self) -> None:
         enrich = self._settings.enrich
@@ -117,10 +133,13 @@ class Loading:
                 self._publish()
             if not self._supervised:
                 return
-            for loader in self.loaders:
-                line = json.dumps(loader.status.as_dict())
-                if told.get(loader.status.target) != line:
-                    told[loader.status.target] = line
+            statuses = {loader.status.target: loader.status.as_dict() for loader in self.loaders}
+            if self.archiving is not None:
+                statuses[""] = self.archiving.status.as_dict()
+            for name, status in statuses.items():
+                line = json.dumps(status)
+                if told.get(name) != line:
+                    told[name] = line
                     try:
                         print(line, flush=True)
                     except BrokenPipeError:
@@ -133,3 +152,12 @@ class Loading:
     def _publish(self) -> None:
         for loader in self.loaders:
             write_cursor(cursor_file(self._settings.data, loader.status.target), loader.cursor)
+
+
+def _archiving(settings: Settings) -> Archiving | None:
+    """None when there is no archive. Raises ConfigurationError."""
+    if not settings.archive.url:
+        return None
+    from spoorway.archiving import Archiving, open_archive
+
+    return Archiving(settings.data, open_archive(settings.archive), settings.archive.url, building.now_ms)

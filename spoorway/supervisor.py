@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Event as Signal
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 from spoorway.metrics import Metric
 
@@ -29,12 +29,13 @@ _HEALTHY_AFTER_S = 30.0
 
 
 class LoaderProcess:
-    """`spoorway load` as a child. statuses: what its targets last said, by name."""
+    """`spoorway load` as a child. statuses: what its targets last said, by name; archive: its archive, {} = none."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         """arguments: of `spoorway load`, such as --data."""
         self._command = [sys.executable, "-m", "spoorway", "load", "--supervised", *arguments]
         self.statuses: dict[str, dict[str, Any]] = {}
+        self.archive: dict[str, Any] = {}
         self._child: subprocess.Popen[str] | None = None
         self.misconfigured = False
         self._tell: Callable[[], object] = lambda: None
@@ -79,7 +80,7 @@ class LoaderProcess:
         return "; ".join(bad)
 
     def metrics(self) -> list[Metric]:
-        return target_metrics(list(self.statuses.values()))
+        return [*target_metrics(list(self.statuses.values())), *(archive_metrics(self.archive) if self.archive else ())]
 
     def _spawn(self) -> None:
         self._child = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -93,7 +94,10 @@ class LoaderProcess:
             for line in child.stdout:
                 try:
                     status = json.loads(line)
-                    self.statuses[status["target"]] = status
+                    if "archive" in status:
+                        self.archive = status
+                    else:
+                        self.statuses[status["target"]] = status
                 except (ValueError, KeyError, TypeError):
                     log.warning("the loader said something strange")
             code = child.wait()
@@ -119,7 +123,7 @@ def target_metrics(statuses: Sequence[dict[str, Any]]) -> list[Metric]:
     def each(field: str) -> list[tuple[dict[str, str], float]]:
         return [({"target": s["target"]}, s[field]) for s in statuses]
 
-    outcomes = ("stored", "failed", "duplicate", "dropped", "forwarded")
+    outcomes = ("stored", "failed", "duplicate", "dropped", "forwarded", "erased", "expired")
     errors = [({"target": s["target"], "error": kind}, n) for s in statuses for kind, n in s["errors"].items()]
     events = [({"target": s["target"], "outcome": o}, s[o]) for s in statuses for o in outcomes]
     return [
@@ -133,4 +137,25 @@ def target_metrics(statuses: Sequence[dict[str, Any]]) -> list[Metric]:
         Metric("target_errors", "counter", "What went wrong with the other side of a target, by kind.", errors),
         Metric("target_error_timestamp_seconds", "gauge", "When it last went wrong, since 1970.",
                [({"target": s["target"]}, s["error_ms"] / 1000) for s in statuses if s["error_ms"]]),
+    ]  # fmt: skip
+
+
+def archive_metrics(status: dict[str, Any]) -> list[Metric]:
+    def one(name: str, kind: Literal["counter", "gauge"], about: str, value: float) -> Metric:
+        return Metric(f"archive_{name}", kind, about, [({}, value)])
+
+    errors = [({"error": kind}, n) for kind, n in status["errors"].items()]
+    return [
+        one("segments", "counter", "Segments archived and listed.", status["segments"]),
+        one("bytes", "counter", "Bytes of them, compressed.", status["bytes"]),
+        one("payloads", "counter", "Payloads in them.", status["payloads"]),
+        one("pending_segments", "gauge", "Sealed segments that the archive does not have yet.", status["pending"]),
+        one("pending_bytes", "gauge", "Bytes of them.", status["pending_bytes"]),
+        one("oldest_pending_timestamp_seconds", "gauge", "When the oldest of them was written to, since 1970; 0 = none waits.",
+            status["oldest_ms"] / 1000),
+        one("up", "gauge", "1 while the archive takes segments.", int(status["state"] != "retrying")),
+        one("last_timestamp_seconds", "gauge", "When a segment was last archived, since 1970; 0 = not yet.",
+            status["archived_ms"] / 1000),
+        Metric("archive_errors", "counter", "What went wrong with the archive, by kind.", errors),
+        one("error_timestamp_seconds", "gauge", "When it last went wrong, since 1970; 0 = never.", status["error_ms"] / 1000),
     ]  # fmt: skip
