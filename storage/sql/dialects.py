@@ -55,6 +55,8 @@ def _entity_path(family: str, argument: str) -> str:
 FUNCTIONS: Mapping[str, Callable[..., str]] = {"path": _path, "keys": _keys, "entity_path": _entity_path}
 
 _SHARED = {
+    "who": "coalesce($1.domain_userid, $1.user_id, $1.network_userid)",
+    "page": "(coalesce($1.page_urlhost, '') || coalesce($1.page_urlpath, ''))",
     "asked": "$1.collector_tstamp >= :since AND $1.collector_tstamp < :until AND (:app = '' OR $1.app_id = :app)",
     "percent": "@round(100.0 * ($1) / nullif($2, 0), 1)",
 }

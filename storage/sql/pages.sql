@@ -12,9 +12,9 @@
 -- column: seconds    of attention altogether
 -- column: per_view   seconds of attention for each view
 -- chart: bar x=page y=views
-SELECT coalesce(e.page_urlhost, '') || coalesce(e.page_urlpath, '') AS page,
+SELECT @page(e) AS page,
     count(CASE WHEN e.event = 'page_view' THEN 1 END) AS views,
-    count(DISTINCT CASE WHEN e.event = 'page_view' THEN coalesce(e.domain_userid, e.user_id, e.network_userid) END) AS visitors,
+    count(DISTINCT CASE WHEN e.event = 'page_view' THEN @who(e) END) AS visitors,
     count(CASE WHEN e.event = 'page_ping' THEN 1 END) * :heartbeat_s AS seconds,
     @round(1.0 * count(CASE WHEN e.event = 'page_ping' THEN 1 END) * :heartbeat_s
         / nullif(count(CASE WHEN e.event = 'page_view' THEN 1 END), 0), 1) AS per_view

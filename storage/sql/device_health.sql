@@ -1,0 +1,38 @@
+-- How are the devices: when were they heard last, how often did they start, what is missing, how sure is the time?
+--
+-- From the entity device_time of the events in the period, so losses before its first and after its last event of a start are not seen.
+-- In the SQLite store the view device_health knows all of it.
+--
+-- group: devices
+-- parameter: top integer 100  how many devices, the longest silent first
+-- column: device          its name
+-- column: last_seen       when it was heard last, UTC
+-- column: silent_s        seconds since then, at the end of the period
+-- column: starts          different boot ids
+-- column: events          stored
+-- column: missing         event numbers between those that arrived
+-- column: exact_percent   events whose time is known and not bounded
+-- column: widest_s        the widest bounds of a time
+-- chart: bar x=device y=missing
+WITH told AS (
+    SELECT @item(x, 'device') AS device, @item(x, 'boot_id') AS boot_id, CAST(@item(x, 'sequence') AS BIGINT) AS sequence,
+        @item(x, 'method') AS method, @item_number(x, 'uncertainty_ms') AS uncertainty_ms, @ms(e.collector_tstamp) AS at_ms
+    FROM atomic.events AS e @entities(e.derived_contexts, x)
+    WHERE @asked(e) AND @is(e.derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
+), numbered AS (
+    SELECT device, boot_id, method, uncertainty_ms, at_ms,
+        sequence - lag(sequence) OVER (PARTITION BY device, boot_id ORDER BY sequence) - 1 AS missing
+    FROM told
+    WHERE device IS NOT NULL
+), summed AS (
+    SELECT device, max(at_ms) AS at_ms, count(DISTINCT boot_id) AS starts, count(*) AS events,
+        sum(CASE WHEN missing > 0 THEN missing ELSE 0 END) AS missing,
+        count(CASE WHEN method IN ('true', 'difference', 'wall_clock') THEN 1 END) AS exact, max(uncertainty_ms) AS widest_ms
+    FROM numbered
+    GROUP BY device
+)
+SELECT device, @stamp_of(at_ms) AS last_seen, @div(@ms(:until) - at_ms, 1000) AS silent_s, starts, events, missing,
+    @percent(exact, events) AS exact_percent, @round(widest_ms / 1000.0, 1) AS widest_s
+FROM summed
+ORDER BY silent_s DESC, device
+LIMIT :top
