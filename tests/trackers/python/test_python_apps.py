@@ -1,4 +1,4 @@
-"""Real Gunicorn with Django, uvicorn with FastAPI and a Celery worker, tracked end to end: examples/python-tracker."""
+"""Gunicorn with Django and with Flask, uvicorn with FastAPI, a Celery worker: real ones, end to end (examples/python-tracker)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples/python-tracker"
 COOKIE = (
     "_sp_id.1fff=11111111-2222-4333-8444-555555555555.1700000000.3.1700000100.1690000000.6de9024e-17b9-4026-bd4d-efec50ae84cb"
 )
+TIMINGS = "SELECT unstruct_event FROM atomic.events WHERE event_name = 'timing'"
 
 pytestmark = pytest.mark.slow
 
@@ -61,14 +63,14 @@ def get(port: int, path: str) -> int:
         connection.close()
 
 
-def expect_rows(product: Running, app: str, port: int, pages: int) -> None:
+def expect_rows(product: Running, app: str, port: int, pages: int, timings: int) -> None:
     """Per page: a page view, a timing, and the view's own event; one error; all under the cookie's ids."""
-    product.wait(3 * pages + 1)
+    product.wait(2 * pages + timings + 1)
     rows: list[dict[str, Any]] = product.query("SELECT * FROM atomic.events WHERE app_id = ?", app)
     kinds = sorted(row["event_name"] for row in rows)
     assert kinds.count("page_view") == kinds.count("event") == pages
     assert kinds.count("application_error") == 1
-    assert kinds.count("timing") >= pages
+    assert kinds.count("timing") == timings
     for row in rows:
         assert row["domain_userid"] == "11111111-2222-4333-8444-555555555555"
         assert (row["domain_sessionidx"], row["domain_sessionid"]) == (3, "6de9024e-17b9-4026-bd4d-efec50ae84cb")
@@ -95,9 +97,36 @@ def test_gunicorn_and_django(spoorway_run: Running, environment: dict[str, str],
     with serving(command, port, environment, tmp_path / "log.txt"):
         assert [get(port, f"/ducks/{n}") for n in range(10)] == [200] * 10
         assert get(port, "/broken") == 500
-    expect_rows(spoorway_run, "site", port, 10)
-    timings = spoorway_run.query("SELECT unstruct_event FROM atomic.events WHERE event_name = 'timing'")
+    expect_rows(spoorway_run, "site", port, 10, 11)
+    timings = spoorway_run.query(TIMINGS)
     assert any("GET /ducks/<str:name>" in row["unstruct_event"] for row in timings)
+
+
+def test_gunicorn_with_threads_and_flask(spoorway_run: Running, environment: dict[str, str], tmp_path: Path) -> None:
+    port, environment = free_port(), environment | {"SPOORWAY": spoorway_run.url}
+    environment.pop("PYTHONWARNINGS")
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--workers",
+        "2",
+        "--threads",
+        "4",
+        "--bind",
+        f"127.0.0.1:{port}",
+        "flask_app:app",
+    ]
+    with serving(command, port, environment, tmp_path / "log.txt"):
+        with ThreadPoolExecutor(5) as pool:
+            assert list(pool.map(lambda n: get(port, f"/ducks/{n}"), range(10))) == [200] * 10
+        assert get(port, "/broken") == 500
+        assert get(port, "/nowhere") == 404
+    expect_rows(spoorway_run, "pond", port, 10, 12)
+    timings = "".join(row["unstruct_event"] for row in spoorway_run.query(TIMINGS))
+    assert "GET /ducks/<name>" in timings and "GET /broken" in timings and "GET /nowhere" in timings
+    (error,) = spoorway_run.query("SELECT unstruct_event FROM atomic.events WHERE event_name = 'application_error'")
+    assert "no ducks" in error["unstruct_event"]
 
 
 def test_uvicorn_and_fastapi(spoorway_run: Running, environment: dict[str, str], tmp_path: Path) -> None:
@@ -107,8 +136,8 @@ def test_uvicorn_and_fastapi(spoorway_run: Running, environment: dict[str, str],
     with serving(command, port, environment, tmp_path / "log.txt"):
         assert [get(port, f"/ducks/{n}") for n in range(10)] == [200] * 10
         assert get(port, "/broken") == 500
-    expect_rows(spoorway_run, "shop", port, 10)
-    timings = spoorway_run.query("SELECT unstruct_event FROM atomic.events WHERE event_name = 'timing'")
+    expect_rows(spoorway_run, "shop", port, 10, 10)
+    timings = spoorway_run.query(TIMINGS)
     assert any("GET /ducks/{name}" in row["unstruct_event"] for row in timings)
 
 
