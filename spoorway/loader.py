@@ -54,6 +54,8 @@ class Status:
     error: str = ""
     error_ms: int = 0
     errors: dict[str, int] = field(default_factory=dict[str, int])
+    erased: int = 0
+    expired: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -160,6 +162,7 @@ class Loader:
         status = self.status
         status.payloads, status.stored = totals.payloads, totals.stored
         status.failed, status.duplicate, status.dropped = totals.failed, totals.duplicate, totals.dropped
+        status.erased, status.expired = totals.erased, totals.expired
         status.forwarded, status.pending = totals.forwarded, self._reader.pending(self.cursor)
         if self._raw is not None:
             contact = self._raw.contact()
@@ -170,14 +173,16 @@ class Loader:
 def _enriched(pipeline: Pipeline, chunk: Chunk, now_ms: int) -> Batch:
     events: list[Event] = []
     failed: list[FailedEvent] = []
+    erased = 0
     for item in chunk.items:
+        erased += 0 if isinstance(item, Damage) else len(item.erased)
         found = [damaged(item, now_ms)] if isinstance(item, Damage) else outcomes(pipeline, item, now_ms)
         for outcome in found:
             if isinstance(outcome, FailedEvent):
                 failed.append(outcome)
             else:
                 events.append(outcome)
-    return Batch(events, failed, chunk.cursor, len(chunk.items), chunk.more)
+    return Batch(events, failed, chunk.cursor, len(chunk.items), chunk.more, erased)
 
 
 def _as_it_is(chunk: Chunk, now_ms: int) -> RawBatch:

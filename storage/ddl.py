@@ -64,7 +64,19 @@ _VERSION_3 = (
 # Openings and clicks of emails, see storage/emails.py.
 _VERSION_4 = emails.VIEWS
 
-STEPS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+# What was erased or has expired, see storage/removal.py.
+_VERSION_5 = (
+    "ALTER TABLE totals ADD COLUMN erased INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE totals ADD COLUMN expired INTEGER NOT NULL DEFAULT 0",
+    "CREATE TABLE erasures (erasure_id TEXT PRIMARY KEY NOT NULL, events INTEGER NOT NULL, failed INTEGER NOT NULL)"
+    " WITHOUT ROWID",
+    # Ids of events that are gone, for as long as a tracker may send them again.
+    "CREATE TABLE gone_events (event_id TEXT PRIMARY KEY NOT NULL, event_fingerprint TEXT, gone_ms INTEGER NOT NULL)"
+    " WITHOUT ROWID",
+    "CREATE INDEX gone_events_gone_ms ON gone_events (gone_ms)",
+)
+
+STEPS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 
 
 def migrate(db: sqlite3.Connection) -> None:

@@ -9,13 +9,14 @@ import random
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from protocol.seams import Cursor, Event, FailedEvent, Json, Position, RawPayload, TransientError
 from storage.duplicates import identity, sort_out
 from storage.failed import FailedRow, to_json, to_row, waits_for
 from storage.rows import clean, timestamp
-from storage.targets import Batch, Counts, SchemaLookup, Waiting
+from storage.targets import Batch, Counts, Erasure, Removed, Rule, SchemaLookup, Waiting
 
 Moment = Literal["", "before", "inside", "after", "any"]
 
@@ -38,6 +39,7 @@ class _Kept:
     events: dict[str, Event] = field(default_factory=dict[str, Event])
     failed: dict[str, tuple[FailedRow, RawPayload]] = field(default_factory=dict[str, tuple[FailedRow, RawPayload]])
     dropped: frozenset[str] = frozenset()
+    gone: dict[str, str | None] = field(default_factory=dict[str, str | None])
     cursor: dict[str, Position] = field(default_factory=dict[str, Position])
     totals: Counts = field(default_factory=Counts)
     last: tuple[Batch, Counts] | None = None
@@ -50,6 +52,7 @@ class Plugin:
         self._commits = 0
         self._kept = _Kept()
         self._lock = threading.Lock()
+        self._erased: dict[str, Removed] = {}
 
     @property
     def events(self) -> list[Event]:
@@ -72,7 +75,8 @@ class Plugin:
                 counts = kept.last[1]
             else:
                 kept, counts = _take(kept, batch.events, batch.failed, batch.payloads)
-                kept = replace(kept, cursor={**kept.cursor, **batch.cursor}, last=(batch, counts))
+                totals = replace(kept.totals, erased=kept.totals.erased + batch.erased)
+                kept = replace(kept, cursor={**kept.cursor, **batch.cursor}, last=(batch, counts), totals=totals)
             if moment == "inside":
                 raise TransientError("memory: told to fail inside the commit")
             self._kept = kept
@@ -145,6 +149,51 @@ class Plugin:
             self._kept = replace(kept, failed=failed, totals=totals, dropped=kept.dropped | gone)
             return len(gone)
 
+    def erase(self, erasure: Erasure, after: None) -> tuple[Removed, None]:
+        with self._lock:
+            kept = self._kept
+            events, failed = dict(kept.events), dict(kept.failed)
+            waiting = 0
+            for event_id, event in kept.events.items():
+                received = event.get("collector_tstamp", 0)
+                if (event_id, received) in erasure.events or (received <= erasure.until_ms and erasure.who.in_columns(event)):
+                    del events[event_id]
+            for failed_id, (row, payload) in kept.failed.items():
+                cut = erasure.cut(payload)
+                understood = to_json(row)
+                theirs = failed_id in erasure.failed or (
+                    payload.received_ms <= erasure.until_ms
+                    and (erasure.who.in_parameters(understood["parameters"]) or erasure.who.in_columns(understood["event"]))  # type: ignore[arg-type]
+                )
+                if theirs or (cut is not None and (row.event_index in cut.erased or row.event_index is None)):
+                    waiting += row.replayed_tstamp is None
+                    del failed[failed_id]
+                elif cut is not None:
+                    failed[failed_id] = row, cut
+            removed = Removed(len(kept.events) - len(events), waiting)
+            self._kept = _less(kept, events, failed, removed, "erased")
+            before = self._erased.get(erasure.id, Removed())
+            self._erased[erasure.id] = now = Removed(before.events + removed.events, before.failed + removed.failed)
+            return now, None
+
+    def expire(self, rule: Rule, now_ms: int, after: None) -> tuple[Removed, None]:
+        with self._lock:
+            kept = self._kept
+            before_ms = now_ms - rule.older_than_ms
+            events = {i: event for i, event in kept.events.items() if not _fits(rule, before_ms, event)}
+            failed = {
+                i: (row, payload)
+                for i, (row, payload) in kept.failed.items()
+                if rule.schema
+                or payload.received_ms >= before_ms
+                or rule.app_id not in ("", row.app_id)
+                or rule.event not in ("", row.event_name)
+            }
+            waiting = sum(row.replayed_tstamp is None for i, (row, _) in kept.failed.items() if i not in failed)
+            removed = Removed(len(kept.events) - len(events), waiting)
+            self._kept = _less(kept, events, failed, removed, "expired")
+            return removed, None
+
     def wipe(self) -> None:
         with self._lock:
             self._kept = _Kept()
@@ -160,13 +209,43 @@ class Plugin:
 
 def _take(kept: _Kept, events: Sequence[Event], failed: Sequence[FailedEvent], payloads: int) -> tuple[_Kept, Counts]:
     """A new state; the old one is untouched, so that a failure in between keeps nothing."""
-    new, duplicates = sort_out(events, lambda ids: {i: identity(kept.events[i])[1] for i in ids if i in kept.events})
+
+    def stored(ids: Sequence[str]) -> dict[str, str | None]:
+        gone = {i: kept.gone[i] for i in ids if i in kept.gone}
+        return gone | {i: identity(kept.events[i])[1] for i in ids if i in kept.events}
+
+    new, duplicates = sort_out(events, stored)
     known = kept.failed.keys() | kept.dropped
     fresh = {clean(one.id): (to_row(one), one.payload) for one in reversed(failed) if clean(one.id) not in known}
     counts = Counts(payloads, len(new), len(fresh), duplicates + len(failed) - len(fresh))
     totals = Counts(*(had + came for had, came in zip(astuple(kept.totals), astuple(counts), strict=True)))
-    stored = kept.events | {identity(event)[0]: event for event in new}
-    return replace(kept, events=stored, failed=kept.failed | fresh, totals=totals), counts
+    now = kept.events | {identity(event)[0]: event for event in new}
+    return replace(kept, events=now, failed=kept.failed | fresh, totals=totals), counts
+
+
+def _less(
+    kept: _Kept,
+    events: dict[str, Event],
+    failed: dict[str, tuple[FailedRow, RawPayload]],
+    removed: Removed,
+    counted: Literal["erased", "expired"],
+) -> _Kept:
+    """Without what is missing in events and failed."""
+    totals = kept.totals
+    totals = replace(totals, stored=totals.stored - removed.events, failed=totals.failed - removed.failed)
+    totals = replace(totals, **{counted: getattr(totals, counted) + sum(removed)})
+    gone = {i: identity(event)[1] for i, event in kept.events.items() if i not in events}
+    return replace(kept, events=events, failed=failed, totals=totals, gone=kept.gone | gone)
+
+
+def _fits(rule: Rule, before_ms: int, event: Event) -> bool:
+    schema = "iglu:" + "/".join(str(event.get(f"event_{part}", "")) for part in ("vendor", "name", "format", "version"))
+    return (
+        event.get("collector_tstamp", 0) < before_ms
+        and rule.app_id in ("", event.get("app_id"))
+        and rule.event in ("", event.get("event_name"))
+        and (not rule.schema or fnmatchcase(schema, rule.schema))
+    )
 
 
 def _resolve(

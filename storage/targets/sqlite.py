@@ -23,13 +23,13 @@ from protocol import payloads
 from protocol.iglu import InvalidUri, SchemaKey, parse
 from protocol.seams import Cursor, Event, FailedEvent, Json, PermanentError, Position, RawPayload
 from protocol.tables import COLUMN_NAMES
-from storage import ledger
+from storage import ledger, removal
 from storage.ddl import migrate
 from storage.duplicates import sort_out
 from storage.failed import FailedRow, payload_text, to_json, to_row, waits_for
 from storage.marks import mark_of
 from storage.rows import json_text, timestamp, to_rows
-from storage.targets import Batch, Counts, SchemaLookup, Waiting
+from storage.targets import Batch, Counts, Erasure, Removed, Rule, SchemaLookup, Waiting
 from storage.trouble import translated
 from storage.views import schemas_of, view_name, view_sql
 
@@ -45,11 +45,15 @@ _PLACE = {name: place for place, name in enumerate(COLUMN_NAMES)}
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """path: the file; "" = DATA/events.db. busy_ms: how long to wait for another writer. cache_mb: page cache."""
+    """path: the file; "" = DATA/events.db. busy_ms: how long to wait for another writer. cache_mb: page cache.
+
+    remember_days: so long an event that was erased or has expired is known as a duplicate when it comes again.
+    """
 
     path: str = ""
     busy_ms: int = 10_000
     cache_mb: int = 32
+    remember_days: float = 7.0
 
 
 class Plugin:
@@ -57,6 +61,7 @@ class Plugin:
         """Opens or creates the file. Raises PermanentError when it is not, or cannot become, ours."""
         self._path = Path(config.path)
         self._lookup = schemas
+        self._remember_ms = int(config.remember_days * 86_400_000)
         self._lock = threading.Lock()
         self._known: set[str] = set()  # schemas that need no more thought in this run
         self._cursor: dict[str, Position] = {}  # as this process last saw it
@@ -78,6 +83,7 @@ class Plugin:
             with self._transaction() as db:
                 migrate(db)
                 self._cursor = _read_cursor(db)
+                self._gone = db.execute("SELECT 1 FROM gone_events LIMIT 1").fetchone() is not None
             self._inode = os.stat(self._path).st_ino
         except BaseException:
             self._db.close()
@@ -92,7 +98,9 @@ class Plugin:
 
     def totals(self) -> Counts:
         with self._lock, self._translated():
-            return Counts(*self._db.execute("SELECT payloads, stored, failed, duplicate, dropped FROM totals").fetchone())
+            names = ("payloads", "stored", "failed", "duplicate", "dropped", "erased", "expired")
+            row = self._db.execute(f"SELECT {', '.join(names)} FROM totals").fetchone()
+            return Counts(**dict(zip(names, row, strict=True)))
 
     def commit(self, batch: Batch) -> Counts:
         mark = mark_of(batch)
@@ -108,6 +116,7 @@ class Plugin:
                 if _read_cursor(db) != self._cursor:  # two loaders would skip each other's events
                     raise PermanentError("another process moved the cursor; only one may load this target")
                 counts = self._take(db, batch.events, batch.failed, batch.payloads)
+                db.execute("UPDATE totals SET erased = erased + ?", (batch.erased,))
                 db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?)", [(k, *p) for k, p in batch.cursor.items()])
                 db.execute(
                     "UPDATE totals SET mark = ?, last_payloads = ?, last_stored = ?, last_failed = ?, last_duplicate = ?",
@@ -219,14 +228,42 @@ class Plugin:
                 with suppress(InvalidUri):
                     self._see_schema(db, uri, parse(uri), again=True)
 
+    # Keeper ---------------------------------------------------------------------------------------------------------
+
+    def erase(self, erasure: Erasure, after: removal.Place | None) -> tuple[Removed, removal.Place | None]:
+        with self._lock:
+            with self._translated():
+                self._db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+            try:
+                with self._transaction() as db:
+                    removed, following = removal.erase(db, erasure, after)
+                if following is None:  # nor does the log keep it
+                    with self._translated():
+                        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                with suppress(sqlite3.Error):
+                    self._db.execute("PRAGMA secure_delete = OFF")
+            self._gone = True
+        return removed, following
+
+    def expire(self, rule: Rule, now_ms: int, after: removal.Place | None) -> tuple[Removed, removal.Place | None]:
+        with self._lock, self._transaction() as db:
+            removed = removal.expire(db, rule, now_ms, after, self._remember_ms)
+        self._gone = True
+        return removed
+
     def wipe(self) -> None:
         """Begin again: no events, no failed or dropped ones, no views, no cursor, all totals 0. One transaction."""
         with self._lock, self._transaction() as db:
             for (view,) in db.execute("SELECT DISTINCT view_name FROM schemas").fetchall():
                 db.execute(f'DROP VIEW IF EXISTS "{view}"')
-            for table in ("events", "failed_events", "failed_payloads", "dropped_events", "cursors", "schemas", *ledger.TABLES):
+            tables = ("events", "failed_events", "failed_payloads", "dropped_events", "cursors", "schemas")
+            for table in (*tables, *ledger.TABLES, *removal.TABLES):
                 db.execute(f"DELETE FROM {table}")
-            db.execute("UPDATE totals SET payloads = 0, stored = 0, failed = 0, duplicate = 0, dropped = 0, mark = ''")
+            db.execute(
+                "UPDATE totals SET payloads = 0, stored = 0, failed = 0, duplicate = 0, dropped = 0, erased = 0, expired = 0,"
+                " mark = ''"
+            )
         self._known, self._cursor = set(), {}
 
     # Inside one transaction -----------------------------------------------------------------------------------------
@@ -271,7 +308,10 @@ class Plugin:
         rest = iter(ids)
         while asked := list(islice(rest, _ASK)):
             # Filled up to the one length, so that there is one statement to prepare.
-            found.update(self._db.execute(question, asked + asked[-1:] * (_ASK - len(asked))).fetchall())
+            asked += asked[-1:] * (_ASK - len(asked))
+            if self._gone:
+                found.update(self._db.execute(question.replace(" events ", " gone_events "), asked).fetchall())
+            found.update(self._db.execute(question, asked).fetchall())
         return found
 
     def _insert(self, db: sqlite3.Connection, events: Sequence[Event]) -> None:
