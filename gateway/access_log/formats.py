@@ -126,7 +126,7 @@ def _cloudfront(row: Mapping[str, str]) -> Logged:
         _status(told.get("sc-status", "0")),
         told.get("c-ip", ""),
         told.get("x-host-header") or told.get("cs(Host)") or told.get("cs-host", ""),
-        tuple((header, _decoded(told[name])) for name, header in _COLUMNS.items() if name in told),
+        tuple((header, _decoded(header, told[name])) for name, header in _COLUMNS.items() if name in told),
         told.get("x-edge-request-id", ""),
     )
 
@@ -198,9 +198,10 @@ def _status(text: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _decoded(value: str) -> str:
-    """A header as it was sent. CloudFront once encoded twice: then every space is %2520, and none is %20."""
-    for _ in range(2 if "%2520" in value and "%20" not in value else 1):
+def _decoded(name: str, value: str) -> str:
+    """A header as it was sent. CloudFront once encoded user agents twice: then every space is %2520, and none is %20."""
+    twice = name == "User-Agent" and "%2520" in value and "%20" not in value
+    for _ in range(2 if twice else 1):
         value = text_of(unquote_to_bytes(value))
     return value
 

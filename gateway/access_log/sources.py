@@ -75,9 +75,10 @@ class Folder:
         fixed = Path(path)
         while glob.has_magic(str(fixed)):
             fixed = fixed.parent
-        parent = fixed if fixed.is_dir() else fixed.parent
-        if not path or not os.access(parent, os.R_OK | os.X_OK):
-            raise ConfigurationError(f"access_log: path: {parent} is no folder that can be read")
+        if str(fixed) == path and not fixed.is_dir():
+            fixed = fixed.parent
+        if not path or not os.access(fixed, os.R_OK | os.X_OK):
+            raise ConfigurationError(f"access_log: path: {fixed} is no folder that can be read")
 
     def files(self) -> Iterator[LogFile]:
         now_ns = self._now_ns()
