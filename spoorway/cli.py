@@ -27,6 +27,7 @@ COMMANDS = {
     "export": "export",
     "failed": "failed",
     "replay": "replay",
+    "archive": "archive",
     "schema": "schema",
     "template": "template",
     "device": "device",

@@ -54,6 +54,11 @@ def cursor_file(data: Path, target: str) -> Path:
     return data / "cursors" / f"{target}.json"
 
 
+def replaying_file(data: Path, target: str) -> Path:
+    """It is there while a target is built anew from the archive, and after that was cut short."""
+    return data / "cursors" / f"{target}.replaying"
+
+
 def write_cursor(path: Path, cursor: Cursor) -> None:
     write_json(path, {lane: list(position) for lane, position in cursor.items()})
 

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from gateway.journal import Chunk, Reader
 from gateway.journal.reader import FileReader
-from protocol.seams import ConfigurationError
+from protocol.seams import ConfigurationError, Cursor, PermanentError
 from spoorway import building
 from spoorway.config import Settings
-from spoorway.files import Claim, cursor_file, journal_folder, write_cursor
+from spoorway.files import Claim, cursor_file, journal_folder, replaying_file, write_cursor
 from spoorway.loader import Loader, collect_seldom
 from spoorway.registry.comeback import ComeBack
 from spoorway.registry.lookup import LOOK_EVERY_S
@@ -47,17 +48,16 @@ class Loading:
         templates = building.templates(settings)
         self._targets = [building.open_target(settings, instance, self._lookup) for instance in instances]
         self.archiving = _archiving(settings)
-        folder = journal_folder(settings.data)
         self.loaders: list[Loader] = []
         for instance, target in zip(instances, self._targets, strict=True):
             if getattr(instance.module, "TAKES", "events") == "payloads":
-                self.loaders.append(Loader(instance.name, FileReader(folder), None, target, building.now_ms))
+                self.loaders.append(Loader(instance.name, self._reader(instance.name), None, target, building.now_ms))
                 continue
             pipeline = building.pipeline(settings, self._lookup, known=templates)
             replays = settings.enrich.resolver.come_back
             come_back = ComeBack(self._lookup, pipeline, target, building.now_ms, replays=replays, templates=templates)
             self.loaders.append(
-                Loader(instance.name, FileReader(folder), pipeline, target, building.now_ms, beside=come_back.step)
+                Loader(instance.name, self._reader(instance.name), pipeline, target, building.now_ms, beside=come_back.step)
             )
 
     def run(self, once: bool = False) -> int:
@@ -149,9 +149,26 @@ class Loading:
 
         return tell
 
+    def _reader(self, target: str) -> Reader:
+        if replaying_file(self._settings.data, target).exists():
+            return _CutShort()
+        return FileReader(journal_folder(self._settings.data))
+
     def _publish(self) -> None:
         for loader in self.loaders:
+            if replaying_file(self._settings.data, loader.status.target).exists():
+                continue  # what is there already was not all there was before it
             write_cursor(cursor_file(self._settings.data, loader.status.target), loader.cursor)
+
+
+class _CutShort:
+    """The journal of a target whose replay from the archive was cut short: going on would leave out what lies between."""
+
+    def read(self, cursor: Cursor, *, max_payloads: int = 2_000, max_bytes: int = 4_194_304) -> Chunk:
+        raise PermanentError("`spoorway replay --from archive` was cut short; run it again, nothing is loaded before it is done")
+
+    def pending(self, cursor: Cursor) -> int:
+        return 0
 
 
 def _archiving(settings: Settings) -> Archiving | None:

@@ -173,7 +173,8 @@ def _manifest(lane: str, segment: int) -> str:
 def _to_json(entry: Entry) -> bytes:
     """Flat, so that other programs read it as a table."""
     flat = dataclasses.asdict(entry)
-    return json.dumps(flat | flat.pop("contents")).encode() + b"\n"
+    contents = flat.pop("contents")
+    return json.dumps(flat | contents).encode() + b"\n"
 
 
 def _from_json(body: bytes, url: str) -> Entry:

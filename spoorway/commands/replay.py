@@ -1,18 +1,27 @@
-"""`spoorway replay`: builds a target anew from the journal, or from an archived copy of it."""
+"""`spoorway replay`: builds a target anew from the journal, or from the archive and what the journal still holds."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gateway.journal import Reader
 from gateway.journal.lanes import lanes, segments
 from gateway.journal.reader import FileReader
-from protocol.seams import ConfigurationError
+from protocol.seams import ConfigurationError, PermanentError
 from spoorway import building
 from spoorway.commands import Subparsers, command, settings
 from spoorway.console import Progress
-from spoorway.files import Claim, cursor_file, journal_folder, write_cursor
+from spoorway.files import Claim, cursor_file, journal_folder, prepare, replaying_file, write_cursor, write_json
 from spoorway.loader import Loader
+
+if TYPE_CHECKING:
+    from spoorway.config import Settings
 
 
 def add(subparsers: Subparsers) -> None:
@@ -20,54 +29,109 @@ def add(subparsers: Subparsers) -> None:
         subparsers,
         "replay",
         "empty a target and build it anew from the raw events",
-        "spoorway replay --from journal --to sqlite\nspoorway replay --from archive --archive /mnt/backup/journal --to sqlite",
+        "spoorway replay --from journal --to sqlite\n"
+        "spoorway replay --from archive\n"
+        "spoorway replay --from archive --archive s3://events/site-7 --to sqlite",
     )
     parser.add_argument("--from", dest="source", choices=("journal", "archive"), default="journal", help="default: journal")
-    parser.add_argument("--archive", metavar="DIR", type=Path, help="a copy of a journal folder, for --from archive")
+    parser.add_argument(
+        "--archive",
+        metavar="URL",
+        help="another archive than the configured one, s3://BUCKET/PREFIX or a folder; also a copy of a journal folder",
+    )
     parser.add_argument("--to", metavar="TARGET", help="the target's name (default: the first)")
-    parser.add_argument("--partial", action="store_true", help="even if the beginning of the journal was deleted by retention")
+    parser.add_argument("--partial", action="store_true", help="even if something of it is gone or damaged")
     parser.set_defaults(do=_replay)
 
 
 def _replay(args: argparse.Namespace) -> int:
     found = settings(args)
-    if (args.source == "archive") != (args.archive is not None):
-        raise ConfigurationError("replay: --from archive and --archive DIR belong together")
-    folder = args.archive or journal_folder(found.data)
-    if not folder.is_dir():
-        raise ConfigurationError(f"replay: there is no journal in {folder}")
+    if args.archive is not None and args.source != "archive":
+        raise ConfigurationError("replay: --archive belongs to --from archive")
     instance = building.target_instance(found, args.to)
-    claim = Claim(found.data, instance.name)
-    target = building.open_target(found, instance)
-    try:
-        if not hasattr(target, "wipe"):
-            raise ConfigurationError(f"target {instance.name}: {instance.use} cannot be built anew")
-        if _begins_late(folder) and not args.partial:
-            raise ConfigurationError(
-                "replay: retention has deleted the beginning of this journal, so the target would lose what it has of it; "
-                "use --from archive, or --partial to accept that"
+    with _source(found, args) as reader:
+        claim = Claim(found.data, instance.name)
+        target = building.open_target(found, instance)
+        try:
+            if not hasattr(target, "wipe"):
+                raise ConfigurationError(f"target {instance.name}: {instance.use} cannot be built anew")
+            progress = Progress("replaying", reader.pending({}))
+            # Retention believes this copy: it must not run ahead of a target that is empty.
+            write_cursor(cursor_file(found.data, instance.name), {})
+            if not isinstance(reader, FileReader):  # what comes after the place it reaches may not be in the journal any more
+                write_json(replaying_file(found.data, instance.name), {"from": args.source})
+            target.wipe()
+            loader = Loader(instance.name, reader, building.pipeline(found), target, building.now_ms)
+            before = 0
+            while loader.step():
+                progress.advance(loader.status.payloads - before)
+                before = loader.status.payloads
+            progress.close()
+            write_cursor(cursor_file(found.data, instance.name), loader.cursor)
+            replaying_file(found.data, instance.name).unlink(missing_ok=True)
+            status = loader.status
+            print(
+                f"{status.payloads:,} payloads: {status.stored:,} events stored, "
+                f"{status.failed:,} failed, {status.duplicate:,} duplicates"
             )
-        reader = FileReader(folder)
-        progress = Progress("replaying", reader.pending({}))
-        # Retention believes this copy: it must not run ahead of a target that is empty.
-        write_cursor(cursor_file(found.data, instance.name), {})
-        target.wipe()
-        loader = Loader(instance.name, reader, building.pipeline(found), target, building.now_ms)
-        before = 0
-        while loader.step():
-            progress.advance(loader.status.payloads - before)
-            before = loader.status.payloads
-        progress.close()
-        write_cursor(cursor_file(found.data, instance.name), loader.cursor)
-        status = loader.status
-        print(
-            f"{status.payloads:,} payloads: {status.stored:,} events stored, "
-            f"{status.failed:,} failed, {status.duplicate:,} duplicates"
-        )
-    finally:
-        target.close()
-        claim.release()
+        finally:
+            target.close()
+            claim.release()
     return 0
+
+
+@contextmanager
+def _source(found: Settings, args: argparse.Namespace) -> Generator[Reader, None, None]:
+    """What is read. Raises ConfigurationError, TransientError, PermanentError before anything is emptied."""
+    journal = journal_folder(found.data)
+    if args.source == "archive":
+        url = args.archive or found.archive.url
+        if not url:
+            raise ConfigurationError("replay: no archive is configured; say --archive URL")
+        if not (Path(url).is_dir() and lanes(Path(url))):
+            with _archived(found, url, args.partial) as reader:
+                yield reader
+            return
+        journal = Path(url)  # a copy of a journal
+    if not journal.is_dir():
+        raise ConfigurationError(f"replay: there is no journal in {journal}")
+    if _begins_late(journal) and not args.partial:
+        raise ConfigurationError(
+            "replay: retention has deleted the beginning of this journal, so the target would lose what it has of it; "
+            "use --from archive, or --partial to accept that"
+        )
+    yield FileReader(journal)
+
+
+@contextmanager
+def _archived(found: Settings, url: str, partial: bool) -> Generator[Reader, None, None]:
+    from spoorway.archiving import open_archive
+    from spoorway.rebuilding import Rebuilding
+
+    prepare(found.data)
+    archive = open_archive(found.archive, url)
+    with tempfile.TemporaryDirectory(dir=found.data, prefix="replay-") as room:
+        reader = Rebuilding(archive, journal_folder(found.data), Path(room), _tell, partial=partial)
+        if reader.empty():
+            raise ConfigurationError(f"replay: there is no archive in {url}, and no journal")
+        progress = Progress("verifying", reader.archived())
+        wrong = reader.missing()
+        for each in reader.damaged():
+            progress.advance(1)
+            wrong += [each] if each else []
+        progress.close()
+        for each in wrong:
+            _tell(each)
+        if wrong and not partial:
+            raise PermanentError("replay: the target would lose what it has of that; --partial accepts it")
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def _begins_late(folder: Path) -> bool:

@@ -53,6 +53,7 @@ class FolderObjects:
         self.root = root.absolute()
         self._incoming = self.root / _INCOMING
         self._tidied = False
+        self._named: set[Path] = set()
 
     @_translating
     def put_new(self, name: str, body: bytes | Path) -> bool:
@@ -170,11 +171,11 @@ class FolderObjects:
             folder.mkdir(parents=True, exist_ok=True)
 
     def _sync_names(self, folder: Path) -> None:
-        """The names from here up to the one that holds the root are on the medium, whoever made them."""
-        while True:
-            _sync(folder)
-            if folder == self.root.parent or folder == folder.parent:
-                return
+        """The names in this folder, and of it and those above up to the root, are on the medium, whoever made them."""
+        _sync(folder)
+        while folder not in self._named and folder != self.root.parent:
+            _sync(folder.parent)
+            self._named.add(folder)
             folder = folder.parent
 
     def _tidy(self) -> None:

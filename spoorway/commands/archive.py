@@ -1,0 +1,145 @@
+"""`spoorway archive`: what is archived, whether it is whole, and a round at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from protocol.seams import ConfigurationError
+from spoorway import building
+from spoorway.commands import Subparsers, command, settings
+from spoorway.console import Progress, complain, table
+from spoorway.files import journal_folder, prepare
+
+if TYPE_CHECKING:
+    from spoorway.config import Settings
+    from storage.archive import Archive, Entry
+
+_AT_ONCE = 8
+_LOOK_EVERY_S = 0.2
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = command(
+        subparsers,
+        "archive",
+        "list and check what is archived, or archive now what the journal holds",
+        "spoorway archive list\n"
+        "spoorway archive list --archive s3://events/site-7 --json\n"
+        "spoorway archive verify\n"
+        "spoorway archive now",
+    )
+    parser.add_argument("action", choices=("list", "verify", "now"), help="now: also what is not sealed yet")
+    parser.add_argument(
+        "--archive", metavar="URL", help="another archive than the configured one, s3://BUCKET/PREFIX or a folder"
+    )
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--wait", metavar="SECONDS", type=float, default=60.0, help="now: for a gateway to seal (default: 60)")
+    parser.set_defaults(do=_archive)
+
+
+def _archive(args: argparse.Namespace) -> int:
+    from spoorway.archiving import open_archive
+
+    found = settings(args)
+    url = args.archive or found.archive.url
+    if not url:
+        raise ConfigurationError("archive: none is configured; set [archive] url, or say --archive URL")
+    if args.action == "now" and url != found.archive.url:  # the journal's retention waits for the configured one alone
+        raise ConfigurationError("archive now: copies into the configured archive; set [archive] url")
+    archive = open_archive(found.archive, url)
+    if args.action == "now":
+        return _now(found, archive, args.wait, args.json)
+    return _list(archive, args.json) if args.action == "list" else _verify(archive, args.json)
+
+
+def _list(archive: Archive, as_json: bool) -> int:
+    entries = archive.entries()
+    if as_json:
+        for entry in entries:
+            print(json.dumps(_flat(entry)))
+        return 0
+    rows = [
+        (e.lane, e.segment, e.contents.payloads, e.size, _moment(e.contents.first_ms), _moment(e.contents.last_ms), e.object)
+        for e in entries
+    ]
+    print(table(["lane", "segment", "payloads", "bytes", "first received", "last received", "object"], rows))
+    return 0
+
+
+def _verify(archive: Archive, as_json: bool) -> int:
+    """1 when anything is not as it was archived."""
+    entries = list(archive.entries())
+    bad = 0
+    for each in _wrongs(archive, entries):
+        bad += 1
+        print(json.dumps(each, ensure_ascii=False) if as_json else each["wrong"], flush=True)
+    unlisted = archive.unlisted({entry.object for entry in entries})
+    payloads = sum(entry.contents.payloads for entry in entries)
+    if as_json:
+        print(json.dumps({"segments": len(entries), "payloads": payloads, "wrong": bad, "unlisted": unlisted}))
+    else:
+        for name in unlisted:
+            print(f"{name}: not listed; a copy was cut short, or is being made")
+        print(f"{len(entries):,} segments with {payloads:,} payloads: {f'{bad:,} wrong' if bad else 'all as they were archived'}")
+    return 1 if bad else 0
+
+
+def _wrongs(archive: Archive, entries: list[Entry]) -> Iterator[dict[str, Any]]:
+    """Each damaged or missing segment, and each lane in which a number is missing."""
+    progress = Progress("verifying", len(entries))
+    with ThreadPoolExecutor(_AT_ONCE, "verify") as pool:
+        before: Entry | None = None
+        for entry, wrong in zip(entries, pool.map(archive.wrong, entries), strict=True):
+            progress.advance(1)
+            if wrong:
+                yield {"lane": entry.lane, "segment": entry.segment, "wrong": wrong}
+            if before is not None and before.lane == entry.lane and before.contents.last_number and not before.contents.damaged:
+                lost = entry.contents.first_number - before.contents.last_number - 1
+                if entry.contents.first_number and lost > 0:
+                    about = f"lane {entry.lane}: {lost:,} payloads before segment {entry.segment} are not archived"
+                    yield {"lane": entry.lane, "segment": entry.segment, "wrong": about}
+            before = entry
+    progress.close()
+
+
+def _now(found: Settings, archive: Archive, wait_s: float, as_json: bool) -> int:
+    """1 when something could not be archived, or a gateway did not seal in time."""
+    from gateway.journal.erasing import ask_to_seal, ends
+    from spoorway.archiving import Archiving, waiting
+
+    prepare(found.data)
+    folder = journal_folder(found.data)
+    until, end = ends(folder), time.monotonic() + wait_s
+    while (lanes := ask_to_seal(folder, until, found.journal)) and time.monotonic() < end:
+        time.sleep(_LOOK_EVERY_S)
+    archiving = Archiving(found.data, archive, found.archive.url, building.now_ms)
+    archiving.run(threading.Event(), threading.Event(), once=True)
+    status = archiving.status
+    left = sum(1 for _ in waiting(folder, archiving.cursor))
+    if as_json:
+        print(json.dumps(status.as_dict() | {"unsealed_lanes": lanes}))
+    else:
+        print(f"{status.segments:,} segments with {status.payloads:,} payloads archived, {left:,} wait")
+    if status.message:
+        complain(status.message)
+    for lane in lanes:
+        complain(f"lane {lane}: the gateway has not sealed its segment within {wait_s:g} s")
+    return 1 if status.message or lanes else 0
+
+
+def _flat(entry: Entry) -> dict[str, Any]:
+    flat: dict[str, Any] = asdict(entry)
+    contents: dict[str, Any] = flat.pop("contents")
+    return flat | contents
+
+
+def _moment(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
