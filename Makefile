@@ -77,6 +77,9 @@ chaos-js: venv runtimes  ## 200 lives of browser tabs in bad weather, 500 pages 
 relay-kills: venv  ## kill -9 of two gateways, one forwarding to the other, 50 times
 	$(PY) -m tests.faults.relay_kills --rounds 50
 
+access-log-kills: venv  ## kill -9 while an access log is written, rotated and packed, 100 times
+	$(PY) -m tests.faults.access_log_kills --rounds 100
+
 kills-lua: venv runtimes  ## kill -9 of a program with the Lua tracker, 1,000 times
 	$(PY) -m tests.trackers.lua.lua_kills --rounds 1000
 
