@@ -24,7 +24,8 @@ from protocol.seams import START, Cursor, Event, FailedEvent, PermanentError, Po
 from storage import ddl
 from storage.duplicates import DUPLICATE, synthetic_id
 from storage.targets import Batch, Counts, Target, WaitingStore, memory, sqlite
-from tests.contracts import s3_bench
+from tests.contracts import postgres_bench, s3_bench
+from tests.peers.postgres_server import PostgresServer
 from tests.peers.s3_server import S3Server
 
 RECEIVED = 1_700_000_000_000
@@ -137,6 +138,8 @@ class MemoryBench:
 STORES: dict[str, Callable[[Path, pytest.FixtureRequest], StoreBench]] = {
     "sqlite": lambda folder, _: SqliteBench(folder),
     "memory": lambda folder, _: MemoryBench(folder),
+    "postgres": postgres_bench.plain,
+    "postgres_months": postgres_bench.by_month,
 }
 BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
     **STORES,
@@ -150,6 +153,12 @@ def s3() -> Iterator[S3Server]:
     with S3Server() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
         yield server
 
 
