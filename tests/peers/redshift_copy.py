@@ -140,7 +140,7 @@ def objects(copy: Copy, client: Any) -> Iterator[tuple[str, bytes]]:
         found = client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
         if not found:
             raise Refused("XX000", f"The specified S3 prefix '{prefix}' does not exist")
-        entries = [{"url": f"s3://{bucket}/{one['Key']}", "mandatory": True} for one in found]
+        entries: list[dict[str, Any]] = [{"url": f"s3://{bucket}/{one['Key']}", "mandatory": True} for one in found]
     else:
         try:
             entries = json.loads(_get(copy.url, client))["entries"]

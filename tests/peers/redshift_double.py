@@ -38,7 +38,8 @@ _SYSTEM = f"""
 CREATE SCHEMA {CATALOG};
 CREATE SEQUENCE {CATALOG}.query_ids START 1000;
 CREATE TABLE {CATALOG}.load_errors (
-    userid int, query bigint, session int, tbl int, starttime timestamp, filename char(256), line_number bigint, colname char(127),
+    userid int, query bigint, session int, tbl int, starttime timestamp, filename char(256), line_number bigint,
+    colname char(127),
     type char(10), col_length char(10), position int, raw_line char(1024), raw_field_value char(1024), err_code int,
     err_reason char(100));
 CREATE VIEW {CATALOG}.stl_load_errors AS SELECT userid, 0 AS slice, tbl, starttime, session, query::int AS query, filename,
@@ -79,10 +80,19 @@ class Cut:
 
 class RedshiftDouble:
     def __init__(
-        self, folder: Path, *, roles: tuple[str, ...] = (ROLE,), tls: tuple[Path, Path] | None = None, s3: S3Server | None = None
+        self,
+        folder: Path,
+        *,
+        roles: tuple[str, ...] = (ROLE,),
+        tls: tuple[Path, Path] | None = None,
+        postgres: PostgresServer | None = None,
+        s3: S3Server | None = None,
     ) -> None:
-        """roles: what the cluster may take on to read S3. tls: (certificate, key); without it TLS is refused."""
-        self.postgres = PostgresServer(folder)
+        """roles: what the cluster may take on to read S3. tls: (certificate, key); without it TLS is refused.
+
+        postgres, s3: running ones; without them it runs its own.
+        """
+        self.postgres = postgres or PostgresServer(folder)
         self.s3 = s3 or S3Server()
         self.roles, self.tls = roles, tls
         self.passwords = {USER: PASSWORD}
@@ -94,9 +104,11 @@ class RedshiftDouble:
 
     def __enter__(self) -> RedshiftDouble:
         with ExitStack() as stack:
-            stack.enter_context(self.postgres)
+            if not self.postgres.port:
+                stack.enter_context(self.postgres)
             if not self.s3.endpoint:
                 stack.enter_context(self.s3)
+            self.client = self.s3.client()
             self._log = stack.enter_context(self.query())
             self._log.execute(_SYSTEM)
             self._listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -345,7 +357,7 @@ class _Session:
         def feed() -> Iterator[bytes]:
             nonlocal copied
             columns = [known[name] for name in names]
-            for values in redshift_copy.rows(copy, columns, self._double.s3.client(), errors.append):
+            for values in redshift_copy.rows(copy, columns, self._double.client, errors.append):
                 copied += 1
                 yield "\t".join(map(_field, values)).encode() + b"\n"
 

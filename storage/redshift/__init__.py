@@ -1,0 +1,1 @@
+"""The parts of the Redshift target: connection, tables, what a column holds, loading by COPY, failed events."""

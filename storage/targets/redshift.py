@@ -1,0 +1,443 @@
+"""Keeps events in Amazon Redshift: `events`, a table per schema, `failed_events`; docs/redshift.md describes them.
+
+A batch is written to S3 and loaded by COPY, in one transaction with the look for duplicates, the totals, a row of the manifest
+and the cursor. No other service takes part. What Redshift cannot hold becomes a failed event. Knows no clock but a timer.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from typing import Any, TypeVar, cast
+
+from protocol.iglu import InvalidUri, parse
+from protocol.seams import ConfigurationError, Cursor, Event, FailedEvent, Json, PermanentError, Position, RawPayload, Reason
+from storage.duplicates import identity, sort_out
+from storage.marks import mark_of
+from storage.objects import open_objects
+from storage.redshift import ddl, failures, tables
+from storage.redshift.connection import Config as Config
+from storage.redshift.connection import Link, Session
+from storage.redshift.loading import LONGEST_URL, Load, literal
+from storage.redshift.tables import Column, Table, quoted
+from storage.redshift.writing import Writer
+from storage.targets import Batch, Counts, SchemaLookup, Waiting
+from storage.views import schemas_of
+
+boto3: Any = import_module("boto3")
+
+_FEW = 500  # ids that are looked up by name; more go by COPY into a table of their own
+_LEAST = {"every_s": 0, "batch_payloads": 1, "batch_bytes": 1024, "timeout_s": 1}
+_MOST_TABLES = 2_000
+_STAGING = "spoorway_staging"
+_STAGED = (Column("event_id", "varchar(36)", ()),)
+
+T = TypeVar("T")
+
+
+class _RowsRefused(Exception):
+    """Redshift refused rows of these events (by id): the transaction is given up and begun again without them."""
+
+    def __init__(self, reasons: Mapping[str, tuple[Reason, ...]]) -> None:
+        super().__init__(f"{len(reasons)} events")
+        self.reasons = reasons
+
+
+class _TooNarrow(Exception):
+    """Columns must become wider, which Redshift does outside of transactions only."""
+
+    def __init__(self, family: str, table: Table, columns: Sequence[Column]) -> None:
+        super().__init__(table.name)
+        self.family, self.table, self.columns = family, table, columns
+
+
+class _Work:
+    """One attempt: a transaction, its files, and the events that an attempt before it could not load."""
+
+    def __init__(self, db: Session, load: Load, refused: Mapping[str, tuple[Reason, ...]]) -> None:
+        self.db, self.load, self.refused = db, load, refused
+
+
+class Plugin:
+    def __init__(self, config: Config, schemas: SchemaLookup, *, timer: Callable[[], float] = time.monotonic) -> None:
+        """Connects to nothing before `cursor`. timer: seconds. Raises ConfigurationError."""
+        for name, least in _LEAST.items():
+            if getattr(config, name) < least:
+                raise ConfigurationError(f"redshift: {name} = {getattr(config, name)}: it must be at least {least}")
+        if not config.url.startswith("s3://"):
+            raise ConfigurationError(f"redshift: url = {config.url!r}: expected s3://BUCKET/PREFIX, from where Redshift loads")
+        if not config.schema or "\0" in config.schema or len(config.schema.encode()) > 127:
+            raise ConfigurationError("redshift: schema needs a name of 1 to 127 bytes")
+        self.limits = (config.batch_payloads, config.batch_bytes)
+        self._config, self._lookup, self._timer = config, schemas, timer
+        self._schema = quoted(config.schema)
+        self._lock = threading.Lock()
+        self._link = Link(config, self._prepare)
+        self._objects = open_objects(config.url, endpoint=config.endpoint, region=config.region, profile=config.profile)
+        if len(self._objects.url("0" * 48)) > LONGEST_URL:
+            raise ConfigurationError(
+                f"redshift: url = {config.url!r} is too long; Redshift's errors name {LONGEST_URL} characters"
+            )
+        self._columns = ddl.CANONICAL if config.entities == "tables" else ddl.EVERY
+        self._told: dict[str, Position] | None = None  # the cursor that the caller has, when it asked
+        self._tables: dict[str, Table] = {}  # by family
+        self._known: set[str] = set()  # schemas that need no more thought in this run
+        self._foreign: set[str] = set()  # tables that are not ours
+        self._wait_until = 0.0
+
+    # Target ---------------------------------------------------------------------------------------------------------
+
+    def cursor(self) -> Cursor:
+        with self._lock, self._link.transaction() as db:
+            self._told = self._read_cursor(db)
+            return dict(self._told)
+
+    def totals(self) -> Counts:
+        with self._lock, self._link.transaction() as db:
+            ((payloads, stored, failed, duplicate, dropped, erased),) = db.ask(
+                f"SELECT payloads, stored, failed, duplicate, dropped, erased FROM {self._schema}.spoorway_state"
+            )
+        return Counts(payloads, stored, failed, duplicate, dropped, erased=erased)
+
+    def pause_s(self, finishing: bool) -> float:
+        """Between two loads, because a COPY costs the same for few rows as for many; at the end everything is taken."""
+        return 0.0 if finishing else max(0.0, self._wait_until - self._timer())
+
+    def commit(self, batch: Batch) -> Counts:
+        mark = mark_of(batch)
+        with self._lock:
+            counts, cursor = self._work(lambda work: self._commit(work, batch, mark))
+            self._told = cursor
+            self._wait_until = 0.0 if batch.more else self._timer() + self._config.every_s
+        return counts
+
+    def close(self) -> None:
+        with self._lock:
+            self._link.close()
+
+    # Failed events --------------------------------------------------------------------------------------------------
+
+    def list_failed(
+        self, kind: str | None = None, since_ms: int | None = None, limit: int = 100, replayed: bool = False
+    ) -> list[dict[str, Json]]:
+        with self._lock, self._link.transaction() as db:
+            return failures.find(db, self._config.schema, kind, since_ms, limit, replayed)
+
+    def failed_ids(self, kind: str | None = None, since_ms: int | None = None, limit: int = 100) -> list[str]:
+        with self._lock, self._link.transaction() as db:
+            return failures.ids(db, self._config.schema, kind, since_ms, limit)
+
+    def show_failed(self, failed_id: str) -> tuple[dict[str, Json], RawPayload | None] | None:
+        with self._lock, self._link.transaction() as db:
+            return failures.show(db, self._config.schema, failed_id)
+
+    def resolve(self, failed_id: str, events: Sequence[Event], failed: Sequence[FailedEvent], replayed_ms: int) -> Counts | None:
+        with self._lock:
+            return self._work(lambda work: self._resolve(work, failed_id, events, failed, replayed_ms))
+
+    def resolve_all(self, resolutions: Iterable[tuple[str, Sequence[Event], Sequence[FailedEvent]]], replayed_ms: int) -> int:
+        known = list(resolutions)
+
+        def all_of_them(work: _Work) -> int:
+            solved = 0
+            for failed_id, events, failed in known:
+                if self._resolve(work, failed_id, events, failed, replayed_ms) is not None:
+                    solved += all(again.id != failed_id for again in failed)
+            return solved
+
+        with self._lock:
+            return self._work(all_of_them)
+
+    def drop(self, failed_ids: Sequence[str], dropped_ms: int) -> int:
+        def dropping(work: _Work) -> int:
+            dropped = 0
+            for failed_id in failed_ids:
+                payload_id = failures.payload_of(work.db, self._config.schema, failed_id)
+                if payload_id is not None:
+                    failures.drop(work.db, self._config.schema, failed_id, payload_id, dropped_ms)
+                    dropped += 1
+            self._add(work.db, Counts(failed=-dropped, dropped=dropped))
+            return dropped
+
+        with self._lock:
+            return self._work(dropping)
+
+    def waiting(self, after: tuple[str, str] | None, rows: int) -> tuple[list[Waiting], tuple[str, str] | None]:
+        with self._lock, self._link.transaction() as db:
+            return failures.waiting(db, self._config.schema, after, rows)
+
+    def see_schemas(self, uris: Collection[str]) -> None:
+        """Their documents are new or others than before: their tables get the columns they lack."""
+        with self._lock:
+            self._known -= set(uris)
+            self._work(lambda work: self._see(work.db, uris))
+
+    def wipe(self) -> None:
+        """Begin again: no events, no failed or dropped ones, no tables of entities, no cursor, all totals 0. One transaction."""
+
+        def wiping(work: _Work) -> None:
+            for table in self._tables.values():
+                work.db.run(f"DROP TABLE IF EXISTS {self._schema}.{quoted(table.name)}")
+            for name in ("events", "failed_events", "failed_payloads", "dropped_events", "manifest", "spoorway_columns"):
+                work.db.run(f"DELETE FROM {self._schema}.{name}")
+            names = ("payloads", "stored", "failed", "duplicate", "dropped", "erased")
+            zero = ", ".join(f"{name} = 0" for name in names)
+            work.db.run(f"UPDATE {self._schema}.spoorway_state SET lanes = '{{}}', mark = '', {zero}")
+            self._tables, self._known = {}, set()
+
+        with self._lock:
+            self._work(wiping)
+            self._told = {}
+
+    # Attempts -------------------------------------------------------------------------------------------------------
+
+    def _work(self, does: Callable[[_Work], T]) -> T:
+        """In one transaction; again as long as Redshift refuses rows, each time without those that it named."""
+        refused: dict[str, tuple[Reason, ...]] = {}
+        while True:
+            load = Load(self._objects, self._access(), self._config.region)
+            try:
+                with self._link.transaction() as db:
+                    db.run(f"LOCK TABLE {self._schema}.spoorway_state")
+                    return does(_Work(db, load, refused))
+            except _RowsRefused as told:
+                self._link.close()
+                refused |= told.reasons
+            except _TooNarrow as told:
+                self._link.close()
+                self._widen(told)
+            except BaseException:
+                self._link.close()  # the next connection looks anew at what there is
+                raise
+            finally:
+                load.clear()
+
+    def _access(self) -> str:
+        """How Redshift may read what is written for it."""
+        if self._config.role:
+            role = self._config.role
+            return "IAM_ROLE default" if role == "default" else f"IAM_ROLE {literal(role)}"
+        found = boto3.session.Session(profile_name=self._config.profile or None).get_credentials()
+        if found is None:
+            raise PermanentError("redshift: no role is named, and there are no credentials to hand to COPY")
+        keys = found.get_frozen_credentials()
+        token = f" SESSION_TOKEN {literal(keys.token)}" if keys.token else ""
+        return f"ACCESS_KEY_ID {literal(keys.access_key)} SECRET_ACCESS_KEY {literal(keys.secret_key)}{token}"
+
+    def _widen(self, narrow: _TooNarrow) -> None:
+        for column in narrow.columns:
+            self._link.alone(tables.widen_sql(self._config.schema, narrow.table, column))
+            with self._link.transaction() as db:
+                db.run(
+                    f"UPDATE {self._schema}.spoorway_columns SET kind = %s WHERE family = %s AND column_name = %s",
+                    column.kind,
+                    narrow.family,
+                    column.name,
+                )
+        self._link.close()
+
+    def _commit(self, work: _Work, batch: Batch, mark: str) -> tuple[Counts, dict[str, Position]]:
+        ((before, erased, *counted),) = work.db.ask(
+            "SELECT mark, last_erased, last_payloads, last_stored, last_failed, last_duplicate"
+            f" FROM {self._schema}.spoorway_state"
+        )
+        cursor = self._read_cursor(work.db)
+        if before == mark:  # this very batch: its commit had succeeded, only the caller did not hear of it
+            return Counts(*counted[:4], erased=erased), cursor
+        if self._told not in (None, cursor):  # two loaders would skip each other's events
+            raise PermanentError("redshift: another process moved the cursor; only one may load this target")
+        counts = self._take(work, batch.events, batch.failed, batch.payloads, batch.erased)
+        cursor.update(batch.cursor)
+        work.db.run(
+            f"UPDATE {self._schema}.spoorway_state SET lanes = %s, mark = %s, last_payloads = %s, last_stored = %s,"
+            " last_failed = %s, last_duplicate = %s, last_erased = %s",
+            json.dumps(cursor),
+            mark,
+            *(counts.payloads, counts.stored, counts.failed, counts.duplicate, counts.erased),
+        )
+        return counts, cursor
+
+    def _resolve(
+        self, work: _Work, failed_id: str, events: Sequence[Event], failed: Sequence[FailedEvent], replayed_ms: int
+    ) -> Counts | None:
+        payload_id = failures.payload_of(work.db, self._config.schema, failed_id)
+        if payload_id is None:
+            return None
+        again = [one for one in failed if one.id == failed_id]
+        counts = self._take(work, events, [one for one in failed if one.id != failed_id], 0)
+        if again:
+            failures.fail_again(work.db, self._config.schema, again[0])
+        else:
+            failures.solved(work.db, self._config.schema, failed_id, payload_id, replayed_ms)
+            self._add(work.db, Counts(failed=-1))
+        return counts
+
+    def _take(
+        self, work: _Work, events: Sequence[Event], failed: Sequence[FailedEvent], payloads: int, erased: int = 0
+    ) -> Counts:
+        new, duplicates = sort_out(events, partial(self._stored, work))
+        if self._config.entities == "tables":
+            self._see(work.db, schemas_of(new))
+        with_tables = self._config.entities == "tables"
+        writer = Writer(self._columns, self._tables if with_tables else None, self._config.too_long == "cut")
+        unfit: list[FailedEvent] = []
+        for event in new:
+            if reasons := work.refused.get(identity(event)[0]) or writer.add(event):
+                unfit.append(failures.unfit(event, reasons))
+        self._store(work, writer)
+        every = [*failed, *unfit]
+        fresh = failures.keep(work.db, self._config.schema, every, partial(self._write, work))
+        stored = len(new) - len(unfit)
+        counts = Counts(payloads, stored, fresh, duplicates + len(every) - fresh, erased=erased)
+        self._add(work.db, counts)
+        return counts
+
+    def _store(self, work: _Work, writer: Writer) -> None:
+        """The lines, table by table. Raises _RowsRefused."""
+        refused: defaultdict[str, list[Reason]] = defaultdict(list)
+        for part in writer.parts():
+            is_events = part.table == "events"
+            errors = work.load.copy(work.db, self._config.schema, part.table, part.columns, part.lines, empty_is_null=is_events)
+            for error in errors:
+                value = part.value(error.line, error.column)
+                refused[part.event_ids[error.line]].append(
+                    Reason("redshift", f"{part.table}.{error.column}", error.message, value, f"error_{error.code}", part.schema)
+                )
+        if refused:
+            raise _RowsRefused({event_id: tuple(reasons) for event_id, reasons in refused.items()})
+        if writer.count:
+            low, high, made, types, version = writer.facts()
+            work.db.run(
+                f"INSERT INTO {self._schema}.manifest VALUES (%s, %s, CAST(%s AS TIMESTAMP), CAST(%s AS TIMESTAMP),"
+                f" CAST(%s AS TIMESTAMP), CAST(%s AS TIMESTAMP), GETDATE(), 'GZIP', 'spoorway', %s, {writer.count})",
+                *(work.load.base, types, made, made, low, high, version[:32]),
+            )
+
+    def _write(self, work: _Work, table: str, columns: Sequence[Column], lines: Sequence[str]) -> None:
+        if errors := work.load.copy(work.db, self._config.schema, table, columns, lines):
+            raise PermanentError(
+                f"redshift: {table}.{errors[0].column}: {errors[0].message}; its columns are not as they were made"
+            )
+
+    # Inside one transaction -----------------------------------------------------------------------------------------
+
+    def _prepare(self, db: Session) -> None:
+        """The tables, as far as they are missing; what they look like; who we are among them."""
+        schema = self._config.schema
+        there = {row[0] for row in db.ask("SELECT table_name FROM svv_tables WHERE table_schema = %s", schema)}
+        if "spoorway_state" not in there:
+            if not db.ask("SELECT 1 FROM pg_namespace WHERE nspname = %s", schema):
+                db.run(f"CREATE SCHEMA {self._schema}")
+            for statement in ddl.create(schema, self._columns):
+                db.run(statement)
+        ((version,),) = db.ask(f"SELECT version FROM {self._schema}.spoorway_state")
+        if version > ddl.VERSION:
+            raise PermanentError(
+                f"redshift: {schema} was made by a newer Spoorway: version {version}, this one knows {ddl.VERSION}"
+            )
+        self._see_events(db)
+        self._tables = self._read_tables(db)
+        self._known = set()
+        self._foreign = (there | {"events", "failed_events", "manifest"}) - {table.name for table in self._tables.values()}
+
+    def _see_events(self, db: Session) -> None:
+        """Columns that `events` lacks are added; those that somebody made wider hold more."""
+        wanted = ddl.CANONICAL if self._config.entities == "tables" else ddl.EVERY
+        found = {
+            name: (kind, size)
+            for name, kind, size in db.ask(
+                "SELECT column_name, data_type, character_maximum_length FROM svv_columns"
+                " WHERE table_schema = %s AND table_name = 'events'",
+                self._config.schema,
+            )
+        }
+        for column in wanted:
+            if column.name not in found:
+                db.run(f"ALTER TABLE {self._schema}.events ADD COLUMN {column.name} {column.kind.upper()}")
+        self._columns = tuple(
+            column._replace(kind=f"varchar({found[column.name][1]})")
+            if found.get(column.name, ("", 0))[0] == "character varying"
+            else column
+            for column in wanted
+        )
+
+    def _read_cursor(self, db: Session) -> dict[str, Position]:
+        ((lanes,),) = db.ask(f"SELECT lanes FROM {self._schema}.spoorway_state")
+        return {lane: Position(*place) for lane, place in json.loads(lanes).items()}
+
+    def _read_tables(self, db: Session) -> dict[str, Table]:
+        found: dict[str, Table] = {}
+        for family, name, column, kind, path in db.ask(
+            f"SELECT family, table_name, column_name, kind, path FROM {self._schema}.spoorway_columns ORDER BY family, position"
+        ):
+            table = found.get(family, Table(name, ()))
+            found[family] = table._replace(columns=(*table.columns, Column(column, kind, tuple(json.loads(path)))))
+        return found
+
+    def _see(self, db: Session, uris: Collection[str]) -> None:
+        """Schemas seen for the first time, or whose document was not to be had before: their tables are made, or get columns."""
+        for uri in sorted(set(uris) - self._known):
+            with suppress(InvalidUri):
+                key = parse(uri)
+                family = tables.family(key)
+                old = self._tables.get(family)
+                if old is None and len(self._tables) >= _MOST_TABLES:
+                    continue
+                taken = self._foreign | {table.name for table in self._tables.values()}
+                table = old or Table(tables.table_name(key, taken), ())
+                document = self._lookup(uri)
+                table, added, wider = tables.extended(table, document)
+                if wider:
+                    raise _TooNarrow(family, table, wider)
+                if old is None:
+                    db.run(tables.create_sql(self._config.schema, table))
+                else:
+                    for column in added:
+                        db.run(tables.add_sql(self._config.schema, table, column))
+                self._note(db, family, table, added)
+                self._tables[family] = table
+                if document is not None:
+                    self._known.add(uri)
+
+    def _note(self, db: Session, family: str, table: Table, added: Sequence[Column]) -> None:
+        """Of a table: the columns that are new in it."""
+        first = len(table.columns) - len(added)
+        for start in range(0, len(added), 500):
+            some = added[start : start + 500]
+            rows = ", ".join(["(%s, %s, %s, %s, %s, %s)"] * len(some))
+            values = [
+                one
+                for place, column in enumerate(some, first + start)
+                for one in (family, table.name, place, column.name, column.kind, json.dumps(column.path))
+            ]
+            db.run(f"INSERT INTO {self._schema}.spoorway_columns VALUES {rows}", *values)
+
+    def _stored(self, work: _Work, ids: Sequence[str]) -> Mapping[str, str | None]:
+        """Of these ids, the events that are stored, with their fingerprints."""
+        fitting = list({one: None for one in ids if one.isascii() and 0 < len(one) <= 36 and "\\" not in one})
+        if not fitting:
+            return {}
+        select = "SELECT trim(e.event_id), e.event_fingerprint"
+        if len(fitting) <= _FEW:
+            marks = ", ".join(["%s"] * len(fitting))
+            rows = work.db.ask(f"{select} FROM {self._schema}.events AS e WHERE e.event_id IN ({marks})", *fitting)
+            return dict(cast(list[tuple[str, str | None]], rows))
+        # Many: a table for the length of the transaction, so that Redshift joins where it would compare.
+        work.db.run(f"CREATE TEMP TABLE {_STAGING} (event_id VARCHAR(36) ENCODE RAW DISTKEY)")
+        work.load.copy(work.db, "", _STAGING, _STAGED, fitting)
+        rows = work.db.ask(f"{select} FROM {self._schema}.events AS e JOIN {_STAGING} AS s ON s.event_id = e.event_id")
+        work.db.run(f"DROP TABLE {_STAGING}")
+        return dict(cast(list[tuple[str, str | None]], rows))
+
+    def _add(self, db: Session, counts: Counts) -> None:
+        names = ("payloads", "stored", "failed", "duplicate", "dropped", "erased")
+        changed = {name: value for name in names if (value := getattr(counts, name))}
+        if changed:
+            sums = ", ".join(f"{name} = {name} + {value}" for name, value in changed.items())
+            db.run(f"UPDATE {self._schema}.spoorway_state SET {sums}")
