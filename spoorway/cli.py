@@ -28,6 +28,8 @@ COMMANDS = {
     "failed": "failed",
     "replay": "replay",
     "archive": "archive",
+    "compact": "compact",
+    "ddl": "ddl",
     "schema": "schema",
     "template": "template",
     "device": "device",

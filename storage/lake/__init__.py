@@ -23,6 +23,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+from protocol.tables import Column
 from storage.objects import Found
 from storage.rows import timestamp
 
@@ -35,6 +36,11 @@ _UNKNOWN_DAY = "1970-01-01"
 _LONGEST_NAME = 120
 _OTHER = re.compile(r"[^A-Za-z0-9_.\-]")
 _PIECE = re.compile(r"(?P<partition>(?P<kind>events|tsv|failed)/day=(?P<day>[^/]+)(?:/name=[^/]+)?)/(\d{10,})-(\d{10,})\.[a-z.]+")
+
+
+def is_money(column: Column) -> bool:
+    """decimal(18,2); the other decimals are doubles."""
+    return column.type == "decimal" and "18,2" in column.postgres
 
 
 class Piece(NamedTuple):

@@ -84,17 +84,17 @@ class Index:
             db.execute("UPDATE reached SET origin = ?, number = 0, pruned = ''", (origin,))
 
     def add(
-        self, events: Iterable[Known], failed: Iterable[tuple[str, str]], number: int | None = None, forget: str = ""
+        self, events: Iterable[Known], failed: Iterable[tuple[str, str]], reached: tuple[str, int] | None = None, forget: str = ""
     ) -> None:
-        """failed: (id, day). number: now everything up to that commit is in here; None = there is more to come.
+        """failed: (id, day). reached: now everything up to that commit is in here; None = there is more to come.
 
         forget: what is of an earlier day is remembered no more; looked at once for each such day.
         """
         with self._transaction() as db:
             db.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?)", ((_key(one[0]), *one[1:]) for one in events))
             db.executemany("INSERT OR IGNORE INTO failed VALUES (?, ?)", ((_key(one), day) for one, day in failed))
-            if number is not None:
-                db.execute("UPDATE reached SET number = ?", (number,))
+            if reached is not None:
+                db.execute("UPDATE reached SET origin = ?, number = ?", reached)
             if forget > db.execute("SELECT pruned FROM reached").fetchone()[0]:
                 db.execute("DELETE FROM events WHERE day < ?", (forget,))
                 db.execute("DELETE FROM failed WHERE day < ?", (forget,))

@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from importlib import import_module
+from operator import itemgetter
 from typing import Any, cast
 
 from protocol.seams import Event
-from protocol.tables import COLUMNS, Column
+from protocol.tables import COLUMN_NAMES, COLUMNS, Column
+from storage.lake import is_money
 from storage.rows import column as sql_values
 from storage.rows import timestamp
 
@@ -29,10 +31,6 @@ _CENT = Decimal("0.01")
 _MOST_MONEY = Decimal(10) ** 16
 _INT32 = 2**31
 _INT64 = 2**63
-
-
-def is_money(column: Column) -> bool:
-    return column.type == "decimal" and "18,2" in column.postgres
 
 
 @cache
@@ -50,15 +48,24 @@ def schema() -> Any:
 
 def to_table(events: Sequence[Event]) -> Any:
     """A row per event, in their order."""
-    present = set[str]().union(*events)
-    rows = cast(Sequence[dict[str, Any]], events)
-    arrays: list[Any] = []
-    for column, field in zip(COLUMNS, schema(), strict=True):
-        if column.name not in present:
-            arrays.append(pa.nulls(len(events), field.type))
-            continue
-        arrays.append(_array(column, [row.get(column.name) for row in rows], field.type))
+    values = _columns(cast(Sequence[dict[str, Any]], events))
+    arrays = [
+        _array(column, values[column.name], field.type) if column.name in values else pa.nulls(len(events), field.type)
+        for column, field in zip(COLUMNS, schema(), strict=True)
+    ]
     return pa.Table.from_arrays(arrays, schema=schema())
+
+
+def _columns(events: Sequence[dict[str, Any]]) -> dict[str, Sequence[Any]]:
+    """Of each column that any event has, every event's value. Those that all have, most of them, are picked in one go."""
+    shapes = set(map(tuple, events))
+    common = sorted(set(COLUMN_NAMES).intersection(*shapes))
+    found: dict[str, Sequence[Any]] = {}
+    if len(common) > 1:  # of one name itemgetter makes no tuple
+        found = dict(zip(common, zip(*map(itemgetter(*common), events), strict=True), strict=True))
+    for name in set[str]().union(*shapes) - found.keys():
+        found[name] = [event.get(name) for event in events]
+    return found
 
 
 def to_parquet(events: Sequence[Event]) -> bytes:
@@ -96,6 +103,7 @@ _CAREFUL: dict[str, Callable[[Any], Any]] = {
     "timestamp": _moment,
     "integer": int32,
     "float": _float,
+    "decimal": _float,
     "boolean": lambda value: None if value is None else bool(value),
 }
 _BOUNDS = {"timestamp": (-62_167_219_200_000, 253_402_300_800_000), "integer": (-_INT32, _INT32)}
@@ -111,13 +119,8 @@ def _array(column: Column, values: Sequence[Any], kind: Any) -> Any:
             if low is None or high is None or least <= low <= high < most:
                 return array.cast(kind)
         return pa.array([_CAREFUL[column.type](value) for value in values], pa.int64()).cast(kind)
-    if column.type == "decimal":
-        convert = money if is_money(column) else _float
-        return pa.array([convert(value) for value in values], kind)
-    if column.type in _CAREFUL:
-        convert = _CAREFUL[column.type]
-        return pa.array([convert(value) for value in values], kind)
-    return pa.array(sql_values(column.name, values), kind)
+    careful = money if is_money(column) else _CAREFUL.get(column.type)
+    return pa.array(sql_values(column.name, values) if careful is None else [careful(value) for value in values], kind)
 
 
 def _min_max(array: Any) -> tuple[int | None, int | None]:
@@ -133,4 +136,4 @@ def _integers(values: Sequence[Any]) -> Any | None:
         return None
 
 
-__all__ = ["COMPRESSION", "ROW_GROUP", "int32", "is_money", "money", "pa", "pq", "schema", "to_parquet", "to_table"]
+__all__ = ["COMPRESSION", "ROW_GROUP", "int32", "money", "pa", "pq", "schema", "to_parquet", "to_table"]

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final, cast
 
 from protocol.seams import Event, FailedEvent
 from protocol.tables import COLUMN_NAMES
-from storage.failed import payload_text, to_json, to_row
+from storage.failed import payload_text, to_row
 from storage.lake import EVENTS, FAILED, TSV, Piece, day_of, events_partition, piece_name
 from storage.lake.index import Known
 from storage.rows import json_text, to_tsv
@@ -57,10 +57,10 @@ def gzipped(lines: Iterable[str]) -> bytes:
 
 
 def _failed_line(one: FailedEvent) -> str:
-    """The columns of `failed_events` but for replayed_tstamp, which is nothing here, and the payload."""
-    columns = to_json(to_row(one))
-    del columns["replayed_tstamp"]
-    return f'{json_text(columns)[:-1]},"payload":{payload_text(one.payload)}}}'
+    """The columns of `failed_events`, the JSON ones as text so that every engine reads them alike, and the payload."""
+    columns = to_row(one)._asdict() | {"payload": payload_text(one.payload)}
+    del columns["replayed_tstamp"]  # nothing is replayed here
+    return json_text(columns)
 
 
 def _parquet() -> Write:

@@ -148,7 +148,7 @@ class Plugin:
             raise self._overtaken()
         commit = self._settle(commit, b"".join(bodies))
         if self._index.reached() == (last.origin, last.number):
-            self._remember(commit.number, new, fresh)
+            self._remember(commit, new, fresh)
         else:
             self._catch_up(commit)
         self._last = commit
@@ -168,11 +168,11 @@ class Plugin:
             self._objects.delete([piece.name for kind in lake.SUFFIXES for piece in lake.pieces(self._objects.list(f"{kind}/"))])
         return commits.settle(self._objects, commit, bodies)
 
-    def _remember(self, number: int, events: Sequence[Event], failed: Sequence[FailedEvent]) -> None:
+    def _remember(self, commit: Commit, events: Sequence[Event], failed: Sequence[FailedEvent]) -> None:
         known = [Known(*identity(event), lake.day_of(event.get("collector_tstamp"))) for event in events]
         days = [(clean(one.id), lake.day_of(one.payload.received_ms)) for one in failed]
         newest = max((*(one.day for one in known), *(day for _, day in days)), default="")
-        self._index.add(known, days, number, self._forget_before(newest))
+        self._index.add(known, days, (commit.origin, commit.number), self._forget_before(newest))
 
     def _forget_before(self, newest: str) -> str:
         """The first day that is still remembered; "" = nothing is forgotten."""
@@ -197,7 +197,7 @@ class Plugin:
                         self._index.add(events_in(piece, file), ())
             except NoSuchObject as error:  # merged since the listing
                 raise TransientError(str(error)) from error
-        self._index.add((), (), last.number)
+        self._index.add((), (), (last.origin, last.number))
 
     def _unseen(self, number: int) -> Iterator[lake.Piece]:
         for kind in lake.SUFFIXES:

@@ -1,0 +1,583 @@
+"""The S3 target's files: names, types, merging, what a crash leaves, and that engines read them."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from snowplow_analytics_sdk.event_transformer import transform  # type: ignore[import-untyped]
+
+from protocol.schemas import bundled
+from protocol.seams import ConfigurationError, Event, FailedEvent, PermanentError, Position, RawPayload, Reason, TransientError
+from protocol.tables import COLUMN_NAMES, COLUMNS
+from storage import lake
+from storage.lake import commits, merging
+from storage.lake.parquet import schema, to_table
+from storage.objects import Found, Objects, open_objects
+from storage.rows import to_row
+from storage.targets import Batch, Counts, s3
+from tests.contracts.s3_bench import LakeBench, Refusing
+
+NOON = 1_768_478_400_000  # 2026-01-15 12:00
+DAY_MS = 86_400_000
+ROOT = Path(__file__).parents[2]
+
+
+def event_of(number: int, name: str = "page_view", day: int = 0, **columns: Any) -> Event:
+    event: Any = {
+        "app_id": "shop",
+        "event": "page_view",
+        "event_name": name,
+        "event_id": f"00000000-0000-4000-8000-{number:012d}",
+        "event_fingerprint": "f",
+        "collector_tstamp": NOON + day * DAY_MS + number,
+        "v_collector": "c",
+        "v_etl": "e",
+    }
+    return event | columns
+
+
+def failed_of(number: int) -> FailedEvent:
+    payload = RawPayload(f"{number:032x}", NOON, "http", "/i", query="e=pv", body=b"\xff\x00")
+    return FailedEvent(f"failed-{number}", "schema_violations", (Reason("atomic", "eid", "is no UUID", "x"),), payload, NOON, 0)
+
+
+def batch(end: int, *events: Event, failed: tuple[FailedEvent, ...] = ()) -> Batch:
+    return Batch(events, failed, {"lane": Position(1, end, end)}, len(events) + len(failed))
+
+
+def root(bench: LakeBench) -> Path:
+    return Path(bench.config.url)
+
+
+def filled(bench: LakeBench, commits_made: int = 6) -> list[str]:
+    """So many commits of three events each, over two days and two names; the ids."""
+    target = bench.open()
+    numbers = count(1)
+    ids: list[str] = []
+    for end in range(1, commits_made + 1):
+        made = [event_of(next(numbers)), event_of(next(numbers), "link_click"), event_of(next(numbers), day=1)]
+        target.commit(batch(end, *made, failed=(failed_of(end),)))
+        ids += [str(event["event_id"]) for event in made]
+    return sorted(ids)
+
+
+def compacted(objects: Objects, before: str = "9999-12-31", most_bytes: int = 1 << 20) -> int:
+    newest, _ = commits.newest(objects)
+    plan = merging.plan(objects, lake.SUFFIXES, before, most_bytes, newest.number)
+    objects.delete(plan.tidy)
+    for members in plan.merges:
+        merging.merge(objects, members)
+    return len(plan.merges)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut leaves is not asked here, and a shared disk can take a second for each of thousands of fsyncs."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[LakeBench]:
+    made = LakeBench(tmp_path)
+    yield made
+    if made.target:
+        made.target.close()
+
+
+# Names ------------------------------------------------------------------------------------------------------------------
+
+
+def found(*ranges: tuple[int, int], partition: str = "events/day=2026-01-15/name=a") -> list[Found]:
+    return [Found(f"{partition}/{first:010d}-{last:010d}.parquet", 1, "") for first, last in ranges]
+
+
+def ranges(pieces: list[lake.Piece]) -> list[tuple[int, int]]:
+    return [(piece.first, piece.last) for piece in pieces]
+
+
+def test_a_file_within_another_ones_numbers_is_superseded() -> None:
+    live, superseded = lake.sorted_out(found((1, 1), (1, 4), (2, 2), (3, 4), (5, 5), (6, 9), (7, 7), (10, 10)))
+    assert ranges(live) == [(1, 4), (5, 5), (6, 9), (10, 10)]
+    assert ranges(superseded) == [(1, 1), (2, 2), (3, 4), (7, 7)]
+
+
+def test_a_file_of_another_partition_supersedes_nothing() -> None:
+    listing = found((1, 1), partition="events/day=2026-01-15/name=a") + found((1, 9), partition="events/day=2026-01-15/name=b")
+    assert len(lake.sorted_out(listing)[0]) == 2
+
+
+def test_what_is_none_of_ours_is_passed_over() -> None:
+    assert list(lake.pieces([Found("events/day=2026-01-15/name=a/notes.txt", 1, ""), Found("events/readme", 1, "")])) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "partition"),
+    [
+        ("page_view", "name=page_view"),
+        ("ad/click=1", "name=ad%2Fclick%3D1"),
+        ("größe", "name=gr%C3%B6%C3%9Fe"),
+        ("..", "name=.."),
+        ("", "name=unknown"),
+    ],
+)
+def test_a_name_becomes_a_folder_as_hive_escapes_it(name: str, partition: str) -> None:
+    assert lake.events_partition("2026-01-15", name) == f"day=2026-01-15/{partition}"
+
+
+def test_very_long_names_stay_short_and_apart() -> None:
+    one, other = (lake.events_partition("2026-01-15", "ä" * 500 + end) for end in "ab")
+    assert one != other
+    assert len(one) < 160
+
+
+@pytest.mark.parametrize(("ms", "day"), [(NOON, "2026-01-15"), (-1, "1969-12-31"), (None, "1970-01-01"), (10**18, "1970-01-01")])
+def test_a_day_is_utcs(ms: int | None, day: str) -> None:
+    assert lake.day_of(ms) == day
+
+
+# Types ------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_column_has_its_type_and_keeps_its_value() -> None:
+    event = event_of(
+        1,
+        txn_id=7,
+        se_value=Decimal("42.50"),
+        tr_total=Decimal("9.995"),
+        geo_latitude=1.5,
+        br_cookies=False,
+        page_title="tab\tand\x00",
+        contexts=[{"schema": "iglu:a/b/jsonschema/1-0-0", "data": {"n": 1}}],
+    )
+    (row,) = to_table([event]).to_pylist()
+    assert row["collector_tstamp"] == datetime(2026, 1, 15, 12, 0, 0, 1000, UTC)
+    assert (row["txn_id"], row["se_value"], row["tr_total"], row["geo_latitude"]) == (7, 42.5, Decimal("10.00"), 1.5)
+    assert row["br_cookies"] is False
+    stored = dict(zip(COLUMN_NAMES, to_row(event), strict=True))
+    assert (row["page_title"], row["contexts"]) == (stored["page_title"], stored["contexts"]) != (None, None)
+    assert list(row) == list(COLUMN_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("txn_id", 2**31),
+        ("txn_id", 2**70),
+        ("dvce_created_tstamp", 10**15 * 9),
+        ("dvce_created_tstamp", -(2**80)),
+        ("tr_total", Decimal("1e16")),
+        ("tr_total", Decimal("NaN")),
+        ("se_value", Decimal("Infinity")),
+        ("geo_latitude", float("nan")),
+    ],
+)
+def test_what_no_column_can_hold_is_null_and_its_neighbours_stay(column: str, value: object) -> None:
+    fine = {"txn_id": 3, "dvce_created_tstamp": NOON, "tr_total": Decimal(1), "se_value": Decimal(1), "geo_latitude": 0.5}
+    rows = to_table([event_of(1, **{column: value}), event_of(2, **fine), event_of(3)]).to_pylist()
+    assert [row[column] is None for row in rows] == [True, False, True]
+
+
+def test_the_schema_is_the_canonical_columns() -> None:
+    assert schema().names == list(COLUMN_NAMES)
+    kinds = {column.name: str(schema().field(column.name).type) for column in COLUMNS}
+    assert {kinds[name] for name in ("tr_total", "ti_price_base")} == {"decimal128(18, 2)"}
+    assert (kinds["se_value"], kinds["collector_tstamp"], kinds["txn_id"]) == ("double", "timestamp[ms, tz=UTC]", "int32")
+
+
+# Readers ----------------------------------------------------------------------------------------------------------------
+
+
+def test_duckdb_reads_the_folder_by_day_and_name(bench: LakeBench) -> None:
+    ids = filled(bench)
+    files = f"{root(bench)}/events/*/*/*.parquet"
+    db = duckdb.connect()
+    rows = db.execute(
+        "SELECT name, CAST(day AS VARCHAR), count(*), min(event_name) FROM read_parquet(?, hive_partitioning = true)"
+        " GROUP BY ALL ORDER BY ALL",
+        [files],
+    ).fetchall()
+    assert rows == [
+        ("link_click", "2026-01-15", 6, "link_click"),
+        ("page_view", "2026-01-15", 6, "page_view"),
+        ("page_view", "2026-01-16", 6, "page_view"),
+    ]
+    read = db.execute("SELECT event_id FROM read_parquet(?) ORDER BY 1", [files]).fetchall()
+    assert [event_id for (event_id,) in read] == ids
+    failed = db.execute(
+        "SELECT failed_id, json_extract_string(reasons, '$[0].message') FROM read_json(?) ORDER BY 1 LIMIT 1",
+        [f"{root(bench)}/failed/*/*.ndjson.gz"],
+    ).fetchall()
+    assert failed == [("failed-1", "is no UUID")]
+
+
+@pytest.mark.parametrize("form", ["tsv", "both"])
+def test_the_official_sdk_reads_the_tsv(tmp_path: Path, form: str) -> None:
+    bench = LakeBench(tmp_path, form=form)
+    target = bench.open()
+    target.commit(batch(1, event_of(1, page_title="größe"), event_of(2, "link_click", tr_total=Decimal("12.50"))))
+    files = sorted(root(bench).glob("tsv/*/*/*.tsv.gz"))
+    events = [transform(line) for file in files for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
+    assert [(event["event_name"], event.get("tr_total"), event.get("page_title")) for event in events] == [
+        ("link_click", 12.5, None),
+        ("page_view", None, "größe"),
+    ]
+    assert root(bench).joinpath("events").exists() == (form == "both")
+    target.close()
+
+
+def test_the_same_batch_makes_the_same_bytes(tmp_path: Path) -> None:
+    made: list[dict[str, bytes]] = []
+    for name in ("one", "other"):
+        bench = LakeBench(tmp_path / name, form="both")
+        filled(bench, 2)
+        bench.open().close()
+        made.append({str(p.relative_to(root(bench))): p.read_bytes() for p in root(bench).rglob("0*.*") if p.is_file()})
+    assert made[0] == made[1]
+    assert len(made[0]) >= 12
+
+
+# What comes again -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["parquet", "tsv", "both"])
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_lost_index_is_read_from_the_files_again(tmp_path: Path, form: str, merged: bool) -> None:
+    bench = LakeBench(tmp_path, form=form)
+    ids = filled(bench)
+    target = bench.open()
+    if merged:
+        assert compacted(bench.objects())
+    target.close()
+    for file in tmp_path.glob("s3.db*"):
+        file.unlink()
+    again = [event_of(number, day=1) for number in (3, 7)] + [event_of(1, event_fingerprint="g")]
+    counts = bench.open().commit(batch(99, *again, failed=(failed_of(1), failed_of(50))))
+    assert counts == Counts(5, 1, 1, 3)  # the same id and fingerprint on another day is a duplicate, another fingerprint is not
+    assert len(ids) == 18
+
+
+def test_an_index_of_another_place_is_begun_anew(tmp_path: Path) -> None:
+    bench = LakeBench(tmp_path)
+    filled(bench)
+    bench.open().close()
+    elsewhere = LakeBench(tmp_path, url=str(tmp_path / "elsewhere"))
+    assert elsewhere.open().commit(batch(1, event_of(1), event_of(2))).stored == 2
+    assert elsewhere.open().commit(batch(2, event_of(1))).duplicate == 1
+    assert bench.open().commit(batch(99, event_of(1))).duplicate == 1
+
+
+def test_what_is_older_than_remembered_is_forgotten_and_the_rest_is_not(tmp_path: Path) -> None:
+    bench = LakeBench(tmp_path)
+    target = s3.Plugin(s3.Config(bench.config.url, every_s=0, remember_days=2, state=bench.config.state), bundled)
+    target.commit(batch(1, event_of(1), event_of(2, day=1), event_of(3, day=3)))
+    assert target.commit(batch(2, event_of(1), event_of(2, day=1), event_of(3, day=3))) == Counts(3, 1, 0, 2)
+    target.close()
+    for file in tmp_path.glob("s3.db*"):
+        file.unlink()
+    again = s3.Plugin(s3.Config(bench.config.url, every_s=0, remember_days=2, state=bench.config.state), bundled)
+    assert again.commit(batch(3, event_of(2, day=1), event_of(3, day=3))) == Counts(2, 0, 0, 2)
+    again.close()
+
+
+# Trouble ----------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_seen_of_what_was_not_committed(bench: LakeBench) -> None:
+    filled(bench, 1)
+    assert bench.target
+    before = sorted(found.name for found in bench.objects().list())
+    with pytest.raises(TransientError):
+        bench.failing_commit("inside", batch(2, event_of(50), event_of(51, "b")), random.Random(0))
+    assert sorted(found.name for found in bench.objects().list()) == before
+
+
+def test_whichever_call_fails_the_next_life_finds_every_event_once(tmp_path: Path) -> None:
+    """A commit of several files, cut off at each of its calls in turn, with the call done or not."""
+    for number in count(1):
+        for done in (False, True):
+            bench = LakeBench(tmp_path / f"{number}-{done}")
+            filled(bench, 2)
+            assert bench.target
+            refusing = Refusing(bench.target._objects)
+            refusing.fail_at, refusing.done = number, done
+            bench.target._objects = refusing  # type: ignore[assignment]
+            offered = batch(3, event_of(50), event_of(51, "b"), event_of(1), failed=(failed_of(9),))
+            try:
+                counts = bench.target.commit(offered)
+                assert refusing.calls < number
+                bench.target.close()
+                return
+            except TransientError:
+                pass
+            other_cut = batch(4, event_of(50), event_of(51, "b"), event_of(1), event_of(52), failed=(failed_of(9),))
+            target = bench.open()
+            taken = target.cursor()["lane"].sequence == 3
+            assert taken == (number > 1 or done)
+            counts = target.commit(batch(4, event_of(52)) if taken else other_cut)
+            assert counts.stored == (1 if taken else 3)
+            assert len(bench.ids()) == len(set(bench.ids())) == target.totals().stored == 9
+            assert sorted(bench.failed_ids()) == ["failed-1", "failed-2", "failed-9"]
+            target.close()
+
+
+def test_two_writers_of_one_place_are_told(tmp_path: Path) -> None:
+    first = LakeBench(tmp_path)
+    second = LakeBench(tmp_path / "second", url=first.config.url)
+    one, other = first.open(), second.open()
+    one.cursor(), other.cursor()
+    one.commit(batch(1, event_of(1)))
+    with pytest.raises(PermanentError, match="another process moved the cursor"):
+        other.commit(batch(1, event_of(1), event_of(2)))
+    assert len(first.ids()) == 1
+    assert other.cursor() == {"lane": Position(1, 1, 1)}
+    assert other.commit(batch(2, event_of(1), event_of(2))) == Counts(2, 1, 0, 1)  # it has read what the first one stored
+    with pytest.raises(PermanentError, match="another process"):
+        one.commit(batch(3, event_of(3)))
+    one.close(), other.close()
+
+
+def test_wiping_that_was_cut_off_is_finished_by_the_next_life(bench: LakeBench) -> None:
+    filled(bench)
+    assert bench.target
+    refusing = Refusing(bench.target._objects)
+    refusing.fail_at = 2
+    bench.target._objects = refusing  # type: ignore[assignment]
+    with pytest.raises(TransientError):
+        bench.target.wipe()
+    target = bench.open()
+    assert (target.cursor(), target.totals(), bench.ids(), bench.failed_ids()) == ({}, Counts(), [], [])
+    assert target.commit(batch(1, event_of(1))).stored == 1
+
+
+def test_a_store_that_is_out_of_reach_is_passing_trouble_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    target = s3.Plugin(s3.Config("s3://bucket/x", "http://127.0.0.1:9", "us-east-1", state=str(tmp_path / "s3.db")), bundled)
+    with pytest.raises(TransientError, match=r"127\.0\.0\.1:9"):
+        target.cursor()
+    target.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": ""}, r"expected s3://BUCKET/PREFIX or a folder"),
+        ({"every_s": -1.0}, r"every_s = -1\.0: it must be at least 0"),
+        ({"batch_payloads": 0}, r"batch_payloads = 0"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(tmp_path: Path, options: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        s3.Plugin(s3.Config(**{"url": str(tmp_path), "state": str(tmp_path / "s3.db"), **options}), bundled)
+
+
+def test_a_file_that_is_no_index_is_refused_with_the_next_step(tmp_path: Path) -> None:
+    import sqlite3
+
+    path = tmp_path / "s3.db"
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE diary (entry)")
+    db.close()
+    with pytest.raises(PermanentError, match="no index of this version; delete it"):
+        s3.Plugin(s3.Config(str(tmp_path / "lake"), state=str(path)), bundled)
+
+
+def test_a_batch_waits_for_more_unless_there_is_more(tmp_path: Path) -> None:
+    now = [0.0]
+    target = s3.Plugin(
+        s3.Config(str(tmp_path / "lake"), every_s=60, state=str(tmp_path / "s3.db")), bundled, timer=lambda: now[0]
+    )
+    assert target.pause_s(False) == 0
+    target.commit(batch(1, event_of(1)))
+    now[0] = 20
+    assert (target.pause_s(False), target.pause_s(True)) == (40, 0)
+    full = batch(2, event_of(2))
+    target.commit(Batch(full.events, full.failed, full.cursor, full.payloads, more=True))
+    assert target.pause_s(False) == 0
+    target.close()
+
+
+# Merging ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["parquet", "both"])
+def test_merged_files_hold_the_same_events_once(tmp_path: Path, form: str) -> None:
+    bench = LakeBench(tmp_path, form=form)
+    ids = filled(bench)
+    expected = sorted(map(str, bench.rows()))
+    failed = sorted(bench.failed_ids())
+    assert compacted(bench.objects(), before="2026-01-16") == (3 if form == "parquet" else 5)
+    live, superseded = lake.sorted_out(bench.objects().list("events/"))
+    assert [piece.last - piece.first for piece in live if piece.day == "2026-01-15"] == [5, 5]
+    assert len([piece for piece in live if piece.day == "2026-01-16"]) == 6
+    assert not superseded
+    assert sorted(bench.ids()) == ids
+    assert sorted(map(str, bench.rows())) == expected
+    assert sorted(bench.failed_ids()) == failed
+    for file in root(bench).glob("tsv/*/*/*.gz"):
+        assert all(line.count(b"\t") == 130 for line in gzip.decompress(file.read_bytes()).splitlines())
+    assert compacted(bench.objects(), before="2026-01-16") == 0
+    # And it goes on: the merged file is merged with its new neighbours.
+    assert bench.target
+    bench.target.commit(batch(100, event_of(100)))
+    assert compacted(bench.objects(), before="2026-01-16") == (1 if form == "parquet" else 2)
+    assert len(bench.ids()) == len(set(bench.ids())) == 19
+    bench.target.close()
+
+
+def test_merging_that_is_cut_off_anywhere_leaves_every_event_once(tmp_path: Path) -> None:
+    for number in count(1):
+        for done in (False, True):
+            bench = LakeBench(tmp_path / f"{number}-{done}")
+            ids = filled(bench, 3)
+            assert bench.target
+            refusing = Refusing(bench.objects())
+            refusing.fail_at, refusing.done = number, done
+            try:
+                compacted(refusing)  # type: ignore[arg-type]
+                bench.target.close()
+                return
+            except TransientError:
+                pass
+            live, _ = lake.sorted_out(bench.objects().list("events/"))
+            read = [pq.read_table(pa.BufferReader(bench.objects().get(piece.name)), columns=["event_id"]) for piece in live]
+            assert sorted(pa.concat_tables(read)["event_id"].to_pylist()) == ids
+            compacted(bench.objects())
+            assert sorted(bench.ids()) == ids  # which also says that nothing superseded is left
+            bench.target.close()
+
+
+def test_a_file_that_is_written_once_more_after_it_was_merged_counts_no_more(bench: LakeBench) -> None:
+    ids = filled(bench)
+    (piece, *_) = lake.sorted_out(bench.objects().list("events/"))[0]
+    body = bench.objects().get(piece.name)
+    compacted(bench.objects())
+    bench.objects().put(piece.name, body)
+    superseded = lake.sorted_out(bench.objects().list("events/"))[1]
+    assert [one.name for one in superseded] == [piece.name]
+    compacted(bench.objects())
+    assert sorted(bench.ids()) == ids
+
+
+def test_large_files_stay_as_they_are_and_merged_ones_stay_small(bench: LakeBench) -> None:
+    filled(bench, 8)
+    sizes = [piece.size for piece in lake.sorted_out(bench.objects().list("events/"))[0]]
+    most = 3 * max(sizes)
+    compacted(bench.objects(), most_bytes=most)
+    live, _ = lake.sorted_out(bench.objects().list("events/"))
+    assert 0 < len(live) < len(sizes)
+    assert all(piece.last - piece.first <= 3 for piece in live)
+    assert compacted(bench.objects(), most_bytes=2 * min(sizes) - 2) == 0
+
+
+def test_what_is_not_settled_yet_is_not_merged(bench: LakeBench) -> None:
+    filled(bench, 2)
+    plan = merging.plan(bench.objects(), ["events"], "9999-12-31", 1 << 20, last=1)
+    assert plan.merges == []
+
+
+def test_old_commits_go_and_the_chain_goes_on(bench: LakeBench) -> None:
+    filled(bench, 6)
+    assert commits.prune(bench.objects(), 2) == 4
+    assert [commit.number for commit in commits.history(bench.objects())] == [5, 6]
+    assert bench.open().commit(batch(99, event_of(900))).stored == 1
+
+
+# kill -9 ----------------------------------------------------------------------------------------------------------------
+
+CHILD = """
+    import sys
+    from protocol.schemas import bundled
+    from protocol.seams import START, Position
+    from storage import lake
+    from storage.lake import commits, merging
+    from storage.objects import open_objects
+    from storage.targets import Batch
+    from storage.targets.s3 import Config, Plugin
+
+    folder, state, what = sys.argv[1:]
+    if what == "merge":
+        objects = open_objects(folder)
+        print("open", flush=True)
+        while True:
+            newest, _ = commits.newest(objects)
+            plan = merging.plan(objects, lake.SUFFIXES, "9999-12-31", 1 << 20, newest.number - (not newest.settled))
+            objects.delete(plan.tidy)
+            for members in plan.merges:
+                merging.merge(objects, members)
+    target = Plugin(Config(folder, every_s=0, format="both", state=state), bundled)
+    done = target.cursor().get("lane", START).sequence
+    print("open", flush=True)
+    while True:
+        size = 5 + done % 7  # another cut after a crash
+        events = [{"event_id": f"{n:032x}", "event": "page_view", "event_name": f"name{n % 3}", "event_fingerprint": "f",
+                   "collector_tstamp": 1700000000000 + n * 100_000, "v_collector": "c", "v_etl": "e"}
+                  for n in range(done, done + size)]
+        done += size
+        target.commit(Batch(events, [], {"lane": Position(1, done, done)}, size))
+"""
+
+
+@pytest.mark.slow
+def test_killed_while_committing_and_merging_every_event_is_there_once(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    bench = LakeBench(tmp_path, form="both")
+    reached = commits_made = 0
+    for _ in range(3):
+        children = [
+            subprocess.Popen(
+                [sys.executable, "-c", textwrap.dedent(CHILD), bench.config.url, bench.config.state, what],
+                stdout=subprocess.PIPE,
+                cwd=ROOT,
+            )
+            for what in ("load", "merge")
+        ]
+        for child in children:
+            assert child.stdout and child.stdout.readline() == b"open\n"
+        until_there_are(bench, more_than=commits_made)
+        time.sleep(chance.uniform(0, 0.3))  # where the knife falls; the children would run for ever
+        chance.shuffle(children)
+        for child in children:
+            assert child.poll() is None, "a child ended by itself"
+            os.kill(child.pid, signal.SIGKILL)
+            child.wait()
+            assert child.stdout
+            child.stdout.close()
+        target = bench.open()
+        totals, done = target.totals(), target.cursor()["lane"].sequence
+        live, _ = lake.sorted_out(bench.objects().list("events/"))
+        read = [pq.read_table(io.BytesIO(bench.objects().get(piece.name)), columns=["event_id"]) for piece in live]
+        assert sorted(pa.concat_tables(read)["event_id"].to_pylist()) == [f"{n:032x}" for n in range(done)]
+        tsv = [bench.objects().get(piece.name) for piece in lake.sorted_out(bench.objects().list("tsv/"))[0]]
+        assert sum(gzip.decompress(body).count(b"\n") for body in tsv) == done
+        assert totals == Counts(done, done, 0, 0)
+        target.close()
+        assert done >= reached
+        reached, commits_made = done, commits.newest(bench.objects())[0].number
+    assert reached > 0
+
+
+def until_there_are(bench: LakeBench, more_than: int) -> None:
+    end = time.monotonic() + 60
+    while commits.newest(open_objects(bench.config.url))[0].number <= more_than:
+        assert time.monotonic() < end, "no commit"
+        time.sleep(0.02)
