@@ -10,6 +10,7 @@
 #define PSTR(s) (s)
 #define F(s) reinterpret_cast<const __FlashStringHelper *>(s)
 #define strlen_P strlen
+#define memcpy_P memcpy
 #define pgm_read_byte(p) (*(const uint8_t *)(p))
 #define pgm_read_dword(p) (*(const uint32_t *)(p))
 #define pgm_read_ptr(p) (*(const void *const *)(p))

@@ -16,52 +16,72 @@ static const uint32_t SHA256_K[64] PROGMEM = {
 static const uint32_t SHA256_START[8] PROGMEM = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                                 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
 
+/* Turns a word by a few bits, right or left. AVRs have no barrel shifter: whole bytes are turned by copying, see below. */
+#ifdef __AVR__
+inline __attribute__((noinline)) uint32_t turn_right(uint32_t x, uint8_t bits) {
+  do __asm__("bst %A0,0\n ror %D0\n ror %C0\n ror %B0\n ror %A0\n bld %D0,7" : "+r"(x));
+  while (--bits);
+  return x;
+}
+inline __attribute__((noinline)) uint32_t turn_left(uint32_t x, uint8_t bits) {
+  do __asm__("bst %D0,7\n rol %A0\n rol %B0\n rol %C0\n rol %D0\n bld %A0,0" : "+r"(x));
+  while (--bits);
+  return x;
+}
+#else
+inline uint32_t turn_right(uint32_t x, uint8_t bits) { return x >> bits | x << (32 - bits); }
+inline uint32_t turn_left(uint32_t x, uint8_t bits) { return x << bits | x >> (32 - bits); }
+#endif
+
 class Sha256 {
   uint32_t h[8], w[16];
   uint16_t length;
 
-  static uint32_t turn(uint32_t x, uint8_t by) { return x >> by | x << (32 - by); }
+  static uint32_t by_byte(uint32_t x) { return x >> 8 | x << 24; }
+  static uint32_t by_half(uint32_t x) { return x >> 16 | x << 16; }
 
   void block() {
-    uint32_t s[8];
-    for (uint8_t i = 0; i < 8; i++) s[i] = h[i];
+    uint32_t s[9];
+    memcpy(s, h, sizeof h);
+    const uint32_t *k = SHA256_K;
     for (uint8_t i = 0; i < 64; i++) {
-      uint32_t x = w[i & 15];
-      if (i > 15) {
-        uint32_t a = w[(i + 1) & 15], b = w[(i + 14) & 15];
-        x += w[(i + 9) & 15] + (turn(a, 7) ^ turn(a, 18) ^ a >> 3) + (turn(b, 17) ^ turn(b, 19) ^ b >> 10);
-        w[i & 15] = x;
-      }
-      uint32_t e = s[4], a = s[0];
-      x += s[7] + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & s[5]) ^ (~e & s[6])) + pgm_read_dword(SHA256_K + i);
-      uint32_t y = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
-      for (uint8_t j = 7; j; j--) s[j] = s[j - 1];
-      s[4] += x;
-      s[0] = x + y;
+      uint32_t x = s[4], *now = w + (i & 15);
+      /* turned by 6, 11 and 25, each from the one before; so below by 2, 13 and 22, by 7 and 18, by 17 and 19 */
+      uint32_t sum = s[7] + *now + pgm_read_dword(k++) + (s[6] ^ (x & (s[5] ^ s[6])));
+      sum += turn_left(by_byte(x ^ turn_left(by_byte(x ^ turn_left(by_half(x), 2)), 3)), 2);
+      s[3] += sum;
+      x = s[0];
+      sum += turn_right(x ^ turn_right(by_byte(x ^ turn_right(by_byte(x), 1)), 3), 2) + ((x & s[1]) | (s[2] & (x | s[1])));
+      memmove(s + 1, s, 32);
+      s[0] = sum;
+      if (i >= 48) continue;
+      /* the word that is needed 16 rounds later */
+      x = w[(i + 1) & 15];
+      sum = *now + w[(i + 9) & 15] + (turn_left(by_byte(x ^ turn_right(by_byte(x), 3)), 1) ^ x >> 3);
+      x = w[(i + 14) & 15];
+      *now = sum + (turn_right(by_half(x ^ turn_right(x, 2)), 1) ^ x >> 10);
     }
-    for (uint8_t i = 0; i < 8; i++) h[i] += s[i];
+    for (uint8_t i = 8; i--;) h[i] += s[i];
   }
 
  public:
   void begin() {
-    for (uint8_t i = 0; i < 8; i++) h[i] = pgm_read_dword(SHA256_START + i);
+    memcpy_P(h, SHA256_START, sizeof h);
     length = 0;
   }
   void put(uint8_t c) {
-    uint8_t i = (length >> 2) & 15;
-    w[i] = w[i] << 8 | c;
-    if (!(++length & 63)) block();
+    ((uint8_t *)w)[((uint8_t)length & 63) ^ 3] = c; /* the lowest byte of a word comes last in the message, first in memory */
+    if (!((uint8_t)++length & 63)) block();
   }
   void end() {
-    uint16_t bits = length;
+    uint16_t bytes = length;
     put(0x80);
-    while ((length & 63) != 56) put(0);
-    for (uint8_t i = 0; i < 5; i++) put(0);
-    put((uint8_t)(bits >> 13));
-    put((uint8_t)(bits >> 5));
-    put((uint8_t)(bits << 3));
+    while (((uint8_t)length & 63) != 56) put(0);
+    w[14] = 0;
+    w[15] = (uint32_t)bytes << 3;
+    block();
   }
-  uint8_t at(uint8_t i) const { return (uint8_t)(h[i >> 2] >> (24 - 8 * (i & 3))); }
+  uint8_t at(uint8_t i) const { return ((const uint8_t *)h)[i ^ 3]; }
 };
 
 struct Open {
