@@ -19,6 +19,9 @@ from typing import Any, Protocol
 
 from protocol.seams import ConfigurationError, TransientError
 from spoorway.database import open_read_only
+from storage import lake
+from storage.failed import FailedRow
+from storage.objects import open_objects
 from storage.rows import timestamp
 from storage.sql import Parameter, Question, questions, render
 from storage.sql.dialects import DUCKDB, POSTGRES, SQLITE, Dialect
@@ -147,14 +150,14 @@ class Sqlite:
 
 
 class Parquet:
-    """Files of `spoorway export --format parquet`, or others with the same columns, through DuckDB; nothing but them is read.
+    """Files of `spoorway export --format parquet`, or others with the same columns, through DuckDB.
 
-    files: a path or a pattern, such as archive/**/*.parquet.
+    files: paths or patterns, such as archive/**/*.parquet. failed: of failed events, as the S3 target writes them.
     """
 
     dialect = DUCKDB
 
-    def __init__(self, files: str) -> None:
+    def __init__(self, files: Sequence[str], failed: Sequence[str] = ()) -> None:
         """Raises ConfigurationError."""
         try:
             self._duckdb: Any = import_module("duckdb")
@@ -164,11 +167,17 @@ class Parquet:
         try:
             self._db.execute("SET TimeZone = 'UTC'")
             self._db.execute("CREATE SCHEMA atomic")
-            quoted = files.replace("'", "''")
-            self._db.execute(f"CREATE VIEW atomic.events AS SELECT * FROM read_parquet('{quoted}', union_by_name = true)")
+            self._db.execute(f"CREATE VIEW atomic.events AS SELECT * FROM read_parquet({_list(files)}, union_by_name = true)")
+            if failed:
+                kinds = {name: "TIMESTAMP" if name.endswith("_tstamp") else "VARCHAR" for name in FailedRow._fields}
+                columns = ", ".join(f"{name}: '{kind}'" for name, kind in kinds.items())
+                self._db.execute(
+                    f"CREATE VIEW atomic.failed_events AS SELECT * FROM read_json({_list(failed)},"
+                    f" format = 'newline_delimited', columns = {{{columns}}})"
+                )
         except self._duckdb.Error as error:
             self._db.close()
-            raise ConfigurationError(f"{files}: {_first_line(error)}") from None
+            raise ConfigurationError(f"{', '.join(files)}: {_first_line(error)}") from None
 
     def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         used = {name: value for name, value in values.items() if re.search(rf"\${name}\b", sql)}
@@ -210,6 +219,10 @@ class Postgres:
         self._db.close()
 
 
+def _list(files: Sequence[str]) -> str:
+    return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
@@ -227,8 +240,17 @@ def opened(where: str, database: Callable[[], Path]) -> Store:
         return Sqlite(database())
     if where.startswith(("postgresql://", "postgres://")) or "dbname=" in where:
         return Postgres(where)
+    if Path(where, "events").is_dir():  # as the S3 target keeps it in a folder
+        live, _ = lake.sorted_out(open_objects(where).list())
+        paths = {
+            kind: [str(Path(where, piece.name)) for piece in live if piece.kind == kind] for kind in (lake.EVENTS, lake.FAILED)
+        }
+        if paths[lake.EVENTS]:
+            return Parquet(paths[lake.EVENTS], paths[lake.FAILED])
     if Path(where).is_dir():
-        return Parquet(f"{where}/**/*.parquet")
+        return Parquet([f"{where}/**/*.parquet"])
     if where.endswith(".parquet"):
-        return Parquet(where)
-    raise ConfigurationError(f"--on: expected sqlite, files such as 'exports/*.parquet' or postgresql://…, not {where!r}")
+        return Parquet([where])
+    raise ConfigurationError(
+        f"--on: expected sqlite, a folder, files such as 'exports/*.parquet' or postgresql://…, not {where!r}"
+    )

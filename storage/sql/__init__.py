@@ -199,7 +199,7 @@ def _macro(question: Question, dialect: Dialect, name: str, arguments: list[str]
     if name in FUNCTIONS:
         return FUNCTIONS[name](*arguments)
     template = dialect.macros.get(name)
-    if template is None or set(re.findall(r"\$(\d)", template)) != {str(place + 1) for place in range(len(arguments))}:
+    if template is None or int(max(re.findall(r"\$(\d)", template))) > len(arguments):
         raise ValueError(f"{question.name}.sql: there is no macro @{name} of {len(arguments)} arguments")
     return re.sub(r"\$(\d)", lambda place: arguments[int(place[1]) - 1], template)
 

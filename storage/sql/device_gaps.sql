@@ -15,17 +15,17 @@
 -- chart: bar x=device y=missing
 WITH told AS (
     SELECT @item(x, 'device') AS device, CAST(@item(x, 'boot_id') AS BIGINT) AS boot_id,
-        CAST(@item(x, 'sequence') AS BIGINT) AS sequence, @stamp(e.derived_tstamp) AS at
+        CAST(@item(x, 'sequence') AS BIGINT) AS sequence, @stamp(e.derived_tstamp) AS moment
     FROM atomic.events AS e @entities(e.derived_contexts, x)
     WHERE @asked(e) AND @is(e.derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
 ), neighbours AS (
-    SELECT device, boot_id, sequence, at, lag(sequence) OVER (PARTITION BY device, boot_id ORDER BY sequence) AS before_it,
-        lag(at) OVER (PARTITION BY device, boot_id ORDER BY sequence) AS before_at
+    SELECT device, boot_id, sequence, moment, lag(sequence) OVER (PARTITION BY device, boot_id ORDER BY sequence) AS before_it,
+        lag(moment) OVER (PARTITION BY device, boot_id ORDER BY sequence) AS before_moment
     FROM told
     WHERE device IS NOT NULL
 )
 SELECT device, boot_id, before_it + 1 AS first_missing, sequence - 1 AS last_missing, sequence - before_it - 1 AS missing,
-    before_at AS after, at AS before
+    before_moment AS after, moment AS before
 FROM neighbours
 WHERE sequence > before_it + 1
 ORDER BY missing DESC, device, boot_id, first_missing

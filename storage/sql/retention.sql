@@ -10,12 +10,12 @@
 -- column: percent    of the cohort
 -- chart: heat x=cohort y=percent color=week
 WITH days AS (
-    SELECT @who(e) AS visitor, @day(e.derived_tstamp) AS day, min(e.derived_tstamp) AS at
+    SELECT @who(e) AS visitor, @day(e.derived_tstamp) AS day, min(e.derived_tstamp) AS came
     FROM atomic.events AS e
     WHERE @asked(e) AND @who(e) IS NOT NULL AND e.derived_tstamp IS NOT NULL
     GROUP BY 1, 2
 ), weeks AS (
-    SELECT DISTINCT visitor, @div(@days(at) + 3, 7) AS week FROM days
+    SELECT DISTINCT visitor, @div(@days(came) + 3, 7) AS week FROM days
 ), firsts AS (
     SELECT visitor, min(week) AS cohort FROM weeks GROUP BY visitor
 ), sizes AS (

@@ -12,7 +12,7 @@
 -- column: mean          the mean depth, percent
 -- chart: bar x=page y=mean
 WITH depths AS (
-    SELECT @page(e) AS page, coalesce(e.domain_sessionid, @who(e)) AS visit,
+    SELECT @page(e) AS page, coalesce(CAST(e.domain_sessionid AS VARCHAR), @who(e)) AS visit,
         max(100.0 * (coalesce(e.pp_yoffset_max, 0) + e.br_viewheight) / e.doc_height) AS deepest
     FROM atomic.events AS e
     WHERE @asked(e) AND e.event = 'page_ping' AND e.doc_height > 0 AND e.br_viewheight > 0

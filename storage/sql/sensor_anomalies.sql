@@ -11,12 +11,12 @@
 -- parameter: before integer 20  how many readings before it are the measure
 -- parameter: deviations number 4  how many standard deviations are far
 -- parameter: least number 0.5  differences below that are never far
--- column: at         when it was measured, UTC
+-- column: moment     when it was measured, UTC
 -- column: device     by whom
 -- column: value      what it said
 -- column: expected   the mean of the readings before it
 -- column: off        how far it lies from that
--- chart: bar x=at y=off color=device
+-- chart: bar x=moment y=off color=device
 WITH readings AS (
     SELECT coalesce(@one(e.derived_contexts, 'iglu:io.spoorway/device_time/jsonschema/1-', 'device'), e.user_id, '') AS device,
         @ms(e.derived_tstamp) AS at_ms, e.event_id AS id, @data_number(e, :field) AS value
@@ -30,8 +30,8 @@ WITH readings AS (
     FROM readings
     WHERE value IS NOT NULL AND (:device = '' OR device = :device)
 )
-SELECT @stamp_of(at_ms) AS at, device, @round(value, 3) AS value, @round(mean, 3) AS expected, @round(value - mean, 3) AS off
+SELECT @stamp_of(at_ms) AS moment, device, @round(value, 3) AS value, @round(mean, 3) AS expected, @round(value - mean, 3) AS off
 FROM compared
 WHERE known = :before AND abs(value - mean) >= :least
     AND (value - mean) * (value - mean) > :deviations * :deviations * (squares - mean * mean)
-ORDER BY at, device
+ORDER BY moment, device

@@ -1,0 +1,151 @@
+"""Every question of the SQL pack answers what was worked out by hand, and the same on every dialect."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from protocol.schemas import bundled
+from protocol.seams import ConfigurationError, Position
+from protocol.tables import COLUMNS
+from spoorway.asking import Parquet, Sqlite, Store, ask, named, opened
+from spoorway.exporting import WRITERS
+from storage.rows import to_row
+from storage.sql import questions
+from storage.targets import Batch
+from storage.targets.sqlite import Config, Plugin
+from tests.contracts.asked_events import ANSWERS, EVENTS, FAILED, NOON, SOLVED
+from tests.peers.postgres_server import PostgresServer
+
+SINCE = "2026-03-01"
+# Those about failed events are not for every store; they have a test of their own.
+CASES = [(name, place) for name, one in questions().items() if not one.reads for place in range(len(ANSWERS.get(name, [])))]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The events in a SQLite store."""
+    path = tmp_path_factory.mktemp("asked") / "events.db"
+    target = Plugin(Config(str(path)), bundled)
+    target.commit(Batch(EVENTS, FAILED, {"lane": Position(1, 9, 1)}, 1))
+    target.resolve(SOLVED, [], [], NOON)
+    target.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def parquet(file: Path) -> Path:
+    """The same as `spoorway export` writes it."""
+    path = file.with_name("events.parquet")
+    with sqlite3.connect(file) as db, path.open("wb") as out:
+        writer = WRITERS["parquet"](out)
+        writer.write(db.execute("SELECT * FROM events").fetchall())
+        writer.close()
+    db.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as the S3 target keeps it in a folder, in two commits."""
+    from storage.targets.s3 import Config, Plugin
+
+    path = tmp_path_factory.mktemp("kept")
+    target = Plugin(Config(url=str(path / "lake"), state=str(path / "state.db")), bundled)
+    for number, place in enumerate((slice(0, 20), slice(20, None)), 1):
+        target.commit(Batch(EVENTS[place], FAILED if number == 1 else [], {"lane": Position(1, number, number)}, 1))
+    target.close()
+    return path / "lake"
+
+
+@pytest.fixture(scope="module")
+def postgres(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same in a database, in the canonical types."""
+    import psycopg
+
+    with PostgresServer(tmp_path_factory.mktemp("pg")) as server, psycopg.connect(server.dsn, autocommit=True) as db:
+        db.execute("CREATE SCHEMA atomic")
+        columns = ", ".join(f'"{column.name}" {column.postgres}' for column in COLUMNS)
+        db.execute(f"CREATE TABLE atomic.events ({columns})".encode())
+        boolean = {place for place, column in enumerate(COLUMNS) if column.type == "boolean"}
+        with db.cursor().copy("COPY atomic.events FROM STDIN") as copy:
+            for event in EVENTS:
+                row = to_row(event)
+                copy.write_row([bool(v) if place in boolean and v is not None else v for place, v in enumerate(row)])
+        with sqlite3.connect(file) as store:
+            rows = store.execute("SELECT * FROM failed_events")
+            kinds = ", ".join(f"{c[0]} {'timestamp' if c[0].endswith('_tstamp') else 'text'}" for c in rows.description)
+            db.execute(f"CREATE TABLE atomic.failed_events ({kinds})".encode())
+            with db.cursor().copy("COPY atomic.failed_events FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row([None if value is None else str(value) for value in row])
+        store.close()
+        yield server.dsn
+
+
+STORES = ("sqlite", "parquet", "folder", "postgres")
+
+
+@pytest.fixture(scope="module", params=STORES)
+def store(request: pytest.FixtureRequest, file: Path) -> Iterator[Store]:
+    where = "sqlite" if request.param == "sqlite" else str(request.getfixturevalue(request.param))
+    store = opened(where, lambda: file)
+    yield store
+    store.close()
+
+
+def test_every_question_has_answers_worked_out_by_hand() -> None:
+    assert set(ANSWERS) == set(questions())
+    assert len(questions()) >= 25
+
+
+@pytest.mark.parametrize(("name", "place"), CASES)
+def test_answer_is_the_one_worked_out_by_hand(store: Store, name: str, place: int) -> None:
+    given, rows = ANSWERS[name][place]
+    answer = ask(store, named(name), {"since": SINCE, **given}, NOON)
+    assert answer.names == tuple(column.name for column in named(name).columns)
+    assert answer.rows == rows
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"], indirect=True)
+def test_failed_events_are_told_by_reason(store: Store) -> None:
+    ((given, rows),) = ANSWERS["failed"]
+    assert ask(store, named("failed"), {"since": SINCE, **given}, NOON).rows == rows
+
+
+def test_nothing_is_found_before_anything_was_received(store: Store) -> None:
+    for question in questions().values():
+        if question.reads and isinstance(store, Parquet):
+            continue
+        rows = ask(store, question, {"since": "2020-01-01", "until": "2020-01-02"}, NOON).rows
+        assert not rows or (question.name == "funnel" and {row[2] for row in rows} == {0}), question.name
+
+
+def test_emails_are_counted_as_the_views_count_them(file: Path) -> None:
+    with sqlite3.connect(file) as db:
+        seen = db.execute(
+            "SELECT coalesce(campaign, ''), opens, opens_without_machines, messages_opened_without_machines, clicks,"
+            " clicks_without_machines, messages_clicked_without_machines FROM email_campaigns ORDER BY opens DESC"
+        ).fetchall()
+    db.close()
+    store = Sqlite(file)
+    answer = ask(store, named("email_campaigns"), {"since": SINCE}, NOON)
+    store.close()
+    assert [row[:7] for row in answer.rows] == seen
+
+
+def test_failed_events_of_files_are_those_that_were_kept(folder: Path, parquet: Path) -> None:
+    store = opened(str(folder), lambda: folder)
+    answer = ask(store, named("failed"), {"since": SINCE}, NOON)
+    store.close()
+    assert [row[:5] for row in answer.rows] == [
+        ("schema_violations", "eid: is not a UUID", "shop", 3, 0),
+        ("adapter_failures", "eid: is no adapter", "shop", 1, 0),
+    ]
+    store = opened(str(parquet), lambda: parquet)
+    with pytest.raises(ConfigurationError, match="failed_events"):
+        ask(store, named("failed"), {"since": SINCE}, NOON)
+    store.close()
