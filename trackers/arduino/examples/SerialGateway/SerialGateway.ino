@@ -6,7 +6,7 @@ static const spoorway::Template TEMPLATES[] PROGMEM = {spoorway::ENVIRONMENT, sp
 
 // needs: avr
 typedef spoorway::Journal<spoorway::EepromCells, 32, 96> Journal;
-static Journal journal = Journal(spoorway::EepromCells());
+static Journal journal = Journal(spoorway::EepromCells(192));  // before it `spoorway flash` keeps the board's name: see NamedByCable
 static spoorway::SerialLine<> line(Serial);
 
 // `spoorway device add shed-1` prints the key.
