@@ -2,7 +2,7 @@
 
 from spoorway_tracker.aio import AsyncTracker
 from spoorway_tracker.described import Described, InvalidData, describes, self_describing
-from spoorway_tracker.refusal import Refusal
+from spoorway_tracker.outcomes import Refusal
 from spoorway_tracker.subject import Subject, acting_as, current_subject
 from spoorway_tracker.tracker import Tracker
 from spoorway_tracker.version import __version__

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from spoorway_tracker.refusal import Refusal
+from spoorway_tracker.outcomes import Refusal
 from spoorway_tracker.tracker import Verbs
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from spoorway_tracker.refusal import Refusal
+from spoorway_tracker.outcomes import Refusal
 from spoorway_tracker.tracker import Tracker
 
 _VERBS = ("page_view", "page_ping", "screen_view", "structured", "self_describing", "timing")

@@ -17,9 +17,8 @@ from queue import Empty, SimpleQueue  # its put() may interrupt itself, as a sig
 from threading import Condition, Thread, current_thread
 from weakref import WeakSet
 
-from spoorway_tracker.counters import Counters
+from spoorway_tracker.outcomes import Counters, Refusal
 from spoorway_tracker.queues import Full, Queue
-from spoorway_tracker.refusal import Refusal
 from spoorway_tracker.sender import Sender
 
 ADOPT_EVERY_S = 30.0

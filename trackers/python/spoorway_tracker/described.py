@@ -16,9 +16,10 @@ so that no check passes for want of understanding.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Class = TypeVar("Class", bound=type)
 Data = TypeVar("Data")
@@ -35,8 +36,7 @@ class Described(NamedTuple):
     data: Any
 
 
-@dataclass(frozen=True, slots=True)
-class _Declared:
+class _Declared(NamedTuple):
     schema: str
     check: Callable[[Any], list[str]] | None
 
@@ -74,7 +74,7 @@ def described(value: Described | Mapping[str, Any] | object) -> Described:
         return value
     kind: str = type(value).__name__
     declared = getattr(type(value), _NAME, None)
-    if isinstance(declared, _Declared) and is_dataclass(value):
+    if isinstance(declared, _Declared) and hasattr(value, "__dataclass_fields__"):
         return _checked(declared, _present(value))
     if isinstance(value, Mapping):
         mapping = cast("Mapping[str, Any]", value)
@@ -85,8 +85,10 @@ def described(value: Described | Mapping[str, Any] | object) -> Described:
 
 def _present(value: object) -> object:
     """A dataclass, and what is in it, as plain data without the fields that are None."""
-    if is_dataclass(value) and not isinstance(value, type):
-        pairs = ((field.name, getattr(value, field.name)) for field in fields(value))
+    if hasattr(type(value), "__dataclass_fields__"):
+        from dataclasses import fields  # the host has imported it; who has no dataclasses does not pay for them
+
+        pairs = ((field.name, getattr(value, field.name)) for field in fields(cast("Any", value)))
         return {name: _present(inner) for name, inner in pairs if inner is not None}
     if isinstance(value, (list, tuple)):
         return [_present(inner) for inner in cast("list[object]", value)]
@@ -98,7 +100,7 @@ def _checker(file: str | Path | None) -> Callable[[Any], list[str]] | None:
         return None
     from spoorway_tracker.shape import load  # only who checks pays for it
 
-    return load(Path(file))
+    return load(file)
 
 
 def _checked(declared: _Declared, data: object) -> Described:

@@ -7,9 +7,8 @@ Source: Snowplow Tracker Protocol; protocol/vectors/tracker.
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
-from datetime import date
 from typing import Any
 
 from spoorway_tracker.described import Described, described
@@ -23,9 +22,10 @@ Parameters = dict[str, str]
 
 
 def _known(value: object) -> str:
-    if isinstance(value, date):  # a datetime is one
-        return value.isoformat()
-    if type(value).__name__ == "UUID":  # importing uuid would cost more than all the rest of this module
+    # By what they have, since importing datetime and uuid would cost more than all the rest of this module.
+    if (iso := getattr(value, "isoformat", None)) is not None:
+        return str(iso())
+    if type(value).__name__ == "UUID":
         return str(value)
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
@@ -93,4 +93,7 @@ def entities(each: Iterable[Described | Mapping[str, Any] | object], base64: boo
 
 
 def _base64(text: str) -> str:
-    return urlsafe_b64encode(text.encode("utf-8", "replace")).decode("ascii")
+    return b2a_base64(text.encode("utf-8", "replace"), newline=False).translate(_URL_SAFE).decode("ascii")
+
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")

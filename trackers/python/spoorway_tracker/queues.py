@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from threading import RLock
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 PLAUSIBLE_MS = 1_577_836_800_000
 """2020: a clock that says less was never set, so nothing can be said about an event's age."""
@@ -21,8 +20,7 @@ class Full(Exception):
     """The queue holds its max_bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """records: JSON objects, oldest first. ends: the position after each. old, damaged: how many were skipped on the way."""
 
     source: object

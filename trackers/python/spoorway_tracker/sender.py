@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
-from spoorway_tracker.counters import Counters
+from spoorway_tracker.outcomes import Counters, Told
 from spoorway_tracker.queues import Batch, Queue
 from spoorway_tracker.transports import Answer, Transport
 
@@ -19,32 +18,34 @@ NEVER_AGAIN = frozenset({400, 401, 403, 404, 410, 422})
 FIRST_BACK_OFF_S = 1.0
 
 Delivered = Callable[[Sequence[bytes]], None]
-Told = Callable[[str, int, str], None]
 
 
-@dataclass(slots=True)
 class Sender:
-    """told: (reason, how many events, details) of what went wrong. delivered, failed: the records of an attempt.
+    """told: of what went wrong. delivered, failed: asked after an attempt, with its records.
 
     retry_codes: status -> whether to try again, before the rules. monotonic, chance: seconds, and a number from 0 to 1.
     """
 
-    queue: Queue
-    transport: Transport
-    counters: Counters
-    batch_bytes: int = 200_000
-    timeout_s: float = 10.0
-    max_back_off_s: float = 600.0
-    retry_codes: Mapping[int, bool] = field(default_factory=dict[int, bool])
-    told: Told = lambda reason, count, details: None
-    delivered: Delivered | None = None
-    failed: Delivered | None = None
-    clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-    monotonic: Callable[[], float] = time.monotonic
-    chance: Callable[[], float] = lambda: int.from_bytes(os.urandom(6), "big") / (1 << 48)
-    _failures: int = 0
-    _not_before: float = 0.0
-    _at_the_servers_word: bool = False
+    def __init__(
+        self,
+        queue: Queue,
+        transport: Transport,
+        counters: Counters,
+        batch_bytes: int,
+        timeout_s: float,
+        told: Told,
+        clock_ms: Callable[[], int],
+        max_back_off_s: float = 600.0,
+        retry_codes: Mapping[int, bool] | None = None,
+        delivered: Delivered | None = None,
+        failed: Delivered | None = None,
+    ) -> None:
+        self.queue, self.transport, self.counters, self.told = queue, transport, counters, told
+        self.batch_bytes, self.timeout_s, self.max_back_off_s = batch_bytes, timeout_s, max_back_off_s
+        self.retry_codes, self.delivered, self.failed, self.clock_ms = retry_codes or {}, delivered, failed, clock_ms
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.chance: Callable[[], float] = lambda: int.from_bytes(os.urandom(6), "big") / (1 << 48)
+        self._failures, self._not_before, self._at_the_servers_word = 0, 0.0, False
 
     def hurry(self) -> None:
         """The next attempt may be now, unless the gateway has named a time."""
@@ -84,7 +85,7 @@ class Sender:
             return self._done(batch, len(records))
         if answer.taken:
             self._done(batch, answer.taken)
-            batch = replace(batch, records=records[answer.taken :], ends=batch.ends[answer.taken :])
+            batch = batch._replace(records=records[answer.taken :], ends=batch.ends[answer.taken :])
             records = batch.records
         self.counters.failed_attempts += 1
         if self.failed is not None:

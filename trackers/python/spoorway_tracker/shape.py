@@ -28,9 +28,9 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def load(file: Path) -> Callable[[Any], list[str]]:
+def load(file: str | Path) -> Callable[[Any], list[str]]:
     """Raises OSError, and ValueError for a file that is no schema or uses a keyword that is not known here."""
-    schema = json.loads(file.read_text("utf-8"))
+    schema = json.loads(Path(file).read_text("utf-8"))
     _understood(schema, str(file))
     return lambda data: list(_wrong(schema, data, "$"))
 

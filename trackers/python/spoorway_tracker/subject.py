@@ -8,57 +8,38 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import lru_cache
 
 PLATFORMS = frozenset({"web", "mob", "pc", "srv", "app", "tv", "cnsl", "iot", "headset"})
 """What the protocol knows; any other would make every event fail."""
 
 
-@dataclass(frozen=True, slots=True)
 class Subject:
-    """Only what is set is sent. screen and viewport: (width, height) in pixels. ip, useragent: a client this program speaks
-    for."""
+    """Only what is set is sent. screen, viewport: (width, height) in pixels. ip, useragent: of a client this program speaks for.
 
-    platform: str | None = None
-    user_id: str | None = None
-    domain_user_id: str | None = None
-    session_id: str | None = None
-    session_index: int | None = None
-    network_user_id: str | None = None
-    screen: tuple[int, int] | None = None
-    viewport: tuple[int, int] | None = None
-    color_depth: int | None = None
-    timezone: str | None = None
-    language: str | None = None
-    ip: str | None = None
-    useragent: str | None = None
+    Not to be changed once it is made. parameters: as they are sent. Raises ValueError for a platform that does not exist.
+    """
 
-    def __post_init__(self) -> None:
-        if self.platform is not None and self.platform not in PLATFORMS:
-            raise ValueError(f"no platform {self.platform!r}; there are {', '.join(sorted(PLATFORMS))}")
+    __slots__ = ("parameters",)
 
+    def __init__(
+        self, platform: str | None = None, user_id: str | None = None, domain_user_id: str | None = None,
+        session_id: str | None = None, session_index: int | None = None, network_user_id: str | None = None,
+        screen: tuple[int, int] | None = None, viewport: tuple[int, int] | None = None, color_depth: int | None = None,
+        timezone: str | None = None, language: str | None = None, ip: str | None = None, useragent: str | None = None,
+    ) -> None:  # fmt: skip
+        if platform is not None and platform not in PLATFORMS:
+            raise ValueError(f"no platform {platform!r}; there are {', '.join(sorted(PLATFORMS))}")
+        named = {
+            "p": platform, "uid": user_id, "duid": domain_user_id, "sid": session_id, "vid": session_index,
+            "tnuid": network_user_id, "cd": color_depth, "tz": timezone, "lang": language, "ip": ip, "ua": useragent,
+        }  # fmt: skip
+        self.parameters = {name: str(value) for name, value in named.items() if value is not None and value != ""}
+        for name, size in (("res", screen), ("vp", viewport)):
+            if size is not None:
+                self.parameters[name] = f"{size[0]}x{size[1]}"
 
-@lru_cache(maxsize=256)
-def parameters_of(*subjects: Subject | None) -> dict[str, str]:
-    """Wire parameters of several subjects together; the later ones win, field by field. Not to be changed by the caller."""
-    found: dict[str, str] = {}
-    for subject in subjects:
-        if subject is not None:
-            found |= _parameters(subject)
-    return found
-
-
-def _parameters(s: Subject) -> dict[str, str]:
-    plain = {
-        "p": s.platform, "uid": s.user_id, "duid": s.domain_user_id, "sid": s.session_id, "vid": s.session_index,
-        "tnuid": s.network_user_id, "cd": s.color_depth, "tz": s.timezone, "lang": s.language, "ip": s.ip, "ua": s.useragent,
-    }  # fmt: skip
-    found = {name: str(value) for name, value in plain.items() if value is not None and value != ""}
-    for name, size in (("res", s.screen), ("vp", s.viewport)):
-        if size is not None:
-            found[name] = f"{size[0]}x{size[1]}"
-    return found
+    def __repr__(self) -> str:
+        return f"Subject({self.parameters})"
 
 
 current_subject: ContextVar[Subject | None] = ContextVar("spoorway_subject", default=None)

@@ -8,24 +8,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spoorway_tracker import events
-from spoorway_tracker.counters import Counters
 from spoorway_tracker.delivery import Delivery
 from spoorway_tracker.described import Described, InvalidData, described
-from spoorway_tracker.disk import DiskQueue
+from spoorway_tracker.outcomes import Counters, Refusal, Told, teller
 from spoorway_tracker.queues import MemoryQueue, Queue
-from spoorway_tracker.refusal import Refusal
 from spoorway_tracker.sender import Sender
-from spoorway_tracker.subject import Subject, current_subject, parameters_of
-from spoorway_tracker.telling import Told, teller
+from spoorway_tracker.subject import Subject, current_subject
 from spoorway_tracker.transports import Transport, transport_for
 from spoorway_tracker.version import TRACKER_VERSION
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from spoorway_tracker.signing import Signer
 
 Entity = Described | Mapping[str, Any] | object
@@ -38,6 +35,8 @@ MAX_EVENT_BYTES = 1_000_000
 
 def default_folder() -> Path:
     """$SPOORWAY_TRACKER_FOLDER, or spoorway-tracker in the user's folder for program state."""
+    from pathlib import Path  # here and below: only who has a folder pays for it
+
     if named := os.environ.get("SPOORWAY_TRACKER_FOLDER"):
         return Path(named)
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "spoorway-tracker"
@@ -45,11 +44,15 @@ def default_folder() -> Path:
 
 def folder_for(folder: str | Path | Literal["default"] | None, url: str) -> Path | None:
     """What an address has to itself in the folder; None where there is none, or no home to have it in."""
+    if folder is None:
+        return None
+    from pathlib import Path
+
     try:
         where = default_folder() if folder == "default" else folder
     except RuntimeError:
         return None
-    return None if where is None else Path(where) / "".join(c if c.isalnum() or c in ".-" else "_" for c in url.split("@")[-1])
+    return Path(where) / "".join(c if c.isalnum() or c in ".-" else "_" for c in url.split("@")[-1])
 
 
 def queue_in(
@@ -64,6 +67,8 @@ def queue_in(
     where = folder_for(folder, url)
     try:
         if where is not None:
+            from spoorway_tracker.disk import DiskQueue
+
             return DiskQueue(where, max_bytes, max_age_s, clock_ms)
         why = "no home folder" if folder is not None else ""
     except OSError as error:
@@ -151,15 +156,14 @@ class Verbs:
         if device or key:
             options["signer"] = _signer(device, key, folder, url, clock_ms)
         chosen = transport or transport_for(url, **options)
-        self._subject = subject or Subject()
-        self._platform = Subject(platform=platform)
-        self._always = {name: value for name, value in (("tv", TRACKER_VERSION), ("tna", namespace), ("aid", app_id)) if value}
+        always = {name: value for name, value in (("tv", TRACKER_VERSION), ("tna", namespace), ("aid", app_id)) if value}
+        self._always = {**always, **Subject(platform=platform).parameters, **(subject.parameters if subject else {})}
         self._base64, self._clock_ms, self.new_id = base64, clock_ms, new_id
         self._global_entities: list[Entity] = []
         self._opted_out = False
         self._told = told
         queue = queue_in(folder, url, max_bytes, max_age_s, told, clock_ms)
-        sender = Sender(queue, chosen, self.counters, batch_bytes, timeout_s, told=told, clock_ms=clock_ms)
+        sender = Sender(queue, chosen, self.counters, batch_bytes, timeout_s, told, clock_ms)
         self.delivery = Delivery(
             queue, sender, self.counters, sync_s=sync_s, linger_s=linger_s, background=background, exit_limit_s=exit_limit_s
         )
@@ -236,7 +240,8 @@ class Verbs:
     # What goes with every event -------------------------------------------------------------------------------------
 
     def set_user_id(self, user_id: str | None) -> None:
-        self._subject = replace(self._subject, user_id=user_id)
+        others = {name: value for name, value in self._always.items() if name != "uid"}
+        self._always = {**others, "uid": user_id} if user_id else others
 
     def set_global_entities(self, entities: Entities) -> None:
         """In place of those that were set before."""
@@ -271,8 +276,11 @@ class Verbs:
             now = self._clock_ms()
             event_id = parameters.setdefault("eid", self.new_id())
             parameters.setdefault("dtm", str(now))
-            who = parameters_of(self._platform, self._subject, current_subject.get(), subject)
-            record = events.to_json({**self._always, **who, **parameters}).encode("utf-8", "replace")
+            who = self._always
+            for more in (current_subject.get(), subject):
+                if more is not None:
+                    who = who | more.parameters
+            record = events.to_json(who | parameters).encode("utf-8", "replace")
         except InvalidData as error:
             self._told("invalid", 1, str(error))
             return self.counters.refuse(Refusal.INVALID)

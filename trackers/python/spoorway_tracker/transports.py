@@ -6,15 +6,13 @@ Call order: send … send, close. Only one thread at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 _BEGIN = b'{"schema":"%b","data":[' % PAYLOAD_DATA.encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """status: as in HTTP; 0 = no answer, and `why` says what happened instead.
 
     taken, about: where records go one by one, how many were taken before this answer, and 1; else 0 and 0 = all of them.

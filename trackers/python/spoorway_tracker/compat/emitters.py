@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from spoorway_tracker.compat.events import JsonEncoder, Payload, require
-from spoorway_tracker.counters import Counters
 from spoorway_tracker.delivery import Delivery
+from spoorway_tracker.outcomes import Counters, teller
 from spoorway_tracker.queues import Queue
 from spoorway_tracker.sender import Sender
-from spoorway_tracker.telling import teller
 from spoorway_tracker.tracker import now_ms, queue_in
 from spoorway_tracker.transports import transport_for
 
@@ -85,8 +84,8 @@ class Emitter:
         queue: Queue = queue_in(folder, url, (buffer_capacity or 100_000) * 2_000, 30 * 86_400, told, now_ms)
         timeout = max(request_timeout) if isinstance(request_timeout, tuple) else request_timeout or 10.0
         sender = Sender(
-            queue, transport_for(url, method=method), counters, byte_limit or 200_000, timeout, max_retry_delay_seconds,
-            custom_retry_codes or {}, told, self._succeeded, self._failed,
+            queue, transport_for(url, method=method), counters, byte_limit or 200_000, timeout, told, now_ms,
+            max_retry_delay_seconds, custom_retry_codes, self._succeeded, self._failed,
         )  # fmt: skip
         self.delivery = Delivery(queue, sender, counters)
 

@@ -10,7 +10,7 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
-from spoorway_tracker.refusal import Refusal
+from spoorway_tracker.outcomes import Refusal
 from spoorway_tracker.tracker import Verbs
 
 

@@ -6,7 +6,7 @@ Who the visitor is comes from the cookies that the browser's tracker and the gat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from spoorway_tracker.errors import error_event
@@ -14,8 +14,7 @@ from spoorway_tracker.subject import Subject
 from spoorway_tracker.tracker import Verbs
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """url: with scheme and host. route: what names the page's kind, for timings; the path where nothing better is known."""
 
     method: str
@@ -28,8 +27,7 @@ class Request:
     ip: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(NamedTuple):
     """What is tracked. skip: by path. Page views are GETs answered with HTML and a status below 400."""
 
     tracker: Verbs
@@ -51,27 +49,20 @@ class Watch:
 
 def subject_of(request: Request) -> Subject:
     """domain_user_id and session from `_sp_id.…`, network_user_id from `sp`; all of them may be missing."""
-    facts: dict[str, str | int] = {}
+    domain_user_id = session_id = session_index = network_user_id = None
     for pair in request.cookies.split(";"):
         name, _, value = pair.strip().partition("=")
         if name.startswith("_sp_id."):
             parts = value.split(".")
-            if parts[0]:
-                facts["domain_user_id"] = parts[0]
+            domain_user_id = parts[0]
             if len(parts) > 5 and parts[2].isascii() and parts[2].isdigit():
-                facts |= {"session_index": int(parts[2]), "session_id": parts[5]}
+                session_index, session_id = int(parts[2]), parts[5]
         elif name == "sp" and _is_uuid(value):
-            facts["network_user_id"] = value
+            network_user_id = value
     return Subject(
-        domain_user_id=_text(facts.get("domain_user_id")), session_id=_text(facts.get("session_id")),
-        session_index=int(facts["session_index"]) if "session_index" in facts else None,
-        network_user_id=_text(facts.get("network_user_id")), ip=request.ip or None, useragent=request.useragent or None,
-        language=request.language.split(",")[0].split(";")[0].strip() or None,
+        domain_user_id=domain_user_id, session_id=session_id, session_index=session_index, network_user_id=network_user_id,
+        ip=request.ip, useragent=request.useragent, language=request.language.split(",")[0].split(";")[0].strip(),
     )  # fmt: skip
-
-
-def _text(value: str | int | None) -> str | None:
-    return None if value is None else str(value)
 
 
 def _is_uuid(value: str) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import Context, copy_context
-from dataclasses import replace
 from typing import Any
 
 from spoorway_tracker.integrations.web import Request, Watch, subject_of
@@ -45,7 +44,7 @@ class Middleware:
 
         def answered() -> None:
             took_ms = (time.perf_counter() - began) * 1000
-            routed = replace(request, route=environ.get("spoorway.route") or request.route)
+            routed = request._replace(route=environ.get("spoorway.route") or request.route)
             self._watch.answered(routed, int(answer[0]) if answer else 0, answer[-1] if answer else "", took_ms)
 
         with acting_as(subject_of(request)):
