@@ -22,6 +22,7 @@ from protocol.seams import ConfigurationError
 from spoorway.options import build, convert, table, unknown
 from spoorway.plugins import configure
 from spoorway.registry.options import Remote, Resolver
+from spoorway.retention import Options as Rule
 from storage.archive import Options as ArchiveOptions
 
 PREFIX = "SPOORWAY__"
@@ -90,6 +91,7 @@ class Settings:
     devices: DeviceOptions
     retention: Retention
     archive: ArchiveOptions
+    rules: Mapping[str, Rule]
     enrich: Enrichment
     admin: Admin
     values: Mapping[str, Any]
@@ -141,13 +143,18 @@ def _settings(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     data = Path(convert(str, values.get("data", "spoorway-data"), "data")).expanduser()
     gateway, enrich, storage = (_table(values, name) for name in ("gateway", "enrich", "storage"))
     _only(gateway, ("devices", "transports"), "gateway")
-    _only(storage, ("targets",), "storage")
+    _only(storage, ("targets", "retention"), "storage")
+    rules = table(storage.get("retention", {}), "storage.retention")
     return Settings(
         data,
         build(JournalOptions, _table(values, "journal"), "journal"),
         build(DeviceOptions, table(gateway.get("devices", {}), "gateway.devices"), "gateway.devices"),
         build(Retention, _table(values, "retention"), "retention"),
         build(ArchiveOptions, _table(values, "archive"), "archive"),
+        {
+            name: build(Rule, table(rule, f"storage.retention.{name}"), f"storage.retention.{name}")
+            for name, rule in rules.items()
+        },
         build(Enrichment, {name: value for name, value in enrich.items() if name != "enrichments"}, "enrich"),
         build(Admin, _table(values, "admin"), "admin"),
         values,

@@ -58,6 +58,11 @@ class Cutting:
         left = replace(left, erased=tuple(sorted({*payload.erased, *gone})))
         return Cut(left, len(gone), len(gone) - len(theirs), tuple(events), tuple(failed))
 
+    def left(self, payload: RawPayload) -> RawPayload | None:
+        """What is left of it, alone."""
+        cut = self(payload)
+        return None if cut is None else cut.payload
+
     def _failed(self, failed: FailedEvent) -> bool:
         """Whether a failed event is theirs; one that was not understood at all is, if it holds an identifier as a word."""
         if failed.parameters or failed.event:

@@ -121,6 +121,8 @@ class Loader:
                 if pause_s := self._pause_s(finishing):
                     if finishing:  # the journal keeps it for the next start
                         return
+                    if self._opened:
+                        self._beside()
                     finish.wait(min(pause_s, _LONGEST_PAUSE_S))
                     self._tell(self._target.totals())
                     continue

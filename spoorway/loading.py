@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gateway.journal import Chunk, Reader
+from gateway.journal import Chunk
 from gateway.journal.reader import FileReader
 from protocol.seams import ConfigurationError, Cursor, PermanentError
 from spoorway import building
 from spoorway.config import Settings
 from spoorway.files import Claim, cursor_file, journal_folder, replaying_file, write_cursor
+from spoorway.housework import Housework
 from spoorway.loader import Loader, collect_seldom
 from spoorway.registry.comeback import ComeBack
 from spoorway.registry.lookup import LOOK_EVERY_S
@@ -51,14 +52,17 @@ class Loading:
         self.loaders: list[Loader] = []
         for instance, target in zip(instances, self._targets, strict=True):
             if getattr(instance.module, "TAKES", "events") == "payloads":
-                self.loaders.append(Loader(instance.name, self._reader(instance.name), None, target, building.now_ms))
+                reader = self._reader(instance.name)
+                house = Housework(settings, instance.name, target, reader, building.now_ms)
+                self.loaders.append(Loader(instance.name, reader, None, target, building.now_ms, beside=house.step))
                 continue
             pipeline = building.pipeline(settings, self._lookup, known=templates)
             replays = settings.enrich.resolver.come_back
             come_back = ComeBack(self._lookup, pipeline, target, building.now_ms, replays=replays, templates=templates)
-            self.loaders.append(
-                Loader(instance.name, self._reader(instance.name), pipeline, target, building.now_ms, beside=come_back.step)
-            )
+            reader = self._reader(instance.name)
+            house = Housework(settings, instance.name, target, reader, building.now_ms)
+            beside = _one_after_the_other(house, come_back)
+            self.loaders.append(Loader(instance.name, reader, pipeline, target, building.now_ms, beside=beside))
 
     def run(self, once: bool = False) -> int:
         """0 when every target reached the end of the journal, 1 when one gave up. once: do not wait for more.
@@ -149,7 +153,7 @@ class Loading:
 
         return tell
 
-    def _reader(self, target: str) -> Reader:
+    def _reader(self, target: str) -> FileReader | _CutShort:
         if replaying_file(self._settings.data, target).exists():
             return _CutShort()
         return FileReader(journal_folder(self._settings.data))
@@ -169,6 +173,13 @@ class _CutShort:
 
     def pending(self, cursor: Cursor) -> int:
         return 0
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _one_after_the_other(house: Housework, come_back: ComeBack) -> Callable[[], bool]:
+    return lambda: house.step() or come_back.step()
 
 
 def _archiving(settings: Settings) -> Archiving | None:

@@ -38,13 +38,16 @@ class Place(NamedTuple):
     at: Any
 
 
-def erase(db: sqlite3.Connection, erasure: Erasure, after: Place | None) -> tuple[Removed, Place | None]:
+def erase(db: sqlite3.Connection, erasure: Erasure, after: Place | None, dry: bool) -> tuple[Removed, Place | None]:
     place = after or Place("known", 0)
     events = failed = 0
     following: Place | None = None
     if place.stage == "known":
         known = sorted(erasure.events)[place.at : place.at + _IDS]
-        events = _remove(db, _known_rows(db, known), erasure.until_ms)
+        rows = _known_rows(db, known)
+        if dry:  # those that the other stage finds as well count there
+            rows = [row for row in rows if not _their_rows(db, erasure, row, row)]
+        events = len(rows) if dry else _remove(db, rows, erasure.until_ms)
         following = Place("known", place.at + _IDS) if len(known) == _IDS else Place("events", 0)
     elif place.stage == "events":
         (first,) = db.execute("SELECT min(rowid) FROM events WHERE rowid > ?", (place.at,)).fetchone()
@@ -52,15 +55,18 @@ def erase(db: sqlite3.Connection, erasure: Erasure, after: Place | None) -> tupl
             following = Place("failed", 0)
         else:
             last = first + _ROWS - 1
-            events = _remove(db, _their_rows(db, erasure, first, last), erasure.until_ms)
+            rows = _their_rows(db, erasure, first, last)
+            events = len(rows) if dry else _remove(db, rows, erasure.until_ms)
             following = Place("events", last)
     else:
-        failed, at = _erase_failed(db, erasure, place.at)
+        failed, at = _erase_failed(db, erasure, place.at, dry)
         following = None if at is None else Place("failed", at)
-        if following is None:
+        if following is None and not dry:
             for device in erasure.who.device:
                 db.execute("DELETE FROM device_runs WHERE device = ?", (device,))
                 db.execute("DELETE FROM device_boots WHERE device = ?", (device,))
+    if dry:
+        return Removed(events, failed), following
     db.execute("UPDATE totals SET stored = stored - ?1, failed = failed - ?2, erased = erased + ?1 + ?2", (events, failed))
     db.execute(
         "INSERT INTO erasures VALUES (?1, ?2, ?3)"
@@ -72,7 +78,7 @@ def erase(db: sqlite3.Connection, erasure: Erasure, after: Place | None) -> tupl
 
 
 def expire(
-    db: sqlite3.Connection, rule: Rule, now_ms: int, after: Place | None, remember_ms: int
+    db: sqlite3.Connection, rule: Rule, now_ms: int, after: Place | None, remember_ms: int, dry: bool
 ) -> tuple[Removed, Place | None]:
     """remember_ms: how long an event that comes again is known."""
     before = timestamp(now_ms - rule.older_than_ms)
@@ -80,7 +86,8 @@ def expire(
     events = failed = 0
     following: Place | None
     if stage == "events":
-        db.execute("DELETE FROM gone_events WHERE gone_ms < ?", (now_ms - remember_ms,))
+        if not dry:
+            db.execute("DELETE FROM gone_events WHERE gone_ms < ?", (now_ms - remember_ms,))
         rows = db.execute(
             "SELECT rowid, collector_tstamp, (?4 = '' OR app_id = ?4) AND (?5 = '' OR event_name = ?5) AND (?6 = '' OR"
             " 'iglu:' || event_vendor || '/' || event_name || '/' || event_format || '/' || event_version GLOB ?6)"
@@ -88,7 +95,8 @@ def expire(
             f" ORDER BY collector_tstamp, rowid LIMIT {_OLD_ROWS}",
             (*at, before, rule.app_id, rule.event, _glob(rule.schema)),
         ).fetchall()
-        events = _remove(db, [row for row, _, fits in rows if fits], now_ms)
+        fit = [row for row, _, fits in rows if fits]
+        events = len(fit) if dry else _remove(db, fit, now_ms)
         following = Place("events", (rows[-1][1], rows[-1][0])) if len(rows) == _OLD_ROWS else Place("failed", 0)
         if following.stage == "failed" and rule.schema:
             following = None
@@ -101,10 +109,12 @@ def expire(
         for row, payload_id, waits, fits in rows:
             if fits:
                 failed += waits
-                db.execute("DELETE FROM failed_events WHERE rowid = ?", (row,))
-                db.execute(_FORGET_PAYLOAD, (payload_id,))
+                if not dry:
+                    db.execute("DELETE FROM failed_events WHERE rowid = ?", (row,))
+                    db.execute(_FORGET_PAYLOAD, (payload_id,))
         following = Place("failed", rows[-1][0]) if len(rows) == _OLD_ROWS else None
-    db.execute("UPDATE totals SET stored = stored - ?1, failed = failed - ?2, expired = expired + ?1 + ?2", (events, failed))
+    if not dry:
+        db.execute("UPDATE totals SET stored = stored - ?1, failed = failed - ?2, expired = expired + ?1 + ?2", (events, failed))
     return Removed(events, failed), following
 
 
@@ -161,7 +171,7 @@ def _parsed(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
 
-def _erase_failed(db: sqlite3.Connection, erasure: Erasure, at: int) -> tuple[int, int | None]:
+def _erase_failed(db: sqlite3.Connection, erasure: Erasure, at: int, dry: bool) -> tuple[int, int | None]:
     """(how many that waited are gone, the last row looked at or None at the end)."""
     rows = db.execute(
         "SELECT f.rowid, failed_id, payload_id, event_index, parameters, event, replayed_tstamp IS NULL, collector_tstamp,"
@@ -181,10 +191,11 @@ def _erase_failed(db: sqlite3.Connection, erasure: Erasure, at: int) -> tuple[in
         )
         if theirs or (cut is not None and (index in cut.erased or index is None)):
             failed += waits
-            db.execute("DELETE FROM failed_events WHERE rowid = ?", (row,))
-            db.execute(_FORGET_PAYLOAD, (payload_id,))
+            if not dry:
+                db.execute("DELETE FROM failed_events WHERE rowid = ?", (row,))
+                db.execute(_FORGET_PAYLOAD, (payload_id,))
     for payload_id, cut in cuts.items():
-        if cut is not None:
+        if cut is not None and not dry:
             db.execute("UPDATE failed_payloads SET payload = ? WHERE payload_id = ?", (payload_text(cut), payload_id))
     return failed, rows[-1][0] if len(rows) == _FAILED_ROWS else None
 

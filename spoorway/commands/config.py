@@ -56,6 +56,7 @@ def effective(found: Settings) -> Iterator[tuple[str, Any, str]]:
     sections += [(f"gateway.transports.{i.name}", i.config) for i in found.transports()]
     sections += [(f"enrich.enrichments.{i.name}", i.config) for i in found.enrichments()]
     sections += [(f"storage.targets.{i.name}", i.config) for i in found.targets()]
+    sections += [(f"storage.retention.{name}", rule) for name, rule in found.rules.items()]
     for path, config in [*sections, ("admin", found.admin)]:
         for place, value in _leaves(path, config):
             source = found.sources.get(place, "default")

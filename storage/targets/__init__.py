@@ -210,15 +210,19 @@ class Keeper(Protocol):
     first None; None at the end. Only who loads the target may call them, between two commits.
     """
 
-    def erase(self, erasure: Erasure, after: Any) -> tuple[Removed, Any]:
+    def erase(self, erasure: Erasure, after: Any, *, dry: bool = False) -> tuple[Removed, Any]:
         """One piece. Of the events nothing is left, nor of failed events and their payloads.
 
         Removed: by this erasure in this store until now, earlier pieces and earlier attempts included. Totals follow.
+        dry: nothing is removed; Removed is what this piece would remove. Then anybody may call it.
         """
         ...
 
-    def expire(self, rule: Rule, now_ms: int, after: Any) -> tuple[Removed, Any]:
-        """One piece. Removed: by this piece. Totals follow; an event that comes again soon after is a duplicate still."""
+    def expire(self, rule: Rule, now_ms: int, after: Any, *, dry: bool = False) -> tuple[Removed, Any]:
+        """One piece. Removed: by this piece. Totals follow; an event that comes again soon after is a duplicate still.
+
+        dry: as for erase.
+        """
         ...
 
 

@@ -149,7 +149,7 @@ class Plugin:
             self._kept = replace(kept, failed=failed, totals=totals, dropped=kept.dropped | gone)
             return len(gone)
 
-    def erase(self, erasure: Erasure, after: None) -> tuple[Removed, None]:
+    def erase(self, erasure: Erasure, after: None, *, dry: bool = False) -> tuple[Removed, None]:
         with self._lock:
             kept = self._kept
             events, failed = dict(kept.events), dict(kept.failed)
@@ -171,12 +171,14 @@ class Plugin:
                 elif cut is not None:
                     failed[failed_id] = row, cut
             removed = Removed(len(kept.events) - len(events), waiting)
+            if dry:
+                return removed, None
             self._kept = _less(kept, events, failed, removed, "erased")
             before = self._erased.get(erasure.id, Removed())
             self._erased[erasure.id] = now = Removed(before.events + removed.events, before.failed + removed.failed)
             return now, None
 
-    def expire(self, rule: Rule, now_ms: int, after: None) -> tuple[Removed, None]:
+    def expire(self, rule: Rule, now_ms: int, after: None, *, dry: bool = False) -> tuple[Removed, None]:
         with self._lock:
             kept = self._kept
             before_ms = now_ms - rule.older_than_ms
@@ -191,12 +193,14 @@ class Plugin:
             }
             waiting = sum(row.replayed_tstamp is None for i, (row, _) in kept.failed.items() if i not in failed)
             removed = Removed(len(kept.events) - len(events), waiting)
-            self._kept = _less(kept, events, failed, removed, "expired")
+            if not dry:
+                self._kept = _less(kept, events, failed, removed, "expired")
             return removed, None
 
     def wipe(self) -> None:
         with self._lock:
             self._kept = _Kept()
+            self._erased.clear()
 
     def _moment(self) -> Moment:
         self._commits += 1

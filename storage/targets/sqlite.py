@@ -230,13 +230,16 @@ class Plugin:
 
     # Keeper ---------------------------------------------------------------------------------------------------------
 
-    def erase(self, erasure: Erasure, after: removal.Place | None) -> tuple[Removed, removal.Place | None]:
+    def erase(self, erasure: Erasure, after: removal.Place | None, *, dry: bool = False) -> tuple[Removed, removal.Place | None]:
+        if dry:
+            with self._lock, self._translated():
+                return removal.erase(self._db, erasure, after, dry)
         with self._lock:
             with self._translated():
                 self._db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
             try:
                 with self._transaction() as db:
-                    removed, following = removal.erase(db, erasure, after)
+                    removed, following = removal.erase(db, erasure, after, dry)
                 if following is None:  # nor does the log keep it
                     with self._translated():
                         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -246,9 +249,14 @@ class Plugin:
             self._gone = True
         return removed, following
 
-    def expire(self, rule: Rule, now_ms: int, after: removal.Place | None) -> tuple[Removed, removal.Place | None]:
+    def expire(
+        self, rule: Rule, now_ms: int, after: removal.Place | None, *, dry: bool = False
+    ) -> tuple[Removed, removal.Place | None]:
+        if dry:
+            with self._lock, self._translated():
+                return removal.expire(self._db, rule, now_ms, after, self._remember_ms, dry)
         with self._lock, self._transaction() as db:
-            removed = removal.expire(db, rule, now_ms, after, self._remember_ms)
+            removed = removal.expire(db, rule, now_ms, after, self._remember_ms, dry)
         self._gone = True
         return removed
 
