@@ -26,6 +26,7 @@ NAMES = (
     "devices",
     "tracker_python",
     "tracker_js",
+    "postgres",
 )
 HERE = Path(__file__).parent
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from decimal import ROUND_HALF_UP, Decimal
+from itertools import repeat
 from typing import Any, cast
 
 from protocol.seams import Event
@@ -19,6 +21,7 @@ from storage import rows
 from storage.rows import clean, timestamp
 
 _NULL = "\\N"
+_PIECE = 500  # events
 _INT32 = 2**31
 _CENT, _MOST_MONEY = Decimal("0.01"), Decimal(10) ** 16  # of numeric(18,2)
 _NAMESPACE = uuid.UUID("2d0b0c7f-5f2e-5d0a-8c7b-0f6f2a1f4a55")
@@ -53,11 +56,23 @@ def readable(time: str | None) -> str | None:
     return f"0001{time[4:]} BC" if time is not None and time.startswith("0000") else time
 
 
-def lines(events: Sequence[Event], names: Sequence[str]) -> bytes:
-    """What COPY (names) FROM STDIN reads, in its text format."""
-    given = cast(Sequence[dict[str, Any]], events)
-    columns = [_cells(name, [event.get(name) for event in given]) for name in names]
-    return ("\n".join(map("\t".join, zip(*columns, strict=True))) + "\n").encode()
+def lines(events: Sequence[Event], names: Sequence[str]) -> Iterator[bytes]:
+    """What COPY (names) FROM STDIN reads, in its text format, piece by piece; in any order.
+
+    Events with the same columns are written together: then what a column lacks costs nothing, and a look at a whole column
+    does for all of its values. While the server takes one piece, the next is made.
+    """
+    shapes: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for event in cast(Sequence[dict[str, Any]], events):
+        shapes[tuple(event)].append(event)
+    for shape, alike in shapes.items():
+        had = frozenset(shape)
+        for begin in range(0, len(alike), _PIECE):
+            piece = alike[begin : begin + _PIECE]
+            columns = [
+                _cells(name, [event[name] for event in piece]) if name in had else repeat(_NULL, len(piece)) for name in names
+            ]
+            yield ("\n".join(map("\t".join, zip(*columns, strict=True))) + "\n").encode()
 
 
 def _cells(name: str, values: Sequence[Any]) -> Sequence[str]:

@@ -187,7 +187,8 @@ def _count(db: Connection) -> int:
 def _new_name(db: Connection, key: SchemaKey) -> str:
     name = fitting(view_name(key), _LONGEST_NAME - 9)
     taken = db.execute(
-        "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND lower(relname) = %s", (name,)
+        "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND lower(relname) = %s",
+        (name,),
     ).fetchone()
     # Another schema's name reads the same (case, dots and dashes are lost): told apart by the exact URI.
     return fitting(f"{name} {key.vendor}/{key.name}/{key.format}", len(name.encode()) + 9) if taken else name

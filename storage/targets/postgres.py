@@ -34,7 +34,7 @@ from storage.marks import mark_of
 from storage.postgres import ledger, months
 from storage.postgres.connection import Config, Connection, Link
 from storage.postgres.ddl import TABLES, migrate
-from storage.postgres.values import lines, moment, readable, with_uuids
+from storage.postgres.values import as_uuid, lines, moment, readable, with_uuids
 from storage.postgres.views import Views
 from storage.targets import Batch, Counts, SchemaLookup, Waiting
 
@@ -273,7 +273,8 @@ class Plugin:
         copy = sql.SQL("COPY events ({}) FROM STDIN").format(sql.SQL(", ").join(map(sql.Identifier, names)))
         with db.cursor() as cursor:
             with cursor.copy(copy) as stream:
-                stream.write(lines(events, names))
+                for piece in lines(events, names):
+                    stream.write(piece)
             if cursor.rowcount != len(events):
                 raise PermanentError(f"postgres: {len(events)} events were handed over, {cursor.rowcount} were stored")
 
@@ -336,9 +337,8 @@ def _read_cursor(db: Connection) -> dict[str, Position]:
 
 
 def _stored(db: Connection, ids: Sequence[str]) -> Mapping[str, str | None]:
-    rows = db.execute(
-        "SELECT event_id::text, event_fingerprint FROM events WHERE event_id = ANY(%s::text[]::uuid[])", (list(ids),)
-    )
+    asked = f"{{{','.join(map(as_uuid, ids))}}}"
+    rows = db.execute("SELECT event_id::text, event_fingerprint FROM events WHERE event_id = ANY(%s::uuid[])", (asked,))
     return dict(rows.fetchall())
 
 
