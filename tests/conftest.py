@@ -23,5 +23,9 @@ class _Groups(LoadScopeScheduling):
         return "serial ports" if ports else str(file)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--redshift-dsn", help="run test_redshift_target.py on a real cluster, see there")
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups:
     return _Groups(config, log)
