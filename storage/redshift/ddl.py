@@ -12,6 +12,9 @@ from protocol.tables import COLUMNS
 from storage.redshift.tables import Column, quoted
 
 VERSION = 1
+NAMES = frozenset(
+    ("events", "failed_events", "failed_payloads", "dropped_events", "manifest", "spoorway_columns", "spoorway_state")
+)
 
 # All of the 131 columns; those that Redshift's canonical table has no place for are SUPER.
 EVERY = tuple(Column(c.name, c.redshift or "super", ()) for c in COLUMNS)

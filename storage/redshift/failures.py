@@ -209,20 +209,20 @@ def _shorter(text: str, empty: Json) -> str:
     """The text itself; else with each value cut; else as many of its items as fit."""
     if len(text) * 4 <= LONGEST_VARCHAR or len(text.encode()) <= LONGEST_VARCHAR:
         return text
-    value: list[Any] | dict[str, Any] = _cut(json.loads(text))
+    value = cast(list[Json] | dict[str, Json], _cut(json.loads(text)))
     while len((text := json_text(value)).encode()) > LONGEST_VARCHAR and value:
         half = len(value) // 2
         value = value[:half] if isinstance(value, list) else dict(islice(value.items(), half))
     return text if len(text.encode()) <= LONGEST_VARCHAR else json_text(empty)
 
 
-def _cut(value: Any) -> Any:
+def _cut(value: Json) -> Json:
     if isinstance(value, str):
         return value if len(value) <= _SHORTER else value[: _SHORTER - 1] + "…"
     if isinstance(value, list):
-        return [_cut(one) for one in cast(list[Any], value)]
+        return [_cut(one) for one in value]
     if isinstance(value, dict):
-        return {key: _cut(one) for key, one in cast(dict[str, Any], value).items()}
+        return {key: _cut(one) for key, one in value.items()}
     return value
 
 

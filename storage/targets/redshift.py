@@ -11,21 +11,20 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar, cast
 
-from protocol.iglu import InvalidUri, parse
 from protocol.seams import ConfigurationError, Cursor, Event, FailedEvent, Json, PermanentError, Position, RawPayload, Reason
 from storage.duplicates import identity, sort_out
 from storage.marks import mark_of
 from storage.objects import open_objects
-from storage.redshift import ddl, failures, tables
+from storage.redshift import failures
 from storage.redshift.connection import Config as Config
 from storage.redshift.connection import Link, Session
+from storage.redshift.layout import Layout, TooNarrow
 from storage.redshift.loading import LONGEST_URL, Load, literal
-from storage.redshift.tables import Column, Table, quoted
+from storage.redshift.tables import Column, quoted
 from storage.redshift.writing import Writer
 from storage.targets import Batch, Counts, SchemaLookup, Waiting
 from storage.views import schemas_of
@@ -34,7 +33,6 @@ boto3: Any = import_module("boto3")
 
 _FEW = 500  # ids that are looked up by name; more go by COPY into a table of their own
 _LEAST = {"every_s": 0, "batch_payloads": 1, "batch_bytes": 1024, "timeout_s": 1}
-_MOST_TABLES = 2_000
 _STAGING = "spoorway_staging"
 _STAGED = (Column("event_id", "varchar(36)", ()),)
 
@@ -47,14 +45,6 @@ class _RowsRefused(Exception):
     def __init__(self, reasons: Mapping[str, tuple[Reason, ...]]) -> None:
         super().__init__(f"{len(reasons)} events")
         self.reasons = reasons
-
-
-class _TooNarrow(Exception):
-    """Columns must become wider, which Redshift does outside of transactions only."""
-
-    def __init__(self, family: str, table: Table, columns: Sequence[Column]) -> None:
-        super().__init__(table.name)
-        self.family, self.table, self.columns = family, table, columns
 
 
 class _Work:
@@ -75,20 +65,17 @@ class Plugin:
         if not config.schema or "\0" in config.schema or len(config.schema.encode()) > 127:
             raise ConfigurationError("redshift: schema needs a name of 1 to 127 bytes")
         self.limits = (config.batch_payloads, config.batch_bytes)
-        self._config, self._lookup, self._timer = config, schemas, timer
+        self._config, self._timer = config, timer
         self._schema = quoted(config.schema)
         self._lock = threading.Lock()
-        self._link = Link(config, self._prepare)
+        self._layout = Layout(config, schemas)
+        self._link = Link(config, self._layout.prepare)
         self._objects = open_objects(config.url, endpoint=config.endpoint, region=config.region, profile=config.profile)
         if len(self._objects.url("0" * 48)) > LONGEST_URL:
             raise ConfigurationError(
                 f"redshift: url = {config.url!r} is too long; Redshift's errors name {LONGEST_URL} characters"
             )
-        self._columns = ddl.CANONICAL if config.entities == "tables" else ddl.EVERY
         self._told: dict[str, Position] | None = None  # the cursor that the caller has, when it asked
-        self._tables: dict[str, Table] = {}  # by family
-        self._known: set[str] = set()  # schemas that need no more thought in this run
-        self._foreign: set[str] = set()  # tables that are not ours
         self._wait_until = 0.0
 
     # Target ---------------------------------------------------------------------------------------------------------
@@ -175,21 +162,18 @@ class Plugin:
     def see_schemas(self, uris: Collection[str]) -> None:
         """Their documents are new or others than before: their tables get the columns they lack."""
         with self._lock:
-            self._known -= set(uris)
-            self._work(lambda work: self._see(work.db, uris))
+            self._work(lambda work: self._layout.see(work.db, uris, again=True))
 
     def wipe(self) -> None:
         """Begin again: no events, no failed or dropped ones, no tables of entities, no cursor, all totals 0. One transaction."""
 
         def wiping(work: _Work) -> None:
-            for table in self._tables.values():
-                work.db.run(f"DROP TABLE IF EXISTS {self._schema}.{quoted(table.name)}")
-            for name in ("events", "failed_events", "failed_payloads", "dropped_events", "manifest", "spoorway_columns"):
+            for name in ("events", "failed_events", "failed_payloads", "dropped_events", "manifest"):
                 work.db.run(f"DELETE FROM {self._schema}.{name}")
+            self._layout.wipe(work.db)
             names = ("payloads", "stored", "failed", "duplicate", "dropped", "erased")
             zero = ", ".join(f"{name} = 0" for name in names)
             work.db.run(f"UPDATE {self._schema}.spoorway_state SET lanes = '{{}}', mark = '', {zero}")
-            self._tables, self._known = {}, set()
 
         with self._lock:
             self._work(wiping)
@@ -209,9 +193,9 @@ class Plugin:
             except _RowsRefused as told:
                 self._link.close()
                 refused |= told.reasons
-            except _TooNarrow as told:
+            except TooNarrow as told:
+                self._layout.widen(self._link, told)
                 self._link.close()
-                self._widen(told)
             except BaseException:
                 self._link.close()  # the next connection looks anew at what there is
                 raise
@@ -230,26 +214,14 @@ class Plugin:
         token = f" SESSION_TOKEN {literal(keys.token)}" if keys.token else ""
         return f"ACCESS_KEY_ID {literal(keys.access_key)} SECRET_ACCESS_KEY {literal(keys.secret_key)}{token}"
 
-    def _widen(self, narrow: _TooNarrow) -> None:
-        for column in narrow.columns:
-            self._link.alone(tables.widen_sql(self._config.schema, narrow.table, column))
-            with self._link.transaction() as db:
-                db.run(
-                    f"UPDATE {self._schema}.spoorway_columns SET kind = %s WHERE family = %s AND column_name = %s",
-                    column.kind,
-                    narrow.family,
-                    column.name,
-                )
-        self._link.close()
-
     def _commit(self, work: _Work, batch: Batch, mark: str) -> tuple[Counts, dict[str, Position]]:
-        ((before, erased, *counted),) = work.db.ask(
-            "SELECT mark, last_erased, last_payloads, last_stored, last_failed, last_duplicate"
+        ((before, payloads, stored, failed, duplicate, erased),) = work.db.ask(
+            "SELECT mark, last_payloads, last_stored, last_failed, last_duplicate, last_erased"
             f" FROM {self._schema}.spoorway_state"
         )
         cursor = self._read_cursor(work.db)
         if before == mark:  # this very batch: its commit had succeeded, only the caller did not hear of it
-            return Counts(*counted[:4], erased=erased), cursor
+            return Counts(payloads, stored, failed, duplicate, erased=erased), cursor
         if self._told not in (None, cursor):  # two loaders would skip each other's events
             raise PermanentError("redshift: another process moved the cursor; only one may load this target")
         counts = self._take(work, batch.events, batch.failed, batch.payloads, batch.erased)
@@ -282,10 +254,8 @@ class Plugin:
         self, work: _Work, events: Sequence[Event], failed: Sequence[FailedEvent], payloads: int, erased: int = 0
     ) -> Counts:
         new, duplicates = sort_out(events, partial(self._stored, work))
-        if self._config.entities == "tables":
-            self._see(work.db, schemas_of(new))
-        with_tables = self._config.entities == "tables"
-        writer = Writer(self._columns, self._tables if with_tables else None, self._config.too_long == "cut")
+        self._layout.see(work.db, schemas_of(new))
+        writer = Writer(self._layout.events, self._layout.tables, self._config.too_long == "cut")
         unfit: list[FailedEvent] = []
         for event in new:
             if reasons := work.refused.get(identity(event)[0]) or writer.add(event):
@@ -327,96 +297,9 @@ class Plugin:
 
     # Inside one transaction -----------------------------------------------------------------------------------------
 
-    def _prepare(self, db: Session) -> None:
-        """The tables, as far as they are missing; what they look like; who we are among them."""
-        schema = self._config.schema
-        there = {row[0] for row in db.ask("SELECT table_name FROM svv_tables WHERE table_schema = %s", schema)}
-        if "spoorway_state" not in there:
-            if not db.ask("SELECT 1 FROM pg_namespace WHERE nspname = %s", schema):
-                db.run(f"CREATE SCHEMA {self._schema}")
-            for statement in ddl.create(schema, self._columns):
-                db.run(statement)
-        ((version,),) = db.ask(f"SELECT version FROM {self._schema}.spoorway_state")
-        if version > ddl.VERSION:
-            raise PermanentError(
-                f"redshift: {schema} was made by a newer Spoorway: version {version}, this one knows {ddl.VERSION}"
-            )
-        self._see_events(db)
-        self._tables = self._read_tables(db)
-        self._known = set()
-        self._foreign = (there | {"events", "failed_events", "manifest"}) - {table.name for table in self._tables.values()}
-
-    def _see_events(self, db: Session) -> None:
-        """Columns that `events` lacks are added; those that somebody made wider hold more."""
-        wanted = ddl.CANONICAL if self._config.entities == "tables" else ddl.EVERY
-        found = {
-            name: (kind, size)
-            for name, kind, size in db.ask(
-                "SELECT column_name, data_type, character_maximum_length FROM svv_columns"
-                " WHERE table_schema = %s AND table_name = 'events'",
-                self._config.schema,
-            )
-        }
-        for column in wanted:
-            if column.name not in found:
-                db.run(f"ALTER TABLE {self._schema}.events ADD COLUMN {column.name} {column.kind.upper()}")
-        self._columns = tuple(
-            column._replace(kind=f"varchar({found[column.name][1]})")
-            if found.get(column.name, ("", 0))[0] == "character varying"
-            else column
-            for column in wanted
-        )
-
     def _read_cursor(self, db: Session) -> dict[str, Position]:
         ((lanes,),) = db.ask(f"SELECT lanes FROM {self._schema}.spoorway_state")
         return {lane: Position(*place) for lane, place in json.loads(lanes).items()}
-
-    def _read_tables(self, db: Session) -> dict[str, Table]:
-        found: dict[str, Table] = {}
-        for family, name, column, kind, path in db.ask(
-            f"SELECT family, table_name, column_name, kind, path FROM {self._schema}.spoorway_columns ORDER BY family, position"
-        ):
-            table = found.get(family, Table(name, ()))
-            found[family] = table._replace(columns=(*table.columns, Column(column, kind, tuple(json.loads(path)))))
-        return found
-
-    def _see(self, db: Session, uris: Collection[str]) -> None:
-        """Schemas seen for the first time, or whose document was not to be had before: their tables are made, or get columns."""
-        for uri in sorted(set(uris) - self._known):
-            with suppress(InvalidUri):
-                key = parse(uri)
-                family = tables.family(key)
-                old = self._tables.get(family)
-                if old is None and len(self._tables) >= _MOST_TABLES:
-                    continue
-                taken = self._foreign | {table.name for table in self._tables.values()}
-                table = old or Table(tables.table_name(key, taken), ())
-                document = self._lookup(uri)
-                table, added, wider = tables.extended(table, document)
-                if wider:
-                    raise _TooNarrow(family, table, wider)
-                if old is None:
-                    db.run(tables.create_sql(self._config.schema, table))
-                else:
-                    for column in added:
-                        db.run(tables.add_sql(self._config.schema, table, column))
-                self._note(db, family, table, added)
-                self._tables[family] = table
-                if document is not None:
-                    self._known.add(uri)
-
-    def _note(self, db: Session, family: str, table: Table, added: Sequence[Column]) -> None:
-        """Of a table: the columns that are new in it."""
-        first = len(table.columns) - len(added)
-        for start in range(0, len(added), 500):
-            some = added[start : start + 500]
-            rows = ", ".join(["(%s, %s, %s, %s, %s, %s)"] * len(some))
-            values = [
-                one
-                for place, column in enumerate(some, first + start)
-                for one in (family, table.name, place, column.name, column.kind, json.dumps(column.path))
-            ]
-            db.run(f"INSERT INTO {self._schema}.spoorway_columns VALUES {rows}", *values)
 
     def _stored(self, work: _Work, ids: Sequence[str]) -> Mapping[str, str | None]:
         """Of these ids, the events that are stored, with their fingerprints."""

@@ -95,7 +95,7 @@ class RedshiftDouble:
         self.postgres = postgres or PostgresServer(folder)
         self.s3 = s3 or S3Server()
         self.roles, self.tls = roles, tls
-        self.passwords = {USER: PASSWORD}
+        self.admits: Callable[[str, str], bool] = lambda user, password: (user, password) == (USER, PASSWORD)
         self.cuts: list[Cut] = []
         self.statements: list[str] = []  # as the clients sent them
         self.port = 0
@@ -206,7 +206,7 @@ class _Session:
         user = given.get(b"user", b"").decode()
         self._client.sendall(b"R" + struct.pack("!ii", 8, 3))  # AuthenticationCleartextPassword
         kind, answer = _message(self._client)
-        if kind != b"p" or self._double.passwords.get(user) != answer.rstrip(b"\0").decode():
+        if kind != b"p" or not self._double.admits(user, answer.rstrip(b"\0").decode()):
             self._client.sendall(_error("28000", f'password authentication failed for user "{user}"', "FATAL"))
             return False
         if given.get(b"database") != DATABASE.encode():
