@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event as Signal
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from gateway.journal.disk import DISK
 from gateway.journal.lanes import lanes, sealed, segments
 from gateway.journal.lines import decode, pieces
 from gateway.journal.sealing import SealedSegment
-from protocol.seams import START, Cursor, PermanentError, Position, TransientError
+from protocol.seams import START, ConfigurationError, Cursor, PermanentError, Position, TransientError
 from spoorway.files import archive_file, journal_folder, read_archived, write_archived
 from storage.archive import Archive, Contents, Options
 from storage.objects import open_objects
@@ -25,6 +26,7 @@ from storage.objects import open_objects
 log = logging.getLogger("spoorway.archiving")
 
 _ROUND_S = 2.0
+_LATE_MS = 600_000
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
 
 
@@ -111,6 +113,31 @@ def contents(path: Path) -> Contents:
     if not payloads:
         first_ms = last_ms = path.stat().st_mtime_ns // 1_000_000
     return Contents(size, payloads, damaged, first_ms, last_ms, first, last)
+
+
+def findings(data: Path, options: Options, now_ms: int) -> Iterator[tuple[str, str]]:
+    """What `doctor` says of the archive: (ok, warning or wrong; a sentence)."""
+    try:
+        archive, archived = open_archive(options), read_archived(archive_file(data), options.url) or {}
+        lost = [lane for lane, position in archived.items() if archive.entry(lane, position.segment) is None]
+        if not archived:
+            archive.entry("00000000", 1)  # does it answer at all?
+        left = list(waiting(journal_folder(data), archived))
+    except (ConfigurationError, TransientError, PermanentError) as error:
+        yield "wrong", f"{error}; the journal keeps what is not archived"
+        return
+    except OSError as error:
+        yield "wrong", f"{error.filename or data}: {error.strerror or error}"
+        return
+    if lost:
+        yield "wrong", f"what was archived of {len(lost)} lanes is not in {options.url} any more; `spoorway archive verify`"
+    oldest_ms = min((each.sealed_ms for each in left), default=now_ms)
+    told = f"{len(left):,} sealed segments ({sum(each.size for each in left) >> 20:,} MiB) wait"
+    if now_ms - oldest_ms > _LATE_MS:
+        since = f"{datetime.fromtimestamp(oldest_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        yield "warning", f"it lags: {told}, the oldest since {since}; `spoorway archive now` says why"
+    elif not lost:
+        yield "ok", f"{options.url} answers; {told if left else 'it has all that is sealed'}"
 
 
 class Archiving:
@@ -218,4 +245,4 @@ class Archiving:
         status.state, status.message, status.error, status.error_ms = "retrying", message, message, self._clock()
 
 
-__all__ = ["ArchiveStatus", "Archiving", "Waiting", "contents", "open_archive", "waiting"]
+__all__ = ["ArchiveStatus", "Archiving", "Waiting", "contents", "findings", "open_archive", "waiting"]

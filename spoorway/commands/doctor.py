@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from gateway.journal import Damage
 from gateway.journal.reader import FileReader
 from protocol.seams import ConfigurationError, Cursor, PermanentError
-from spoorway import building, devices
+from spoorway import archiving, building, devices
 from spoorway.commands import Subparsers, command, settings
 from spoorway.commands.config import effective
 from spoorway.config import Instance, Settings
@@ -78,6 +78,9 @@ def _checks(args: argparse.Namespace) -> Iterator[Finding]:
     yield from _links(found)
     for state, message in devices.findings(found):
         yield Finding("devices", state, message)
+    if found.archive.url:
+        for state, message in archiving.findings(found.data, found.archive, building.now_ms()):
+            yield Finding("archive", state, message)
     yield from _enrichments(found)
     yield from _order(found)
     if found.data.is_dir():
@@ -270,7 +273,8 @@ def _journal_and_rows(name: str, db: sqlite3.Connection, reader: FileReader, fou
     rows = db.execute("SELECT * FROM atomic.totals")
     totals = dict(zip([name for name, *_ in rows.description], rows.fetchone(), strict=True))
     payloads, stored, failed, duplicate = (totals[name] for name in ("payloads", "stored", "failed", "duplicate"))
-    dropped = totals.get("dropped", 0)  # a file of an older version has none until it is opened to write
+    # A file of an older version has not all of them until it is opened to write.
+    gone = {name: totals.get(name, 0) for name in ("dropped", "erased", "expired")}
     (solved,) = db.execute("SELECT count(*) FROM atomic.failed_events WHERE replayed_tstamp IS NOT NULL").fetchone()
     taken = _cursor(db)
     db.execute("COMMIT")
@@ -288,9 +292,9 @@ def _journal_and_rows(name: str, db: sqlite3.Connection, reader: FileReader, fou
     else:
         sentence = (
             f"accepted {everything.events:,} = stored {stored:,} + failed {failed:,} "
-            f"+ duplicate {duplicate:,}{f' + dropped {dropped:,}' if dropped else ''} + pending {pending.events:,}"
+            f"+ duplicate {duplicate:,}{''.join(f' + {name} {n:,}' for name, n in gone.items() if n)} + pending {pending.events:,}"
         )
-        holds = everything.events == stored + failed + duplicate + dropped + pending.events
+        holds = everything.events == stored + failed + duplicate + sum(gone.values()) + pending.events
     if holds:
         yield Finding("identity", "ok", sentence)
     elif solved:
@@ -322,4 +326,4 @@ def _count(reader: FileReader, cursor: Cursor, found: Settings) -> _Counted:
             damaged = isinstance(item, Damage)
             counted.payloads += 1
             counted.damaged += damaged
-            counted.events += 1 if isinstance(item, Damage) else sum(1 for _ in pipeline.outcomes(item, 0))
+            counted.events += 1 if isinstance(item, Damage) else len(item.erased) + sum(1 for _ in pipeline.outcomes(item, 0))
