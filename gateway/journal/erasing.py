@@ -150,12 +150,10 @@ def rewrite(
                 replaced[index] = packed(new, member.start, options.gzip_level)
         if not cuts:
             return None
-        before, after = hashlib.sha256(), hashlib.sha256()
+        after = hashlib.sha256()
         target, at = disk.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 0
         try:
-            for index, (_, raw, _) in enumerate(segment.blocks()):
-                data = replaced.get(index, raw)
-                before.update(raw)
+            for data in _members(segment, replaced, options.gzip_level):
                 after.update(data)
                 write_all(disk, target, data, at)
                 at += len(data)
@@ -168,7 +166,7 @@ def rewrite(
     done = Rewritten(
         lane.name,
         number,
-        before.hexdigest(),
+        checksum(lane, number) or "",
         after.hexdigest(),
         len(cuts),
         sum(cut.places for cut in cuts),
@@ -189,6 +187,16 @@ def checksum(lane: Path, number: int) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return None
+
+
+def _members(segment: SealedSegment, replaced: dict[int, bytes], level: int) -> Iterator[bytes]:
+    """The file's members, some of them replaced, and the empty one that says nothing was cut off, where that is so."""
+    whole = True
+    for index, (member, raw, _) in enumerate(segment.blocks()):
+        yield replaced.get(index, raw)
+        whole = member.ok
+    if whole:
+        yield packed(b"", segment.size(), level)
 
 
 def _cut_block(block: bytes, suspect: Suspect, cutting: Cutting) -> tuple[bytes, list[Cut], int]:

@@ -290,9 +290,10 @@ def _journal_and_rows(name: str, db: sqlite3.Connection, reader: FileReader, fou
         holds = accepted == payloads + pending.payloads
         yield Finding("journal", "ok", f"{gone:,} payloads are retired from the journal; payloads are counted, not events")
     else:
+        more = "".join(f" + {name} {n:,}" for name, n in gone.items() if n)
         sentence = (
-            f"accepted {everything.events:,} = stored {stored:,} + failed {failed:,} "
-            f"+ duplicate {duplicate:,}{''.join(f' + {name} {n:,}' for name, n in gone.items() if n)} + pending {pending.events:,}"
+            f"accepted {everything.events:,} = stored {stored:,} + failed {failed:,} + duplicate {duplicate:,}{more} "
+            f"+ pending {pending.events:,}"
         )
         holds = everything.events == stored + failed + duplicate + sum(gone.values()) + pending.events
     if holds:
