@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
+import re
 import subprocess
 import sys
 import zipfile
@@ -26,9 +28,12 @@ from spoorway_tracker import (
     describes,
     self_describing,
 )  # fmt: skip
+from spoorway_tracker.http import Http
 from spoorway_tracker.integrations.logging import Handler
 from spoorway_tracker.integrations.pandas import track_frame
 from spoorway_tracker.integrations.web import Request, subject_of
+from spoorway_tracker.mqtt import Mqtt
+from spoorway_tracker.tracker import Verbs
 from tests.trackers.python.answering import Answering, status
 
 SOURCES = Path(__file__).parents[3] / "trackers/python"
@@ -236,16 +241,34 @@ def test_wheel_is_small_and_asks_for_nothing(tmp_path: Path) -> None:
     assert any(name.endswith("py.typed") for name in names) and any(name.endswith("LICENSE") for name in names)
 
 
-def test_samples_of_the_readme_are_true(answering: Answering, environment: dict[str, str]) -> None:
-    text = (SOURCES / "README.md").read_text("utf-8").replace("http://127.0.0.1:8080", answering.url)
-    program = text.split("```python\n")[1].split("```")[0]
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+def programs(text: str) -> list[str]:
+    return [part.split("```")[0] for part in text.split("```python\n")[1:]]
+
+
+def test_samples_of_the_documents_are_true(answering: Answering, environment: dict[str, str]) -> None:
+    readme, page = ((SOURCES / name).read_text("utf-8") for name in ("README.md", "../../docs/python.md"))
+    environment |= {"SPOORWAY_DEVICE_KEY": "0f" * 32}
+    for program in (*programs(readme), *programs(page)):
+        command = [sys.executable, "-c", program.replace("http://127.0.0.1:8080", answering.url)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     events = [event for asked in answering.asked for event in asked.events]
-    assert [event["e"] for event in events] == ["se", "ue"] and events[0]["se_va"] == "2"
-    (shell,) = (line.strip() for line in text.splitlines() if line.startswith("    echo "))
+    assert [event["e"] for event in events] == ["se", "ue", "ue", "se"] and events[0]["se_va"] == "2"
+    assert (events[2]["uid"], json.loads(events[2]["ue_pr"])["data"]["data"]) == ("ada", {"sku": "DUCK-1"})
+    assert answering.asked[-1].headers["spoorway-device"] == "till-3"
+    (shell,) = (line.strip() for line in page.splitlines() if line.startswith("    echo "))
+    shell = shell.replace("http://127.0.0.1:8080", answering.url)
     shell = shell.replace("spoorway-track ", f"{sys.executable} -m spoorway_tracker.cli ")
-    assert subprocess.run(["sh", "-c", shell], env=environment, capture_output=True, timeout=30, check=False).returncode == 0
+    assert subprocess.run(["sh", "-c", shell], env=environment, capture_output=True, timeout=60, check=False).returncode == 0
     assert answering.asked[-1].events[0]["se_ac"] == "done"
+
+
+def test_names_of_the_document_exist() -> None:
+    page = (SOURCES / "../../docs/python.md").read_text("utf-8")
+    for module, name in re.findall(r"spoorway_tracker\.integrations\.(\w+)\.(\w+)", page):
+        assert f" {name}(" in (SOURCES / f"spoorway_tracker/integrations/{module}.py").read_text("utf-8")
+    taken = {name for kind in (Verbs, Http, Mqtt) for name in inspect.signature(kind).parameters}
+    said = (SOURCES / "README.md").read_text("utf-8") + page
+    assert set(re.findall(r"\| `(\w+)` \|\n", said)) | {"headers", "tls", "method", "gzip", "device", "key", "topic"} <= taken
+    for verb in re.findall(r"`(track_\w+)`", page):
+        assert hasattr(Verbs, verb)

@@ -1,10 +1,9 @@
 """Events from Python programs that survive exit, fork and kill. README.md has the limits and the first steps."""
 
-from spoorway_tracker.aio import AsyncTracker
 from spoorway_tracker.described import Described, InvalidData, describes, self_describing
 from spoorway_tracker.outcomes import Refusal
 from spoorway_tracker.subject import Subject, acting_as, current_subject
-from spoorway_tracker.tracker import Tracker
+from spoorway_tracker.tracker import AsyncTracker, Tracker
 from spoorway_tracker.version import __version__
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""A call -> the wire parameters of its event. Pure: no clock, no ids, no queue.
+"""A call, or an exception, -> the wire parameters of its event. Pure: no clock, no ids, no queue.
 
 Each function gives None where a required argument is empty. Raises ValueError or TypeError where data has no form in JSON.
 Source: Snowplow Tracker Protocol; protocol/vectors/tracker.
@@ -15,6 +15,7 @@ from spoorway_tracker.described import Described, described
 
 UNSTRUCT_EVENT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"
 CONTEXTS = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-1"
+APPLICATION_ERROR = "iglu:com.snowplowanalytics.snowplow/application_error/jsonschema/1-0-2"
 TIMING = "iglu:com.snowplowanalytics.snowplow/timing/jsonschema/1-0-0"
 SCREEN_VIEW = "iglu:com.snowplowanalytics.mobile/screen_view/jsonschema/1-0-0"
 
@@ -97,3 +98,19 @@ def _base64(text: str) -> str:
 
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
+
+def error_event(error: BaseException | None, message: str = "", **more: Any) -> Described:
+    """What, where, with its trace; texts are cut to what the schema takes. more: further properties of the schema.
+
+    The end of a trace is what names the cause, so the beginning is cut.
+    """
+    import traceback  # only with an error in hand
+
+    data: dict[str, Any] = {"programmingLanguage": "PYTHON", "message": (message or str(error) or type(error).__name__)[:2048]}
+    if error is not None:
+        data["exceptionName"] = type(error).__qualname__[:1024]
+        data["stackTrace"] = "".join(traceback.format_exception(error))[-8192:]
+        if frames := traceback.extract_tb(error.__traceback__):
+            data["fileName"], data["lineNumber"] = frames[-1].filename[-1024:], frames[-1].lineno or 0
+    return Described(APPLICATION_ERROR, data | {name: value for name, value in more.items() if value is not None})

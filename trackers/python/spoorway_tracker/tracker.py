@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from spoorway_tracker import events
 from spoorway_tracker.delivery import Delivery
@@ -42,7 +42,7 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "spoorway-tracker"
 
 
-def folder_for(folder: str | Path | Literal["default"] | None, url: str) -> Path | None:
+def folder_for(folder: str | Path | None, url: str) -> Path | None:
     """What an address has to itself in the folder; None where there is none, or no home to have it in."""
     if folder is None:
         return None
@@ -56,7 +56,7 @@ def folder_for(folder: str | Path | Literal["default"] | None, url: str) -> Path
 
 
 def queue_in(
-    folder: str | Path | Literal["default"] | None,
+    folder: str | Path | None,
     url: str,
     max_bytes: int,
     max_age_s: float,
@@ -78,9 +78,7 @@ def queue_in(
     return MemoryQueue(max_bytes, max_age_s, clock_ms)
 
 
-def _signer(
-    device: str, key: str, folder: str | Path | Literal["default"] | None, url: str, clock_ms: Callable[[], int]
-) -> Signer:
+def _signer(device: str, key: str, folder: str | Path | None, url: str, clock_ms: Callable[[], int]) -> Signer:
     """Raises ValueError."""
     from spoorway_tracker.signing import Signer  # only who signs pays for it
 
@@ -134,7 +132,7 @@ class Verbs:
         platform: str = "srv",
         subject: Subject | None = None,
         base64: bool = False,
-        folder: str | Path | Literal["default"] | None = "default",
+        folder: str | Path | None = "default",
         max_bytes: int = 64 << 20,
         max_age_s: float = 30 * 86_400,
         batch_bytes: int = 200_000,
@@ -309,3 +307,37 @@ class Tracker(Verbs):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class AsyncTracker(Verbs):
+    """The same verbs, not awaited: tracking is one write into the log. What waits for disk or network leaves the loop free.
+
+    Arguments: see Verbs. It sends from a thread, so that a busy loop delays no event. `async with` closes it at the end.
+    """
+
+    async def durable(self, verb: Callable[..., str | Refusal], *arguments: object, **named: object) -> str | Refusal:
+        """`await tracker.durable(tracker.track_page_view, url)`: when it returns, the event is on the disk.
+
+        Many at a time share one wait for the disk.
+        """
+        from asyncio import to_thread  # takes the context variables along
+
+        return await to_thread(verb, *arguments, **named, durable=True)
+
+    async def flush(self, limit_s: float = 10.0) -> bool:
+        """See Tracker.flush."""
+        from asyncio import to_thread
+
+        return await to_thread(self.delivery.flush, limit_s)
+
+    async def close(self, limit_s: float | None = None) -> bool:
+        """See Tracker.close."""
+        from asyncio import to_thread
+
+        return await to_thread(self.delivery.close, limit_s)
+
+    async def __aenter__(self) -> AsyncTracker:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

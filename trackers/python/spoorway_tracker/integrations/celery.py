@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import signals  # type: ignore[import-untyped]
 
-from spoorway_tracker.errors import error_event
+from spoorway_tracker.events import error_event
 from spoorway_tracker.tracker import Verbs
 
 EXIT_LIMIT_S = 2.0

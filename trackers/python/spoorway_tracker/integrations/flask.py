@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Flask, got_request_exception, request, request_started
 
-from spoorway_tracker.errors import error_event
+from spoorway_tracker.events import error_event
 from spoorway_tracker.integrations.wsgi import Middleware
 from spoorway_tracker.tracker import Verbs
 

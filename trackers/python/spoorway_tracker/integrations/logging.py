@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from spoorway_tracker.errors import error_event
+from spoorway_tracker.events import error_event
 from spoorway_tracker.tracker import Verbs
 
 

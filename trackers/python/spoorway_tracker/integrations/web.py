@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from uuid import UUID
 
-from spoorway_tracker.errors import error_event
+from spoorway_tracker.events import error_event
 from spoorway_tracker.subject import Subject
 from spoorway_tracker.tracker import Verbs
 
