@@ -93,7 +93,7 @@ def expire(
             " 'iglu:' || event_vendor || '/' || event_name || '/' || event_format || '/' || event_version GLOB ?6)"
             " FROM events WHERE (collector_tstamp, rowid) > (?1, ?2) AND collector_tstamp < ?3"
             f" ORDER BY collector_tstamp, rowid LIMIT {_OLD_ROWS}",
-            (*at, before, rule.app_id, rule.event, _glob(rule.schema)),
+            (*at, before, rule.app_id, rule.event, rule.glob),
         ).fetchall()
         fit = [row for row, _, fits in rows if fits]
         events = len(fit) if dry else _remove(db, fit, now_ms)
@@ -116,11 +116,6 @@ def expire(
     if not dry:
         db.execute("UPDATE totals SET stored = stored - ?1, failed = failed - ?2, expired = expired + ?1 + ?2", (events, failed))
     return Removed(events, failed), following
-
-
-def _glob(pattern: str) -> str:
-    """Only * means anything."""
-    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def _remove(db: sqlite3.Connection, rows: Iterable[int], gone_ms: int) -> int:

@@ -195,6 +195,11 @@ class Rule:
     event: str = ""
     schema: str = ""
 
+    @property
+    def glob(self) -> str:
+        """The schema as Unix writes patterns, where more than * means something."""
+        return self.schema.replace("[", "[[]").replace("?", "[?]")
+
 
 class Removed(NamedTuple):
     """Events and failed events that are gone."""

@@ -248,7 +248,7 @@ def _fits(rule: Rule, before_ms: int, event: Event) -> bool:
         event.get("collector_tstamp", 0) < before_ms
         and rule.app_id in ("", event.get("app_id"))
         and rule.event in ("", event.get("event_name"))
-        and (not rule.schema or fnmatchcase(schema, rule.schema))
+        and (not rule.schema or fnmatchcase(schema, rule.glob))
     )
 
 
