@@ -36,6 +36,21 @@ GROUPS: dict[str, str] = {
 }
 
 
+# Those that one asks first, before the others of their group.
+_FIRST = (
+    "sessions",
+    "pages",
+    "sources",
+    "orders",
+    "funnel",
+    "email_campaigns",
+    "levels",
+    "sensor_series",
+    "device_health",
+    "volume",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """default: as a person would type it; a time is a moment in UTC, "now", or how long ago: 30m, 24h, 7d, 4w."""
@@ -92,14 +107,14 @@ _TOKEN = re.compile(r"'(?:[^']|'')*'|--[^\n]*|@(?P<macro>\w+)\(|(?<![:\w]):(?P<p
 
 @cache
 def questions() -> dict[str, Question]:
-    """All of them by name, in the order of the groups, then by name. Raises ValueError for a file that breaks the form."""
+    """All of them by name, in the order of the groups. Raises ValueError for a file that breaks the form."""
     found = [
         parse(file.name.removesuffix(".sql"), file.read_text("utf-8"))
         for file in files(__name__).iterdir()
         if file.name.endswith(".sql")
     ]
     order = list(GROUPS)
-    return {one.name: one for one in sorted(found, key=lambda one: (order.index(one.group), one.name))}
+    return {one.name: one for one in sorted(found, key=lambda one: (order.index(one.group), one.name not in _FIRST, one.name))}
 
 
 def parse(name: str, text: str) -> Question:
