@@ -7,7 +7,6 @@ is found by comparing keys instead.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
@@ -149,22 +148,21 @@ def column_names(leaves: Sequence[Leaf], longest: int | None = None) -> list[str
     taken: set[str] = set(META)
     names: list[str] = []
     for leaf in leaves:
-        wanted = name = fitting("_".join(map(snake_case, leaf.path)) or "_", longest and longest - 5)
+        wanted = "_".join(map(snake_case, leaf.path)) or "_"
+        name = cut(wanted, longest)
         number = 1
         while name.casefold() in taken:
             number += 1
-            name = f"{wanted}_{number}"
+            suffix = f"_{number}"
+            name = cut(wanted, longest and longest - len(suffix)) + suffix
         taken.add(name.casefold())
         names.append(name)
     return names
 
 
-def fitting(name: str, longest: int | None) -> str:
-    """The name itself, or as much of it as leaves room for a digest that tells it from others. longest: bytes of UTF-8."""
-    encoded = name.encode()
-    if longest is None or len(encoded) <= longest:
-        return name
-    return f"{encoded[: longest - 9].decode(errors='ignore')}_{hashlib.sha1(encoded).hexdigest()[:8]}"
+def cut(name: str, longest: int | None) -> str:
+    """As much of the name as fits into so many bytes of UTF-8: what a database makes of a longer one in a question, too."""
+    return name if longest is None else name.encode()[:longest].decode(errors="ignore")
 
 
 def _value(document: str, root: str, leaf: Leaf) -> str:

@@ -6,6 +6,7 @@ came. Names and literals that come from a schema are quoted here, so that none c
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -20,11 +21,11 @@ from protocol.seams import Event, Json
 from storage.postgres.connection import Connection
 from storage.rows import json_text
 from storage.targets import SchemaLookup
-from storage.views import Leaf, column_names, fitting, leaves_of, literal, quoted, schemas_of, view_name
+from storage.views import Leaf, column_names, cut, leaves_of, literal, quoted, schemas_of, view_name
 
 log = logging.getLogger("spoorway.postgres")
 
-_LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names without a word
+_LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names, in questions too, so that those find what is named by the cut one
 _MOST_COLUMNS = 1_500  # of a view; the limit is 1,600
 _MOST_SCHEMAS = 5_000  # schemas that get a view; more are stored all the same
 _BUSY_MS = 200  # so long a commit waits for those who read a view that is to be made anew
@@ -185,10 +186,13 @@ def _count(db: Connection) -> int:
 
 
 def _new_name(db: Connection, key: SchemaKey) -> str:
-    name = fitting(view_name(key), _LONGEST_NAME - 9)
+    name = cut(view_name(key), _LONGEST_NAME)
     taken = db.execute(
         "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND lower(relname) = %s",
         (name,),
     ).fetchone()
-    # Another schema's name reads the same (case, dots and dashes are lost): told apart by the exact URI.
-    return fitting(f"{name} {key.vendor}/{key.name}/{key.format}", len(name.encode()) + 9) if taken else name
+    if not taken:
+        return name
+    # Another schema's name reads the same (case, dots and dashes are lost, and what is too long): told apart by the exact URI.
+    exact = f"iglu:{key.vendor}/{key.name}/{key.format}/{key.model}-*"
+    return f"{cut(name, _LONGEST_NAME - 9)}_{hashlib.sha1(exact.encode()).hexdigest()[:8]}"
