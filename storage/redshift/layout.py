@@ -73,14 +73,8 @@ class Layout:
     def widen(self, link: Link, narrow: TooNarrow) -> None:
         """Outside of any transaction of the caller's. Interrupted, it is gone on with the next time."""
         with link.transaction() as db:
-            sizes = {
-                name: size
-                for name, size in db.ask(
-                    "SELECT column_name, character_maximum_length FROM svv_columns WHERE table_schema = %s AND table_name = %s",
-                    self._schema,
-                    narrow.table.name,
-                )
-            }
+            question = "SELECT column_name, character_maximum_length FROM svv_columns WHERE table_schema = %s AND table_name = %s"
+            sizes: dict[str, int] = dict(map(tuple, db.ask(question, self._schema, narrow.table.name)))
         for column in narrow.columns:
             if sizes[column.name] < parts(column.kind)[1]:
                 link.alone(tables.widen_sql(self._schema, narrow.table, column))

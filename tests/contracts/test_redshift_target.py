@@ -7,6 +7,7 @@ They run on the double (tests/peers/redshift_double.md). `--redshift-dsn` runs t
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -16,8 +17,8 @@ import textwrap
 import time
 import urllib.parse
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,17 +35,22 @@ from tests.contracts.test_target_contract import RECEIVED, at, batch_of, event_o
 from tests.peers.redshift_double import ROLE, Cut, RedshiftDouble
 
 ROOT = Path(__file__).parents[2]
+# The driver leaves the socket of a connection that came to nothing to the garbage collector.
+LEAKS = "ignore::pytest.PytestUnraisableExceptionWarning"
 READING = "iglu:com.acme/sensorReading/jsonschema/1-0-0"
 DOCUMENT: dict[str, Json] = {
     "properties": {
         "value": {"type": "number"},
         "sensorId": {"type": "string", "maxLength": 10},
-        "place": {"type": "object", "properties": {"roomNo": {"type": "integer", "maximum": 100}, "seen": {"type": "string", "format": "date-time"}}},
+        "place": {
+            "type": "object",
+            "properties": {"roomNo": {"type": "integer", "maximum": 100}, "seen": {"type": "string", "format": "date-time"}},
+        },
         "tags": {"type": "array"},
         "ok": {"type": "boolean"},
     },
     "required": ["sensorId"],
-}  # fmt: skip
+}
 
 
 class Site:
@@ -128,7 +134,7 @@ def reading(**data: Json) -> Any:
 
 
 def test_every_column_of_an_event_arrives(site: Site) -> None:
-    event = event_of(
+    event: Any = event_of(
         1,
         page_title="Café \\ menu, \"quoted\" | 'single'",
         tr_total=Decimal("12.345"),
@@ -162,8 +168,8 @@ def test_entities_and_the_event_itself_have_tables_named_as_the_field_names_them
     ]
     rows = site.ask(
         'SELECT e.event_id = r.root_id, r.schema_version, r.ref_tree, sensor_id, ok, "place.room_no", "place.seen", tags, value'
-        " FROM S.com_acme_sensor_reading_1 AS r JOIN S.events AS e ON e.event_id = r.root_id AND e.collector_tstamp = r.root_tstamp"
-        " ORDER BY r.root_id, sensor_id"
+        " FROM S.com_acme_sensor_reading_1 AS r"
+        " JOIN S.events AS e ON e.event_id = r.root_id AND e.collector_tstamp = r.root_tstamp ORDER BY r.root_id, sensor_id"
     )
     tree = '["events","com_acme_sensor_reading_1"]'
     assert [[*row[:6], str(row[6]), *row[7:]] for row in rows] == [
@@ -196,7 +202,8 @@ def test_a_later_version_adds_columns_and_makes_others_wider(site: Site) -> None
 def test_a_column_that_became_wider_before_a_crash_is_not_widened_twice(site: Site) -> None:
     target = site.open()
     target.commit(batch_of(event_of(1, contexts=[reading()]), end=1))
-    site.documents[later := READING.replace("1-0-0", "1-0-1")] = {"properties": {"sensorId": {"type": "string", "maxLength": 30}}}
+    later = READING.replace("1-0-0", "1-0-1")
+    site.documents[later] = {"properties": {"sensorId": {"type": "string", "maxLength": 30}}}
     site.double.cuts = [Cut("^UPDATE .*spoorway_columns")]
     batch = batch_of(event_of(2, contexts=[{"schema": later, "data": {"sensorId": "y" * 30}}]), end=2)
     with pytest.raises(TransientError):
@@ -311,7 +318,7 @@ def test_what_redshift_cannot_hold_becomes_a_failed_event_with_the_value(
     site: Site, columns: dict[str, Any], field: str, value: str, keyword: str
 ) -> None:
     target = site.open()
-    bad = event_of(1, **columns)
+    bad: Any = event_of(1, **columns)
     assert target.commit(batch_of(bad, event_of(2), bad, end=3)) == Counts(3, 1, 1, 1)
     (failed,) = target.list_failed()
     assert failed["kind"] == "schema_violations"
@@ -353,12 +360,14 @@ def test_rows_that_redshift_refuses_become_failed_events_and_the_others_are_stor
     assert target.commit(batch_of(*events, end=2)) == Counts(100, 50, 50, 0)
     assert site.ask("SELECT count(*) FROM S.events") == [[51]]
     assert site.ask("SELECT count(*) FROM S.com_acme_sensor_reading_1") == [[51]]
-    failed = target.list_failed()
+    failed: list[Any] = target.list_failed()
     assert len(failed) == 50
-    reasons: Any = failed[0]["reasons"]
-    (reason,) = reasons
-    assert (reason["step"], reason["field"], reason["value"]) == ("redshift", f"{table}.{column}", "garden")
-    assert reason["keyword"] == "error_1204" and "exceeds DDL length" in reason["message"]
+    told = [one["reasons"][0] for one in failed if one["reasons"][0]["step"] == "redshift"]
+    # How wide `events` is, is looked up again with the next connection; what is too long then is found before it is sent.
+    assert len(told) == (20 if table == "events" else 50)
+    for reason in told:
+        assert (reason["field"], reason["value"], reason["keyword"]) == (f"{table}.{column}", "garden", "error_1204")
+        assert "exceeds DDL length" in reason["message"]
 
 
 def test_a_failed_event_is_cut_to_fit_and_its_payload_is_whole(site: Site) -> None:
@@ -442,10 +451,12 @@ def test_a_mistake_in_the_configuration_is_told_in_one_line(options: dict[str, A
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.filterwarnings(LEAKS)
 def test_a_wrong_password_stops_the_target(site: Site) -> None:
     _ = site.double
     with pytest.raises(PermanentError, match="password authentication failed"):
         site.open(password="Wrong-1").cursor()
+    gc.collect()
 
 
 def test_a_role_that_the_cluster_does_not_have_is_told_and_waited_for(site: Site) -> None:
@@ -470,6 +481,7 @@ def test_without_a_role_the_keys_go_to_copy_and_into_no_message(site: Site) -> N
         assert "a'b" not in str(told.value) and "token" not in str(told.value)
 
 
+@pytest.mark.filterwarnings(LEAKS, r"ignore:ssl\.:DeprecationWarning")
 def test_temporary_credentials_of_iam_over_tls(tmp_path: Path) -> None:
     """moto hands out the credentials; the double takes the user that they name, over TLS whose authority the machine trusts."""
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
@@ -490,8 +502,9 @@ def test_temporary_credentials_of_iam_over_tls(tmp_path: Path) -> None:
         boto3.client("redshift", endpoint_url=made.s3.endpoint).create_cluster(**cluster)
         made.admits = lambda user, password: user == "IAM:loader" and bool(password)
         config = config_of(made, tls=True, iam=True, cluster="cluster-1", user="loader", region="us-east-1", password="")
-        with pytest.raises(TransientError, match="(?i)certificate"):
+        with pytest.raises(TransientError, match=r"(?i)certificate"):
             redshift.Plugin(config, bundled).cursor()
+        gc.collect()
         patch.setenv("SSL_CERT_FILE", str(certificate))
         target = redshift.Plugin(config, bundled)
         try:
@@ -506,14 +519,16 @@ CHILD = """
     from protocol.seams import START, Position
     from storage.targets import Batch, redshift
 
+    def event(n):
+        entity = {"schema": f"iglu:com.acme/thing/jsonschema/{n // 60 + 1}-0-0", "data": {"n": n}}
+        return {"event_id": str(uuid.UUID(int=n)), "event": "unstruct", "collector_tstamp": 1700000000000 + n,
+                "v_collector": "c", "v_etl": "e", "event_fingerprint": "f", "contexts": [entity]}
+
     target = redshift.Plugin(redshift.Config(**json.loads(sys.argv[1])), bundled)
     done = target.cursor().get("lane", START).sequence
     print("open", flush=True)
     while True:
-        events = [{"event_id": str(uuid.UUID(int=n)), "event": "unstruct", "collector_tstamp": 1700000000000 + n, "v_collector": "c",
-                   "v_etl": "e", "event_fingerprint": "f",
-                   "contexts": [{"schema": f"iglu:com.acme/thing/jsonschema/{n // 60 + 1}-0-0", "data": {"n": n}}]}
-                  for n in range(done, done + 17)]
+        events = [event(n) for n in range(done, done + 17)]
         done += 17
         target.commit(Batch(events, [], {"lane": Position(1, done, done)}, 17))
 """
@@ -521,37 +536,27 @@ CHILD = """
 
 @pytest.mark.slow
 def test_killed_in_the_middle_of_loads_nothing_is_lost_or_doubled(site: Site) -> None:
-    from dataclasses import asdict
-
-    site.double.statements.clear()
-    for round_ in range(4):
-        child = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(CHILD), json.dumps(asdict(site.config))], stdout=subprocess.PIPE, cwd=ROOT
-        )
+    statements = site.double.statements
+    for kill in range(4):
+        command = [sys.executable, "-c", textwrap.dedent(CHILD), json.dumps(asdict(site.config))]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
         try:
             assert child.stdout and child.stdout.readline() == b"open\n"
-            seen = len(site.double.statements)
-            until(
-                lambda seen=seen, round_=round_: len(site.double.statements) > seen + 12 + 7 * round_ or child.poll() is not None
-            )
-            assert child.poll() is None, "the child ended by itself"
+            enough = len(statements) + 12 + 7 * kill  # in another statement each time
+            end = time.monotonic() + 60
+            while len(statements) < enough:
+                assert child.poll() is None, "the child ended by itself"
+                assert time.monotonic() < end
+                time.sleep(0.01)
         finally:
             os.kill(child.pid, signal.SIGKILL)
             child.wait()
-            child.stdout.close() if child.stdout else None
+            if child.stdout:
+                child.stdout.close()
     target = site.open()
     done = target.cursor()["lane"].sequence
     assert target.totals() == Counts(done, done, 0, 0)
     assert done > 0
     assert site.ask("SELECT count(*), count(DISTINCT event_id) FROM S.events") == [[done, done]]
-    tables = site.ask(
-        "SELECT count(*) FROM svv_tables WHERE table_schema = %s AND table_name LIKE 'com_acme_%%'", site.config.schema
-    )
-    assert tables == [[(done + 59) // 60]]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    tables = "SELECT count(*) FROM svv_tables WHERE table_schema = %s AND table_name LIKE 'com_acme_%%'"
+    assert site.ask(tables, site.config.schema) == [[(done + 59) // 60]]

@@ -24,8 +24,9 @@ from protocol.seams import START, Cursor, Event, FailedEvent, PermanentError, Po
 from storage import ddl
 from storage.duplicates import DUPLICATE, synthetic_id
 from storage.targets import Batch, Counts, Target, WaitingStore, memory, sqlite
-from tests.contracts import postgres_bench, s3_bench
+from tests.contracts import postgres_bench, redshift_bench, s3_bench
 from tests.peers.postgres_server import PostgresServer
+from tests.peers.redshift_double import RedshiftDouble
 from tests.peers.s3_server import S3Server
 
 RECEIVED = 1_700_000_000_000
@@ -140,6 +141,7 @@ STORES: dict[str, Callable[[Path, pytest.FixtureRequest], StoreBench]] = {
     "memory": lambda folder, _: MemoryBench(folder),
     "postgres": postgres_bench.plain,
     "postgres_months": postgres_bench.by_month,
+    "redshift": redshift_bench.tables,
 }
 BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
     **STORES,
@@ -160,6 +162,13 @@ def s3() -> Iterator[S3Server]:
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def redshift(postgres: PostgresServer, s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedshiftDouble]:
+    s3.bucket(redshift_bench.BUCKET)
+    with RedshiftDouble(tmp_path_factory.mktemp("redshift"), postgres=postgres, s3=s3) as double:
+        yield double
 
 
 @pytest.fixture(params=sorted(BENCHES))
