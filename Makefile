@@ -51,6 +51,9 @@ kills: venv  ## kill -9 of the running product under load, 100 times
 	$(PY) -m tests.faults.serial_kills --rounds 50
 	$(PY) -m tests.faults.mqtt_kills --rounds 50
 
+archive-kills: venv  ## kill -9 of whoever archives, 200 times in a folder and in S3, and of the product with its archive 30 times
+	$(PY) -m tests.faults.archive_kills --rounds 200 --product-rounds 30
+
 histories: venv  ## 10,000 made-up lives of devices: the true time always lies within the bounds
 	SPOORWAY_DEVICE_HISTORIES=10000 $(PY) -m pytest -q tests/unit/test_device_time_histories.py
 
@@ -86,4 +89,4 @@ kills-lua: venv runtimes  ## kill -9 of a program with the Lua tracker, 1,000 ti
 kills-python: venv  ## kill -9 of programs that track at full speed with the Python tracker, 1,000 times
 	$(PY) -m tests.trackers.python.python_kills --rounds 1000
 
-.PHONY: access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
+.PHONY: archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
