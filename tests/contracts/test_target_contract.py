@@ -24,7 +24,7 @@ from protocol.seams import START, Cursor, Event, FailedEvent, PermanentError, Po
 from storage import ddl
 from storage.duplicates import DUPLICATE, synthetic_id
 from storage.targets import Batch, Counts, Target, WaitingStore, memory, sqlite
-from tests.contracts import postgres_bench, redshift_bench, s3_bench
+from tests.contracts import opensearch_bench, postgres_bench, redshift_bench, s3_bench
 from tests.peers.postgres_server import PostgresServer
 from tests.peers.redshift_double import RedshiftDouble
 from tests.peers.s3_server import S3Server
