@@ -147,6 +147,7 @@ BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
     **STORES,
     "s3_folder": s3_bench.in_folder,
     "s3_bucket": s3_bench.in_bucket,
+    "opensearch": opensearch_bench.in_opensearch,
 }
 
 
