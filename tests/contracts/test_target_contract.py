@@ -25,6 +25,7 @@ from storage import ddl
 from storage.duplicates import DUPLICATE, synthetic_id
 from storage.targets import Batch, Counts, Target, WaitingStore, memory, sqlite
 from tests.contracts import opensearch_bench, postgres_bench, redshift_bench, s3_bench
+from tests.peers.opensearch_server import OpenSearchServer
 from tests.peers.postgres_server import PostgresServer
 from tests.peers.redshift_double import RedshiftDouble
 from tests.peers.s3_server import S3Server
