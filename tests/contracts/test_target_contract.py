@@ -161,6 +161,12 @@ def s3() -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="module")
+def opensearch_server() -> Iterator[OpenSearchServer]:
+    with OpenSearchServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
         yield server
