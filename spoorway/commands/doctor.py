@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 
 from gateway.journal import Damage
 from gateway.journal.reader import FileReader
-from protocol.seams import ConfigurationError, Cursor, PermanentError
+from protocol.seams import ConfigurationError, Cursor, PermanentError, TransientError
 from spoorway import archiving, building, devices
 from spoorway.commands import Subparsers, command, settings
 from spoorway.commands.config import effective
@@ -187,12 +186,15 @@ def _identity(found: Settings, *, quick: bool) -> Iterator[Finding]:
         name = f"target {instance.name}"
         if getattr(instance.module, "TAKES", "events") == "payloads":
             yield from _relayed(name, found, instance, reader)
-        if instance.use != "sqlite":
+        if instance.use not in ("sqlite", "postgres"):
             continue
         try:
-            db = open_read_only(Path(instance.config.path or found.data / "events.db"))
+            db = _opened(found, instance)
         except ConfigurationError as error:
             yield Finding(name, "warning", str(error))
+            continue
+        except (PermanentError, TransientError) as error:
+            yield Finding(name, "wrong", f"{error}; the journal keeps what comes")
             continue
         with db:
             yield from _rows_and_totals(name, db)
@@ -204,6 +206,15 @@ def _identity(found: Settings, *, quick: bool) -> Iterator[Finding]:
             else:
                 yield from _journal_and_rows(name, db, reader, found)
         db.close()
+
+
+def _opened(found: Settings, instance: Instance) -> Any:
+    """The target's tables, to be read. They answer the same questions in both databases."""
+    if instance.use == "sqlite":
+        return open_read_only(Path(instance.config.path or found.data / "events.db"))
+    from spoorway import postgres
+
+    return postgres.open_read_only(instance.config)
 
 
 def _relayed(name: str, found: Settings, instance: Instance, reader: FileReader | None) -> Iterator[Finding]:
@@ -246,17 +257,17 @@ def _moment(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _cursor(db: sqlite3.Connection) -> Cursor:
+def _cursor(db: Any) -> Cursor:
     from protocol.seams import Position
 
-    rows = db.execute('SELECT lane, segment, "offset", sequence FROM atomic.cursors')
+    rows = db.execute('SELECT lane, segment, "offset", sequence FROM cursors')
     return {lane: Position(*position) for lane, *position in rows}
 
 
-def _rows_and_totals(name: str, db: sqlite3.Connection) -> Iterator[Finding]:
-    (stored, failed) = db.execute("SELECT stored, failed FROM atomic.totals").fetchone()
-    (rows,) = db.execute("SELECT count(*) FROM atomic.events").fetchone()
-    (failed_rows,) = db.execute("SELECT count(*) FROM atomic.failed_events WHERE replayed_tstamp IS NULL").fetchone()
+def _rows_and_totals(name: str, db: Any) -> Iterator[Finding]:
+    (stored, failed) = db.execute("SELECT stored, failed FROM totals").fetchone()
+    (rows,) = db.execute("SELECT count(*) FROM events").fetchone()
+    (failed_rows,) = db.execute("SELECT count(*) FROM failed_events WHERE replayed_tstamp IS NULL").fetchone()
     if (rows, failed_rows) == (stored, failed):
         yield Finding(name, "ok", f"{rows:,} events and {failed_rows:,} failed events, as counted when they were stored")
     else:
@@ -268,14 +279,14 @@ def _rows_and_totals(name: str, db: sqlite3.Connection) -> Iterator[Finding]:
         )
 
 
-def _journal_and_rows(name: str, db: sqlite3.Connection, reader: FileReader, found: Settings) -> Iterator[Finding]:
+def _journal_and_rows(name: str, db: Any, reader: FileReader, found: Settings) -> Iterator[Finding]:
     db.execute("BEGIN")  # one state of rows and cursor, while the loader goes on
-    rows = db.execute("SELECT * FROM atomic.totals")
+    rows = db.execute("SELECT * FROM totals")
     totals = dict(zip([name for name, *_ in rows.description], rows.fetchone(), strict=True))
     payloads, stored, failed, duplicate = (totals[name] for name in ("payloads", "stored", "failed", "duplicate"))
     # A file of an older version has not all of them until it is opened to write.
     gone = {name: totals.get(name, 0) for name in ("dropped", "erased", "expired")}
-    (solved,) = db.execute("SELECT count(*) FROM atomic.failed_events WHERE replayed_tstamp IS NOT NULL").fetchone()
+    (solved,) = db.execute("SELECT count(*) FROM failed_events WHERE replayed_tstamp IS NOT NULL").fetchone()
     taken = _cursor(db)
     db.execute("COMMIT")
     pending = _count(reader, taken, found)
