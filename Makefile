@@ -77,6 +77,13 @@ sizes: venv runtimes  ## what the trackers for boards take of them, beside their
 chaos-js: venv runtimes  ## 200 lives of browser tabs in bad weather, 500 pages left in a hurry: no event lost or doubled
 	$(PY) -m tests.faults.js_tabs --schedules 200 --navigations 500
 
+.venv/spark: .venv/installed
+	@$(PY) -m venv .venv/spark
+	@.venv/spark/bin/pip install --quiet --disable-pip-version-check 'pyspark>=4,<5' orjson pyarrow boto3
+
+spark: .venv/spark  ## Spark SQL reads the S3 target's files by the statements of `spoorway ddl`; PySpark is 400 MB, Java 17 must be there
+	.venv/spark/bin/python -m tests.spark.lake_tables
+
 relay-kills: venv  ## kill -9 of two gateways, one forwarding to the other, 50 times
 	$(PY) -m tests.faults.relay_kills --rounds 50
 
@@ -89,4 +96,4 @@ kills-lua: venv runtimes  ## kill -9 of a program with the Lua tracker, 1,000 ti
 kills-python: venv  ## kill -9 of programs that track at full speed with the Python tracker, 1,000 times
 	$(PY) -m tests.trackers.python.python_kills --rounds 1000
 
-.PHONY: archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
+.PHONY: spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
