@@ -76,7 +76,17 @@ _VERSION_5 = (
     "CREATE INDEX gone_events_gone_ms ON gone_events (gone_ms)",
 )
 
-STEPS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+# The columns that people look at, newest first: what `spoorway explore` shows in place of 131.
+_VERSION_6 = (
+    """CREATE VIEW latest_events AS
+SELECT collector_tstamp AS received, derived_tstamp AS happened, app_id, platform, event_name,
+    coalesce(domain_userid, user_id, network_userid) AS visitor, coalesce(page_urlhost, '') || coalesce(page_urlpath, '') AS page,
+    coalesce(mkt_source, refr_source, refr_urlhost) AS came_from, br_family AS browser, geo_country AS country, geo_city AS city,
+    geo_latitude AS latitude, geo_longitude AS longitude, json_extract(unstruct_event, '$.data.data') AS data, event_id
+FROM events ORDER BY collector_tstamp DESC""",
+)
+
+STEPS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 
 
 def migrate(db: sqlite3.Connection) -> None:
