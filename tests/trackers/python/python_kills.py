@@ -28,6 +28,7 @@ from tests.faults.kills import Product
 
 SOURCES = Path(__file__).parents[3] / "trackers/python"
 DRAIN_S = 60
+STARTS_S = 60
 _AT_ONCE = 2
 
 _PROGRAM = """
@@ -72,9 +73,12 @@ def storm(folder: Path, rounds: int, seed: int, longest_s: float = 0.12) -> Repo
         command = [sys.executable, "-c", _PROGRAM, url, str(queues)]
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as program:
             assert program.stdout is not None
+            ending = threading.Timer(STARTS_S, program.kill)
+            ending.start()
             first = program.stdout.readline()
-            assert first.endswith(b"\n"), "the program did not track"
+            ending.cancel()
             threading.Timer(lives_s, program.kill).start()
+            assert first.endswith(b"\n"), "the program did not track"
             said = (first + program.stdout.read()).split(b"\n")[:-1]  # the last piece may be torn
             program.wait()
         with lock:
