@@ -66,7 +66,7 @@ class Asking:
         self._db.close()
 
     def ask(self, question: str) -> tuple[list[str], Iterable[Sequence[Any]]]:
-        XX
+        """The names of the columns, and the rows as they come. Raises ConfigurationError."""
         names = self._names(question)
         return names, self._rows(question)
 
