@@ -192,7 +192,7 @@ def rows(copy: Copy, columns: Sequence[Column], client: Any, refused: Callable[[
             values: list[str | None] = []
             for column, text in zip(columns, fields, strict=True):
                 try:
-                    values.append(_value(copy, column, text))
+                    values.append(value_of(copy, column, text))
                 except Misfit as misfit:
                     kind, _, length = column.type.partition("(")
                     about = (kind[:10], length.rstrip(")")[:10], line[:1024], text[:1024], misfit.code, str(misfit)[:100])
@@ -205,11 +205,16 @@ def rows(copy: Copy, columns: Sequence[Column], client: Any, refused: Callable[[
 def _split(line: str, delimiter: str, escape: bool) -> list[str]:
     if not escape:
         return line.split(delimiter)
-    fields = re.findall(rf"(?:\\.|[^\\{re.escape(delimiter)}])*", line)
-    return [re.sub(r"\\(.)", r"\1", one) if one != "\\N" else one for one in fields]
+    fields = [""]
+    for part in re.findall(r"\\.|[^\\]", line, re.DOTALL):
+        if part == delimiter:
+            fields.append("")
+        else:
+            fields[-1] += part if part == "\\N" else part[-1]
+    return fields
 
 
-def _value(copy: Copy, column: Column, text: str) -> str | None:
+def value_of(copy: Copy, column: Column, text: str) -> str | None:
     kind, _, size = column.type.partition("(")
     character = kind in ("character varying", "character")
     null = text == copy.values.get("NULL", "\\N")

@@ -31,8 +31,8 @@ _REFUSED = {
     r"\bfilter \(": 'syntax error at or near "("',
     r"\blateral\b": 'syntax error at or near "LATERAL"',
     r"\bcreate (sequence|trigger|rule|extension|type|domain)\b": "the command is not supported",
-    r":: ?jsonb?\b|\bas jsonb?\b": 'type "jsonb" does not exist',
-    r":: ?uuid\b|\bas uuid\b": 'type "uuid" does not exist',
+    r": : jsonb?\b|\bas jsonb?\b": 'type "jsonb" does not exist',
+    r": : uuid\b|\bas uuid\b": 'type "uuid" does not exist',
     r"\badd column if\b": 'syntax error at or near "IF"',
     r"\bstring_agg ?\(": "function string_agg does not exist",
     r"\bjsonb?_\w+ ?\(": "the function does not exist",
@@ -65,7 +65,7 @@ def text_of(literal: str) -> str:
 def translate(sql: str, in_transaction: bool = False) -> str:
     """Raises Refused."""
     words = tokens(sql)
-    bare = " ".join("''" if word[0] == "'" else word for word in words).lower()
+    bare = " ".join({"'": "''", '"': '"x"'}.get(word[0], word) for word in words).lower()
     for pattern, message in _REFUSED.items():
         found = re.search(pattern, bare)
         if found and not any(found[0].startswith(name) for name in _OURS):
