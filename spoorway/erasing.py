@@ -185,24 +185,28 @@ class Erasing:
     @classmethod
     def begin(cls, settings: Settings, who: Person, now_ms: int, tell: Tell) -> Erasing:
         """Raises ConfigurationError, also when another one is under way."""
-        lock = _locked(settings.data)
         erasure_id = f"{datetime.fromtimestamp(now_ms / 1000, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
         salt, moment = secrets.token_hex(16), _iso(now_ms)
         targets = [instance.name for instance in settings.targets()]
         stored = as_stored(settings, who)
         asked = Asked(erasure_id, now_ms, stored, ends(journal_folder(settings.data)), targets, salt)
-        asked.write(asked_file(settings.data, erasure_id))
-        return cls(settings, asked, Receipt(erasure_id, "journal", moment, moment, salt, who.hashed(salt)), lock, tell)
+        receipt = Receipt(erasure_id, "journal", moment, moment, salt, who.hashed(salt))
+        lock = _locked(settings.data)
+        try:
+            asked.write(asked_file(settings.data, erasure_id))
+            return cls(settings, asked, receipt, lock, tell)
+        except BaseException:
+            lock.close()
+            raise
 
     @classmethod
     def resume(cls, settings: Settings, asked: Asked, tell: Tell) -> Erasing:
         """Raises ConfigurationError."""
-        lock = _locked(settings.data)
         moment = _iso(asked.until_ms)
         receipt = Receipt(asked.id, "journal", moment, moment, asked.salt, asked.who.hashed(asked.salt))
         if found := read_json(receipt_file(settings.data, asked.id)):
             receipt = Receipt(**found)
-        return cls(settings, asked, receipt, lock, tell)
+        return cls(settings, asked, receipt, _locked(settings.data), tell)
 
     def run(self) -> Receipt:
         """Raises TransientError, PermanentError, ConfigurationError; then it can be resumed."""
