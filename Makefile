@@ -87,6 +87,9 @@ spark: .venv/spark  ## Spark SQL reads the S3 target's files by the statements o
 relay-kills: venv  ## kill -9 of two gateways, one forwarding to the other, 50 times
 	$(PY) -m tests.faults.relay_kills --rounds 50
 
+postgres-kills: venv runtimes  ## kill -9 and outages of the product and its PostgreSQL under load, 100 times
+	$(PY) -m tests.faults.postgres_kills --rounds 100
+
 access-log-kills: venv  ## kill -9 while an access log is written, rotated and packed, 100 times
 	$(PY) -m tests.faults.access_log_kills --rounds 100
 
@@ -96,4 +99,4 @@ kills-lua: venv runtimes  ## kill -9 of a program with the Lua tracker, 1,000 ti
 kills-python: venv  ## kill -9 of programs that track at full speed with the Python tracker, 1,000 times
 	$(PY) -m tests.trackers.python.python_kills --rounds 1000
 
-.PHONY: spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
+.PHONY: postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm

@@ -25,7 +25,7 @@ def open_read_only(config: Config) -> Connection:
     Raises ConfigurationError when there are no tables yet, TransientError, PermanentError.
     """
     try:
-        db = connect(config)
+        db = connect(config, read_only=True)
     except psycopg.Error as error:
         raise translated(config.schema, error) from None
     try:
@@ -43,10 +43,9 @@ def open_read_only(config: Config) -> Connection:
 class _Number(Loader):
     def load(self, data: Buffer) -> int | float | str:
         text = bytes(data).decode()
-        try:
-            return int(text) if text.lstrip("-").isdigit() else float(text)
-        except ValueError:
-            return text
+        if text.lstrip("-").isdigit():
+            return int(text)
+        return text if text[-1].isalpha() else float(text)  # NaN, Infinity
 
 
 class Asking:

@@ -296,10 +296,10 @@ def _journal_and_rows(name: str, db: Any, reader: FileReader, found: Settings) -
     accepted = reader.pending({})
     if everything.payloads < accepted:
         # Retention deleted segments that the target has: what they held can be counted no more, the payloads can.
-        gone = accepted - everything.payloads
+        retired = accepted - everything.payloads
         sentence = f"accepted {accepted:,} payloads = taken {payloads:,} + pending {pending.payloads:,}"
         holds = accepted == payloads + pending.payloads
-        yield Finding("journal", "ok", f"{gone:,} payloads are retired from the journal; payloads are counted, not events")
+        yield Finding("journal", "ok", f"{retired:,} payloads are retired from the journal; payloads are counted, not events")
     else:
         more = "".join(f" + {name} {n:,}" for name, n in gone.items() if n)
         sentence = (

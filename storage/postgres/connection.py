@@ -132,12 +132,16 @@ def take_turns(db: Connection, schema: str) -> None:
 
 
 def connect(config: Config, *, read_only: bool = False) -> Connection:
-    """A connection whose names mean the tables of the schema. Raises psycopg.Error, ConfigurationError, PermanentError."""
-    # autocommit: a transaction is begun where it is written. The level says what the lock above relies on: each statement
-    # sees what was committed before it began.
+    """A connection whose names mean the tables of the schema. read_only: its transactions cannot write, and see one state.
+
+    Raises psycopg.Error, ConfigurationError, PermanentError.
+    """
+    # autocommit: a transaction is begun where it is written. Of those that write, the level is what the lock above relies on:
+    # each statement sees what was committed before it began.
     db = psycopg.connect(conninfo_of(config), autocommit=True, client_encoding="UTF8")
     try:
-        db.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        levels = psycopg.IsolationLevel
+        db.isolation_level = levels.REPEATABLE_READ if read_only else levels.READ_COMMITTED
         db.read_only = read_only
         if db.info.server_version < OLDEST:
             raise PermanentError(f"postgres: the server is version {db.info.server_version // 10_000}; 14 or later is needed")
