@@ -33,6 +33,7 @@ def calls(package: ModuleType, tracker: Any) -> None:
     context = [json("iglu:com.acme/a/jsonschema/1-0-0", {"ü": [1, 2.5, None]}), json("iglu:com.acme/b/jsonschema/1-0-0", {})]
     other = package.Subject().set_user_id("other")
     more: dict[str, Any] = {"context": context, "true_timestamp": 1_700_000_000_000.7, "event_subject": other}
+    more_by_place = (other, context, 1_700_000_000_000)
     for event in (
         package.PageView("https://x/é?a=1", "Title", "https://r/", **more),
         package.PageView("https://x/", "", None),
@@ -41,6 +42,11 @@ def calls(package: ModuleType, tracker: Any) -> None:
         package.StructuredEvent("c", "a", value=1.5),
         package.ScreenView("id", "name", "type", "pn", "pi", "pt", "tt", **more),
         package.SelfDescribing(json("iglu:com.acme/e/jsonschema/1-0-0", {"k": "v\n€"}), **more),
+        package.PageView("https://x/", "T", "R", *more_by_place),
+        package.PagePing("https://x/", "T", "R", 0, 10, -5, 20, other, context, None),
+        package.StructuredEvent("c", "a", "l", "p", 2, other, context, 1.9),
+        package.SelfDescribing(json("iglu:com.acme/e/jsonschema/1-0-0", {}), other, None, 1_700_000_000_000),
+        package.ScreenView("id", "name", "type", "pn", "pi", "pt", "tt", *more_by_place),
     ):
         tracker.track(event)
     old = {"context": context, "tstamp": 1_700_000_000_000, "event_subject": other}
@@ -85,7 +91,7 @@ def test_payloads_are_equal_field_by_field(folder: None, method: str, encode: bo
             if package is compat:
                 emitter.delivery.close(5)
     theirs, ours = arrived
-    assert len(theirs) == len(ours) == 23
+    assert len(theirs) == len(ours) == 28
     for a, b in zip(theirs, ours, strict=True):
         assert a.keys() == b.keys()
         assert {k: v for k, v in a.items() if k not in MEANT_TO_DIFFER} == {
@@ -135,8 +141,35 @@ def test_the_packages_own_example_runs(folder: None, answering: Answering) -> No
     assert answering.asked[0].events[0]["eid"] == event_id
     with pytest.raises(ValueError, match="empty"):
         compat.PageView("")
+    with pytest.raises(TypeError, match="unexpected argument"):
+        compat.PageView("http://x/", None, None, None, event_subject=None)
     with pytest.raises(TypeError, match="already exists"):
         compat.Snowplow.create_tracker("ns", answering.url)
+
+
+def test_emitter_of_the_users_own_is_given_parameters_and_ours_takes_them_later(folder: None, answering: Answering) -> None:
+    """As the official package's example with a Redis between two programs does."""
+
+    class Kept:
+        def __init__(self) -> None:
+            self.payloads: list[dict[str, Any]] = []
+
+        def input(self, payload: dict[str, Any]) -> None:
+            self.payloads.append(dict(payload))
+
+        def sync_flush(self) -> None: ...
+
+    kept = Kept()
+    tracker: Any = compat.Tracker("ns", kept)  # type: ignore[arg-type]
+    tracker.track_link_click("https://x/")
+    tracker.flush()
+    emitter = compat.Emitter(answering.url)
+    for payload in kept.payloads:
+        emitter.input(payload)
+    emitter.sync_flush()
+    (event,) = answering.asked[0].events
+    assert (event["e"], event["tna"], event["eid"]) == ("ue", "ns", kept.payloads[0]["eid"])
+    emitter.delivery.close(5)
 
 
 def test_failure_is_told_and_the_event_stays(folder: None, answering: Answering) -> None:

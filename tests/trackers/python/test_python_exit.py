@@ -69,6 +69,30 @@ if __name__ == "__main__":
     assert counted(spoorway_run, 420) == {"before": 30, "multiprocessing": 150, "fork": 40, "thread": 200}
 
 
+def test_child_of_a_fork_has_a_connection_of_its_own_and_the_parent_keeps_his(
+    answering: Answering, environment: dict[str, str]
+) -> None:
+    program = """
+import os, sys
+from spoorway_tracker import Tracker
+tracker = Tracker(sys.argv[1])
+def deliver(name):
+    assert tracker.track_structured("fork", name) and tracker.flush(20)
+deliver("before")
+if (child := os.fork()) == 0:
+    deliver("child")
+    assert tracker.counters.tracked == tracker.counters.sent == 1
+    os._exit(0 if tracker.close(20) else 1)
+assert os.waitpid(child, 0)[1] == 0
+deliver("after")
+assert tracker.counters.attempts == 2
+"""
+    done = run(program, environment, answering.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [event["se_ac"] for asked in answering.asked for event in asked.events] == ["before", "child", "after"]
+    assert answering.accepted == 2
+
+
 def test_hung_server_delays_the_end_by_two_seconds_and_the_next_start_delivers(
     answering: Answering, environment: dict[str, str]
 ) -> None:

@@ -135,19 +135,21 @@ def _json(value: Payload, encode: bool, encoded: str, plain: str, encoder: JsonE
 
 
 class PageView(Event):
-    def __init__(self, page_url: str, page_title: str | None = None, referrer: str | None = None, **more: Any) -> None:
+    def __init__(
+        self, page_url: str, page_title: str | None = None, referrer: str | None = None, *rest: Any, **more: Any
+    ) -> None:
         filled(page_url, "page_url")
-        super().__init__(**_in_order(more))
+        super().__init__(**_named(rest, more))
         self._add(e="pv", url=page_url, page=page_title, refr=referrer)
 
 
 class PagePing(Event):
     def __init__(
         self, page_url: str, page_title: str | None = None, referrer: str | None = None, min_x: int | None = None,
-        max_x: int | None = None, min_y: int | None = None, max_y: int | None = None, **more: Any,
+        max_x: int | None = None, min_y: int | None = None, max_y: int | None = None, *rest: Any, **more: Any,
     ) -> None:  # fmt: skip
         filled(page_url, "page_url")
-        super().__init__(**_in_order(more))
+        super().__init__(**_named(rest, more))
         self._add(e="pp", url=page_url, page=page_title, refr=referrer, pp_mix=min_x, pp_max=max_x, pp_miy=min_y, pp_may=max_y)
 
 
@@ -159,17 +161,18 @@ class StructuredEvent(Event):
         label: str | None = None,
         property_: str | None = None,
         value: float | None = None,
+        *rest: Any,
         **more: Any,
     ) -> None:
         filled(category, "category")
         filled(action, "action")
-        super().__init__(**_in_order(more))
+        super().__init__(**_named(rest, more))
         self._add(e="se", se_ca=category, se_ac=action, se_la=label, se_pr=property_, se_va=value)
 
 
 class SelfDescribing(Event):
-    def __init__(self, event_json: SelfDescribingJson, **more: Any) -> None:
-        super().__init__(**_in_order(more))
+    def __init__(self, event_json: SelfDescribingJson, *rest: Any, **more: Any) -> None:
+        super().__init__(**_named(rest, more))
         self.event_json = event_json
 
     def build_parameters(self, encode_base64: bool, json_encoder: JsonEncoder, subject: Subject | None = None) -> Payload:
@@ -181,7 +184,7 @@ class SelfDescribing(Event):
 class ScreenView(SelfDescribing):
     def __init__(
         self, id_: str, name: str, type: str | None = None, previous_name: str | None = None, previous_id: str | None = None,
-        previous_type: str | None = None, transition_type: str | None = None, **more: Any,
+        previous_type: str | None = None, transition_type: str | None = None, *rest: Any, **more: Any,
     ) -> None:  # fmt: skip
         filled(id_, "id_")
         filled(name, "name")
@@ -190,11 +193,13 @@ class ScreenView(SelfDescribing):
             "previousType": previous_type, "transitionType": transition_type,
         }  # fmt: skip
         super().__init__(
-            SelfDescribingJson(SCREEN_VIEW, {key: value for key, value in named.items() if value is not None}), **more
+            SelfDescribingJson(SCREEN_VIEW, {key: value for key, value in named.items() if value is not None}), *rest, **more
         )
 
 
-def _in_order(more: Payload) -> Payload:
-    if wrong := more.keys() - {"event_subject", "context", "true_timestamp"}:
-        raise TypeError(f"unexpected argument {', '.join(sorted(wrong))}")
-    return more
+def _named(rest: tuple[Any, ...], more: Payload) -> Payload:
+    """What all events take after their own arguments, by place or by name."""
+    names = ("event_subject", "context", "true_timestamp")
+    if len(rest) > len(names) or more.keys() - set(names[len(rest) :]):
+        raise TypeError(f"unexpected argument; after an event's own there are {', '.join(names)}")
+    return {**dict(zip(names, rest, strict=False)), **more}
