@@ -27,6 +27,7 @@ NAMES = (
     "tracker_python",
     "tracker_js",
     "postgres",
+    "s3",
 )
 HERE = Path(__file__).parent
 

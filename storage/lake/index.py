@@ -11,13 +11,14 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
 
 from protocol.seams import PermanentError
 from storage.trouble import translated
 
 _ASK = 500  # ids per look-up statement
+_FIRST = itemgetter(0)
 _TABLES = (
     "CREATE TABLE events (id BLOB PRIMARY KEY NOT NULL, fingerprint TEXT, day TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE failed (id BLOB PRIMARY KEY NOT NULL, day TEXT NOT NULL) WITHOUT ROWID",
@@ -27,18 +28,15 @@ _TABLES = (
 )
 
 
-class Known(NamedTuple):
-    """An event that is stored."""
-
-    event_id: str
-    fingerprint: str | None
-    day: str
+# An event that is stored: its id, its fingerprint, the day it was received.
+Known = tuple[str, str | None, str]
 
 
 class Index:
     def __init__(self, path: Path) -> None:
         """Opens or makes the file. Raises TransientError, PermanentError."""
         self._path = path
+        self._keys: dict[str, bytes] = {}
         with self._translated():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, 10, isolation_level=None, check_same_thread=False)
@@ -91,8 +89,10 @@ class Index:
         forget: what is of an earlier day is remembered no more; looked at once for each such day.
         """
         with self._transaction() as db:
-            db.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?)", ((_key(one[0]), *one[1:]) for one in events))
-            db.executemany("INSERT OR IGNORE INTO failed VALUES (?, ?)", ((_key(one), day) for one, day in failed))
+            # In the order of the keys: then a page of the index is written to once a batch.
+            rows = sorted([(self._key(event_id), fingerprint, day) for event_id, fingerprint, day in events], key=_FIRST)
+            db.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?)", rows)
+            db.executemany("INSERT OR IGNORE INTO failed VALUES (?, ?)", [(self._key(one), day) for one, day in failed])
             if reached is not None:
                 db.execute("UPDATE reached SET origin = ?, number = ?", reached)
             if forget > db.execute("SELECT pruned FROM reached").fetchone()[0]:
@@ -104,10 +104,15 @@ class Index:
         with suppress(sqlite3.Error):
             self._db.close()
 
+    def _key(self, text: str) -> bytes:
+        return self._keys.get(text) or _key(text)
+
     def _look(self, table: str, column: str, ids: Sequence[str]) -> Generator[tuple[str, str | None]]:
         keys = {_key(one): one for one in ids}
+        if len(keys) > _ASK:  # what is looked up is mostly what is added next
+            self._keys = {one: key for key, one in keys.items()}
         question = f"SELECT id, {column} FROM {table} WHERE id IN ({', '.join('?' * _ASK)})"
-        rest = iter(keys)
+        rest = iter(sorted(keys))
         while asked := list(islice(rest, _ASK)):
             for key, value in self._db.execute(question, asked + asked[-1:] * (_ASK - len(asked))):
                 yield keys[key], value

@@ -85,13 +85,17 @@ def _type(column: Column, form: str) -> str:
 def _stored(form: str) -> str:
     if form == "parquet":
         return "STORED AS PARQUET"
-    return "ROW FORMAT DELIMITED FIELDS TERMINATED BY '\\t' LINES TERMINATED BY '\\n' NULL DEFINED AS ''\nSTORED AS TEXTFILE"
+    return "ROW FORMAT DELIMITED FIELDS TERMINATED BY '\\t' LINES TERMINATED BY '\\n'\nSTORED AS TEXTFILE"
 
 
 def _external(table: str, columns: list[tuple[str, str]], partition: str, stored: str, location: str) -> str:
     body = ",\n  ".join(f"{name} {kind}" for name, kind in columns)
     exists = "IF NOT EXISTS " if "`" in body else ""  # which Redshift does not know
-    return f"CREATE EXTERNAL TABLE {exists}{table} (\n  {body}\n)\nPARTITIONED BY ({partition})\n{stored}\nLOCATION '{location}'"
+    null = "\nTBLPROPERTIES ('serialization.null.format' = '')" if "DELIMITED" in stored else ""
+    return (
+        f"CREATE EXTERNAL TABLE {exists}{table} (\n  {body}\n)\nPARTITIONED BY ({partition})\n{stored}\n"
+        f"LOCATION '{location}'{null}"
+    )
 
 
 def _spark(table: str, columns: list[tuple[str, str]], partition: tuple[str, ...], form: str, location: str) -> str:

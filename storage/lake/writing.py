@@ -79,12 +79,12 @@ def events_in(piece: Piece, file: BinaryIO) -> Iterator[Known]:
 
         table = pq.read_table(pa.BufferReader(file.read()), columns=["event_id", "event_fingerprint"])
         for event_id, fingerprint in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            yield Known(cast(str, event_id), cast(str | None, fingerprint), piece.day)
+            yield cast(str, event_id), cast(str | None, fingerprint), piece.day
     elif piece.kind == TSV:
         with gzip.open(file) as lines:
             for line in io.TextIOWrapper(cast(BinaryIO, lines), "utf-8", newline="\n"):
                 fields = line.rstrip("\n").split("\t")
-                yield Known(fields[_ID], fields[_FINGERPRINT] or None, piece.day)
+                yield fields[_ID], fields[_FINGERPRINT] or None, piece.day
 
 
 def failed_in(piece: Piece, file: BinaryIO) -> Iterator[tuple[str, str]]:

@@ -169,9 +169,9 @@ class Plugin:
         return commits.settle(self._objects, commit, bodies)
 
     def _remember(self, commit: Commit, events: Sequence[Event], failed: Sequence[FailedEvent]) -> None:
-        known = [Known(*identity(event), lake.day_of(event.get("collector_tstamp"))) for event in events]
+        known: list[Known] = [(*identity(event), lake.day_of(event.get("collector_tstamp"))) for event in events]
         days = [(clean(one.id), lake.day_of(one.payload.received_ms)) for one in failed]
-        newest = max((*(one.day for one in known), *(day for _, day in days)), default="")
+        newest = max((*(day for *_, day in known), *(day for _, day in days)), default="")
         self._index.add(known, days, (commit.origin, commit.number), self._forget_before(newest))
 
     def _forget_before(self, newest: str) -> str:
