@@ -17,7 +17,7 @@ from gateway.access_log.config import Config
 from gateway.access_log.counters import Counters
 from gateway.access_log.places import Places
 from gateway.access_log.reading import Reading
-from gateway.access_log.sources import open_source
+from gateway.access_log.sources import Unreadable, open_source
 from gateway.transports import Accept
 from protocol.seams import RawPayload, TransientError
 
@@ -86,4 +86,16 @@ class Plugin:
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
-__all__ = ["Config", "Plugin"]
+def check(config: Config) -> str:
+    """For `spoorway doctor`: what keeps the logs from being found; "" = nothing. Raises ConfigurationError."""
+    source = open_source(config, time.time_ns)
+    try:
+        next(source.files(), None)
+    except Unreadable as error:
+        return str(error)
+    finally:
+        source.close()
+    return ""
+
+
+__all__ = ["Config", "Plugin", "check"]

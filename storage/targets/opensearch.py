@@ -57,31 +57,32 @@ class Plugin:
         self._events, self._failed, self._state_index = (f"{config.name}-{part}" for part in ("events", "failed", "state"))
         self._lock = threading.Lock()
         self._told: Cursor | None = None  # what the caller thinks the cursor is
-        self._state: _State | None = None  # None: what is in the store is not known, and must be put in order
+        self._last: _State | None = None  # of our last commit; None: what failed since may have left something
         self._recent: dict[str, str | None] = {}  # stored, and perhaps not searchable yet
+        self._prepared = False
 
     # Target ---------------------------------------------------------------------------------------------------------
 
     def cursor(self) -> Cursor:
         with self._lock:
-            self._state = None
             self._told = dict(self._read().cursor)
             return dict(self._told)
 
     def totals(self) -> Counts:
         with self._lock:
-            return (self._state or self._read()).totals
+            return (self._last or self._read()).totals
 
     def commit(self, batch: Batch) -> Counts:
         mark = mark_of(batch)
         with self._lock:
-            state = self._state or self._read()
+            last, self._last = self._last, None  # whatever happens now, it must be put in order
+            state = self._read()  # each time, so that a loader that was overtaken writes nothing
             if state.mark != mark:
                 if self._told is not None and dict(self._told) != dict(state.cursor):
                     raise self._overtaken()
-                state = self._state or self._put_in_order(state)
-                self._state = None  # whatever happens now, the store is asked
-                self._state = state = self._add(state, batch, mark)
+                if last is None or last.version != state.version:
+                    state = self._put_in_order(state)
+                self._last = state = self._add(state, batch, mark)
             # Otherwise this very batch was committed before; only the caller did not hear of it.
             self._told = dict(state.cursor)
             return state.counted
@@ -93,9 +94,9 @@ class Plugin:
     def wipe(self) -> None:
         """Begin again: every document is deleted, no cursor, all totals 0."""
         with self._lock:
+            self._last = None
             state = self._read()
-            self._state = None
-            self._state = self._put_in_order(self._write(_State(state.version, state.commit, wiped=True)))
+            self._last = self._put_in_order(self._write(_State(state.version, state.commit, wiped=True)))
             self._told = {}
 
     # Within the lock ------------------------------------------------------------------------------------------------
@@ -121,7 +122,8 @@ class Plugin:
 
     def _put_in_order(self, state: _State) -> _State:
         """Nobody else commits after this, and there is nothing in the store that was not committed."""
-        self._prepare()
+        if not self._prepared:
+            self._prepare()
         state = self._write(state)  # a version of our own: who read the one before can commit no more
         if state.wiped:
             self._server.call("DELETE", f"/_data_stream/{self._events}", passing=(404,))
@@ -242,6 +244,7 @@ class Plugin:
         self._make(f"/_data_stream/{self._events}", None)
         self._make(f"/{self._failed}", {"settings": settings, "mappings": failed_mappings()})
         self._make(f"/{self._state_index}", {"settings": {**settings, "number_of_shards": 1}, "mappings": _DOCUMENT})
+        self._prepared = True
 
     def _make(self, place: str, body: Mapping[str, Any] | None) -> None:
         answer = self._server.call("PUT", place, None if body is None else orjson.dumps(body), passing=(400,))

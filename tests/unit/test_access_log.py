@@ -19,7 +19,7 @@ from gateway.access_log.counters import Counters
 from gateway.access_log.places import Places
 from gateway.access_log.reading import Reading
 from gateway.access_log.sources import open_source
-from gateway.transports.access_log import Config, Plugin
+from gateway.transports.access_log import Config, Plugin, check
 from protocol.seams import ConfigurationError, RawPayload, TransientError
 from tests.peers.s3_server import S3Server
 
@@ -421,7 +421,9 @@ def test_objects_in_s3_are_read_once_each_also_late_and_uploaded_again(
     logs.restart(after="E1.2026-11-22-05.aaaa.gz", state="")
     assert logs.numbers() == ["5"]
     assert logs.counters.files == 1
+    assert check(logs.config) == ""
     logs.restart(path="s3://no-such-bucket/cdn/")
+    assert "NoSuchBucket" in check(logs.config)
     assert logs.look() == []
     assert logs.counters.unreadable == 1
     logs.end()
