@@ -27,7 +27,7 @@ from storage.archive import Options as ArchiveOptions
 
 PREFIX = "SPOORWAY__"
 FILE = "spoorway.toml"
-SECRET_WORDS = ("password", "secret", "token", "key", "salt")
+SECRET_WORDS = ("password", "secret", "token", "key", "salt", "dsn")
 _TOP = ("data", "journal", "retention", "archive", "gateway", "enrich", "storage", "admin")
 # What runs where the file has no table of that kind.
 _DEFAULTS: dict[str, tuple[str, ...]] = {

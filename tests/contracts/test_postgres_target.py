@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +16,7 @@ import sys
 import textwrap
 import threading
 import time
+import tomllib
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
@@ -29,6 +32,7 @@ from protocol.schemas import bundled
 from protocol.seams import ConfigurationError, FailedEvent, PermanentError, Position, RawPayload, Reason, TransientError
 from protocol.tables import COLUMNS
 from spoorway.asking import ask, named, opened
+from spoorway.config import sample
 from storage.postgres.ledger import Run, joined
 from storage.sql import questions
 from storage.targets import Batch, Counts, postgres, sqlite
@@ -175,6 +179,36 @@ def test_every_question_of_the_sql_pack_is_answered(server: PostgresServer) -> N
                 assert ask(store, named(name), {"since": "2026-03-01", **given}, NOON).rows == rows, name
     finally:
         store.close()
+
+
+# The page -------------------------------------------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "postgres.md").read_text("utf-8")
+QUERIES = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_every_query_of_the_page_finds_something(server: PostgresServer) -> None:
+    assert len(QUERIES) >= 6
+    with psycopg.connect(server.dsn, autocommit=True) as db:
+        db.execute("CREATE DATABASE page")
+    config = postgres.Config(server.dsn, database="page")
+    target = postgres.Plugin(config, bundled)
+    target.commit(Batch([*EVENTS, *lives_of_devices(1)], FAILED, {"lane": Position(1, 9, 1)}, 1))
+    target.close()
+    with psycopg.connect(server.dsn, dbname="page") as db:
+        for query in QUERIES:
+            rows = db.execute(query.encode()).fetchall()
+            assert rows and any(value is not None for value in rows[0]), query
+
+
+def test_the_page_and_the_sample_name_every_option_with_its_default() -> None:
+    defaults = dataclasses.asdict(postgres.Config())
+    named: dict[str, str] = {}
+    for names, values in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (`[^|]*`) \|", PAGE, re.MULTILINE):
+        named |= dict(zip(re.findall(r"\w+", names), re.findall(r"`([^`]*)`", values), strict=True))
+    assert {name: tomllib.loads(f"x = {value}")["x"] for name, value in named.items()} == defaults
+    (sampled,) = re.findall(r"use = \"postgres\"\n(.*?)\n\n", sample(), re.DOTALL)
+    assert set(re.findall(r"(\w+) = ", sampled)) == set(defaults)
 
 
 # Types and values -----------------------------------------------------------------------------------------------------
