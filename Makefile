@@ -96,7 +96,13 @@ access-log-kills: venv  ## kill -9 while an access log is written, rotated and p
 kills-lua: venv runtimes  ## kill -9 of a program with the Lua tracker, 1,000 times
 	$(PY) -m tests.trackers.lua.lua_kills --rounds 1000
 
+scale: venv  ## a SQLite store with 10 million events: loading, asking, erasing, expiring, backup; needs 30 GB, half an hour
+	$(PY) -m benchmarks.scale --events 10000000
+
+erase-kills: venv  ## kill -9 of an erasure, of the product or of both, 50 times: nobody comes back, nobody else goes
+	SPOORWAY_ERASE_KILLS=50 $(PY) -m pytest -q tests/end_to_end/test_keeping.py -k killed
+
 kills-python: venv  ## kill -9 of programs that track at full speed with the Python tracker, 1,000 times
 	$(PY) -m tests.trackers.python.python_kills --rounds 1000
 
-.PHONY: postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
+.PHONY: scale erase-kills postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm

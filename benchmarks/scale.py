@@ -1,0 +1,213 @@
+"""Many generated events in one SQLite store: what loading, asking, backing up, expiring and erasing cost as it grows.
+
+Bounded by --events; everything lies in --folder and is removed at the end. Nothing is enriched: it is the store that is
+measured. Beside the erasure stands what a plain DELETE does to who wants to commit meanwhile.
+
+    python -m benchmarks.scale --events 10000000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sqlite3
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from protocol.persons import Person
+from protocol.schemas import bundled
+from protocol.seams import Event, Position
+from spoorway.backups import backup
+from storage.targets import Batch, Erasure, Removed, Rule
+from storage.targets.sqlite import Config, Plugin
+
+FIRST_MS = 1_767_225_600_000  # 2026-01-01
+EVERY_MS = 250
+BATCH = 5_000
+PEOPLE_PER_EVENT = 50  # events per person, on average
+_QUERIES = {
+    "count of all events": "SELECT count(*) FROM events",
+    "events of the last day by the hour": "SELECT substr(collector_tstamp, 1, 13), count(*) FROM events"
+    " WHERE collector_tstamp >= ? GROUP BY 1",
+    "people per page, all events": "SELECT page_urlpath, count(DISTINCT domain_userid) FROM events GROUP BY 1",
+}
+
+
+def events(count: int, seed: int = 1) -> Iterator[Event]:
+    """Page views and pings of many people, in the order of time."""
+    chance = random.Random(seed)
+    people = max(10, count // PEOPLE_PER_EVENT)
+    for number in range(count):
+        person, page = chance.randrange(people), chance.randrange(40)
+        at_ms = FIRST_MS + number * EVERY_MS
+        yield {
+            "app_id": "shop",
+            "platform": "web",
+            "etl_tstamp": at_ms + 900,
+            "collector_tstamp": at_ms,
+            "dvce_created_tstamp": at_ms - 120,
+            "event": "page_view" if number % 3 else "page_ping",
+            "event_id": str(uuid.UUID(int=chance.getrandbits(128), version=4)),
+            "name_tracker": "sp",
+            "v_tracker": "js-4.6.0",
+            "v_collector": "spoorway",
+            "v_etl": "spoorway",
+            "user_id": f"user-{person}",
+            "user_ipaddress": f"10.{person % 200}.{person % 99}.0",
+            "domain_userid": str(uuid.UUID(int=person)),
+            "domain_sessionidx": 1 + number % 9,
+            "page_url": f"https://shop.example/page/{page}?number={number}",
+            "page_title": f"Page {page} of the shop",
+            "page_urlscheme": "https",
+            "page_urlhost": "shop.example",
+            "page_urlport": 443,
+            "page_urlpath": f"/page/{page}",
+            "useragent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36",
+            "br_lang": "en",
+            "derived_tstamp": at_ms - 100,
+            "event_vendor": "com.snowplowanalytics.snowplow",
+            "event_name": "page_view" if number % 3 else "page_ping",
+            "event_format": "jsonschema",
+            "event_version": "1-0-0",
+            "event_fingerprint": f"{number:032x}",
+        }
+
+
+def _silent(text: str) -> None:
+    """Tells nobody."""
+
+
+def run(folder: Path, count: int, tell: Callable[[str], None] = _silent) -> dict[str, Any]:
+    """Figures by name. Raises RuntimeError when the store does not hold what it should."""
+    path = folder / "events.db"
+    target = Plugin(Config(str(path)), bundled)
+    figures: dict[str, Any] = {"events": count}
+    figures |= _loaded(target, count, tell)
+    figures["bytes"] = sum(file.stat().st_size for file in folder.glob("events.db*"))
+    with closing(sqlite3.connect(path)) as db:
+        day_ago = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime((FIRST_MS + count * EVERY_MS) / 1000 - 86_400))
+        for name, sql in _QUERIES.items():
+            began = time.perf_counter()
+            db.execute(sql, (day_ago,) if "?" in sql else ()).fetchall()
+            figures[name + ", s"] = time.perf_counter() - began
+        person = "user-7"
+        (theirs,) = db.execute("SELECT count(*) FROM events WHERE user_id = ?", (person,)).fetchone()
+    tell("erasing")
+    figures |= _erased(target, person, theirs, count)
+    tell("expiring")
+    figures |= _expired(target, count)
+    tell("backing up")
+    began = time.perf_counter()
+    held = backup(path, folder / "copy.db", lambda done, pages: None, quick=True)
+    figures["backup with quick_check, s"] = time.perf_counter() - began
+    totals = target.totals()
+    target.close()
+    if not held["events"] == totals.stored == count - totals.erased - totals.expired:
+        raise RuntimeError(f"{totals} do not add up to {count}")
+    return figures
+
+
+def _loaded(target: Plugin, count: int, tell: Callable[[str], None]) -> dict[str, Any]:
+    made, took, slowest, number = list[Event](), 0.0, 0.0, 0
+    last = 0.0
+    for number, event in enumerate(events(count), 1):
+        made.append(event)
+        if len(made) == BATCH or number == count:
+            began = time.perf_counter()
+            target.commit(Batch(made, [], {"lane": Position(1, number, number)}, len(made)))
+            last = time.perf_counter() - began
+            took, slowest, made = took + last, max(slowest, last), []
+            if number % (100 * BATCH) == 0:
+                tell(f"{number:,} events, {number / took:,.0f} a second")
+    return {"loading, events/s": count / took, "loading, slowest commit s": slowest, "loading, s": took}
+
+
+def _erased(target: Plugin, person: str, theirs: int, count: int) -> dict[str, Any]:
+    erasure = Erasure("scale", Person(user=frozenset({person})), FIRST_MS + count * EVERY_MS)
+    removed, after, pieces, slowest, began = Removed(), None, 0, 0.0, time.perf_counter()
+    while pieces == 0 or after is not None:
+        piece = time.perf_counter()
+        removed, after = target.erase(erasure, after)
+        slowest, pieces = max(slowest, time.perf_counter() - piece), pieces + 1
+    took = time.perf_counter() - began
+    if removed.events != theirs or not theirs:
+        raise RuntimeError(f"{removed.events} of {theirs} events of {person} were erased")
+    figures = {"erased": theirs, "erasing one person, s": took, "erasing, slowest piece s": slowest}
+    return figures | _deleted(target._path, f"{person[:-1]}8")  # pyright: ignore[reportPrivateUsage]
+
+
+def _deleted(path: Path, person: str) -> dict[str, Any]:
+    """The peer: one statement, while another connection would like to commit now and then."""
+    waits: list[float] = []
+    ended = threading.Event()
+
+    def commit_now_and_then() -> None:
+        with closing(sqlite3.connect(path, 600, isolation_level=None)) as db:
+            while not ended.wait(0.05):
+                began = time.perf_counter()
+                db.execute("BEGIN IMMEDIATE")
+                db.execute("COMMIT")
+                waits.append(time.perf_counter() - began)
+
+    waiting = threading.Thread(target=commit_now_and_then)
+    waiting.start()
+    with closing(sqlite3.connect(path, 60, isolation_level=None)) as db:
+        began = time.perf_counter()
+        db.execute("BEGIN IMMEDIATE")
+        rows = db.execute("DELETE FROM events WHERE user_id = ?", (person,)).rowcount
+        db.execute("UPDATE totals SET stored = stored - ?1, erased = erased + ?1", (rows,))
+        db.execute("COMMIT")
+        took = time.perf_counter() - began
+    ended.set()
+    waiting.join()
+    return {"a plain DELETE, s": took, "a plain DELETE, longest wait of a commit s": max(waits, default=0.0)}
+
+
+def _expired(target: Plugin, count: int) -> dict[str, Any]:
+    """The oldest hundredth, at most 100,000."""
+    old = min(count // 100, 100_000)
+    rule, now_ms = Rule(EVERY_MS * (count - old)), FIRST_MS + count * EVERY_MS
+    events, after, slowest, pieces, began = 0, None, 0.0, 0, time.perf_counter()
+    while pieces == 0 or after is not None:
+        piece = time.perf_counter()
+        removed, after = target.expire(rule, now_ms, after)
+        events, slowest, pieces = events + removed.events, max(slowest, time.perf_counter() - piece), pieces + 1
+    took = time.perf_counter() - began
+    return {"expired": events, "expiring, events/s": events / took, "expiring, slowest piece s": slowest}
+
+
+def _on_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="a SQLite store with many events: loading, asking, erasing")
+    parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument(
+        "--folder", type=Path, default=Path("build/scale"), help="on the disk to be measured; is removed at the end"
+    )
+    args = parser.parse_args()
+    folder: Path = args.folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    needed, free = args.events * 3_000, shutil.disk_usage(folder).free
+    if free < needed:
+        print(f"{needed >> 30} GiB may be needed in {folder}, {free >> 30} are free", file=sys.stderr)
+        return 1
+    try:
+        print(json.dumps(run(folder, args.events, _on_stderr), indent=1))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
