@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import signal
 import socket
 import subprocess
@@ -142,20 +143,35 @@ def test_uvicorn_and_fastapi(spoorway_run: Running, environment: dict[str, str],
 
 
 def test_celery_worker(spoorway_run: Running, environment: dict[str, str], tmp_path: Path) -> None:
-    """A prefork pool, whose processes end without atexit; the broker is a folder."""
-    queue = tmp_path / "broker"
+    """A prefork pool, whose processes end without atexit; the broker is a folder. Most is sent only then."""
+    queue, errors = tmp_path / "broker", tmp_path / "log.txt"
     queue.mkdir()
+    text = (EXAMPLES / "celery_app.py").read_text()
+    assert '"tasks"))' in text
+    text = text.replace('"tasks"))', '"tasks", linger_s=600))').replace(
+        "    return ducks", "    __import__('time').sleep(0.05)\n    return ducks"
+    )
+    (tmp_path / "celery_app.py").write_text(text)
     environment = environment | {"SPOORWAY": spoorway_run.url, "BROKER": "filesystem://", "QUEUE": str(queue)}
     environment.pop("PYTHONWARNINGS")
     send = "from celery_app import feed; [feed.apply_async((n,)) for n in range(6)]"
-    subprocess.run([sys.executable, "-c", send], cwd=EXAMPLES, env=environment, check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", send], cwd=tmp_path, env=environment, check=True, timeout=60)
     command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--pool", "prefork", "-c", "2", "--without-mingle"]
-    with (tmp_path / "log.txt").open("wb") as log:
-        worker = subprocess.Popen(command, cwd=EXAMPLES, env=environment, stdout=log, stderr=log)
+    with errors.open("wb") as log:
+        worker = subprocess.Popen([*command, "--loglevel", "info"], cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
-        spoorway_run.wait(8)
+        spoorway_run.until(
+            lambda: errors.read_text().count(" succeeded in ") + errors.read_text().count(" raised unexpected") >= 6,
+            errors.read_text,
+        )
+        assert spoorway_run.totals() < 8
     finally:
         worker.terminate()
-        worker.wait(20)
+        worker.wait(30)
+    spoorway_run.wait(8)
     rows = spoorway_run.query("SELECT event_name, COUNT(*) AS n FROM atomic.events WHERE app_id = 'tasks' GROUP BY 1 ORDER BY 1")
     assert rows == [{"event_name": "application_error", "n": 2}, {"event_name": "timing", "n": 6}]
+    timings = [json.loads(row["unstruct_event"])["data"]["data"] for row in spoorway_run.query(TIMINGS)]
+    assert {(one["category"], one["variable"]) for one in timings} == {("celery", "feed")}
+    assert sorted(one["label"] for one in timings) == ["FAILURE"] * 2 + ["SUCCESS"] * 4
+    assert all(one["timing"] >= 50 for one in timings if one["label"] == "SUCCESS")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from spoorway_tracker.disk import DiskQueue
+from spoorway_tracker.lane import claim
 from spoorway_tracker.queues import Full, MemoryQueue, Queue
 
 NOW = 1_768_471_200_000
@@ -142,6 +144,21 @@ def test_lane_of_a_living_queue_is_left_alone(tmp_path: Path) -> None:
     assert second.adopt() > 0
 
 
+def test_lock_that_its_owner_has_just_removed_is_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two come by while a lane is removed: one holds the old file's lock, one the new one's. The file that is there counts."""
+    lane, really = left_behind(tmp_path), fcntl.flock
+
+    def overtaken(fd: int, how: int) -> None:
+        (lane / "lock").unlink()
+        (lane / "lock").touch()
+        really(fd, how)
+
+    with monkeypatch.context() as other:
+        other.setattr("spoorway_tracker.lane.fcntl.flock", overtaken)
+        assert claim(lane) is None
+    assert disk(tmp_path).adopt() > 0
+
+
 def test_torn_last_line_costs_itself_only(tmp_path: Path) -> None:
     lane = left_behind(tmp_path, 4, segment_bytes=1000)
     (segment,) = (f for f in lane.iterdir() if f.name.isdigit())
@@ -224,6 +241,7 @@ def test_child_of_a_fork_has_an_empty_queue_and_disturbs_nothing(tmp_path: Path)
 import os, sys
 from pathlib import Path
 from spoorway_tracker.disk import DiskQueue
+from spoorway_tracker.lane import claim
 folder = Path({str(tmp_path)!r})
 queue = DiskQueue(folder, 1 << 20, 1e9, lambda: {NOW})
 queue.append({NOW}, b'{{"parent":1}}')

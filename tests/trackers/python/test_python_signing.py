@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import http.client
@@ -106,6 +107,28 @@ def test_refused_number_begins_a_boot_once_for_all_who_share_it(tmp_path: Path) 
     first.refused()
     second.refused()
     assert [numbers(first), numbers(second), numbers(first)] == [(8, 1), (8, 2), (8, 3)]
+
+
+def test_number_is_read_and_written_under_one_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, held = signer(tmp_path), list[bool]()
+    numbers(one)
+
+    def watched(really: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            with (tmp_path / "numbers-pump-7").open() as other:
+                try:
+                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(True)
+            return really(*arguments)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for name in ("pread", "pwrite"):
+            patched.setattr(f"spoorway_tracker.signing.os.{name}", watched(getattr(os, name)))
+        numbers(one)
+    assert held == [True, True]
 
 
 def test_numbers_of_many_processes_never_repeat(tmp_path: Path) -> None:
