@@ -25,6 +25,7 @@ COMMANDS = {
     "sql": "sql",
     "ask": "ask",
     "report": "report",
+    "explore": "explore",
     "export": "export",
     "failed": "failed",
     "replay": "replay",

@@ -32,11 +32,11 @@ def open_read_only(path: Path) -> sqlite3.Connection:
         db.close()
         raise ConfigurationError(f"{path}: {error}") from None
     db.execute("PRAGMA query_only = ON")
-    db.set_authorizer(_authorize)
+    db.set_authorizer(authorize)
     return db
 
 
-def _authorize(action: int, first: str | None, second: str | None, database: str | None, trigger: str | None) -> int:
+def authorize(action: int, first: str | None, second: str | None, database: str | None, trigger: str | None) -> int:
     if action in _READS:
         return sqlite3.SQLITE_DENY if second == "load_extension" else sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS:

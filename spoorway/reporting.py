@@ -151,7 +151,7 @@ def _cell(value: Value) -> str:
 
 
 def _number(value: float) -> str:
-    if isinstance(value, int) or value == round(value):
+    if float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:,.2f}".rstrip("0").rstrip(".") if abs(value) >= 0.01 else f"{value:.3g}"
 

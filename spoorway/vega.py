@@ -1,6 +1,7 @@
 """A chart of an answer as a Vega-Lite document, for whoever draws it: the report, notebooks, other tools. Pure.
 
-Colours are names of the page's own (`ink`, `c1` to `c7`, see COLORS), so that one drawing is legible in the light and in the dark.
+Colours are names of the page's own (`ink`, `c1` to `c7`, see COLORS), so that one drawing is legible by day
+and by night.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ CONFIG: dict[str, Any] = {
     "view": {"stroke": None},
     "axis": {
         "labelColor": COLORS["faint"], "labelFontSize": 11, "titleColor": COLORS["faint"], "titleFontSize": 11,
-        "titleFontWeight": "normal", "grid": True, "gridColor": COLORS["line"], "domain": False, "ticks": False, "labelPadding": 6,
+        "titleFontWeight": "normal",
+        "grid": True, "gridColor": COLORS["line"], "domain": False, "ticks": False, "labelPadding": 6,
     },
     "axisBand": {"grid": False},
     "legend": {
-        "labelColor": COLORS["ink"], "labelFontSize": 11, "labelLimit": 150, "title": None, "orient": "top", "symbolType": "square",
-        "symbolSize": 70, "columns": 4, "offset": 8,
+        "labelColor": COLORS["ink"], "labelFontSize": 11, "labelLimit": 150, "title": None, "orient": "top",
+        "symbolType": "square", "symbolSize": 70, "columns": 4, "offset": 8,
     },
     "bar": {"cornerRadiusEnd": 2, "color": COLORS["c1"]},
     "line": {"strokeWidth": 2, "color": COLORS["c1"]},
@@ -95,7 +97,7 @@ def _colored(points: list[dict[str, Any]]) -> dict[str, Any]:
         if point["color"] not in kept:
             point["color"] = _OTHER
     order = kept + ([_OTHER] if len(sizes) > len(kept) else [])
-    legend = None if len(order) == 1 else {}
+    legend: dict[str, Any] | None = None if len(order) == 1 else {}
     return {"field": "color", "type": "nominal", "scale": {"domain": order}, "sort": order, "legend": legend}
 
 
