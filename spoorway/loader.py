@@ -83,7 +83,7 @@ class Loader:
         self._asks_pause: Callable[[bool], float] | None = getattr(target, "pause_s", None)
         self.cursor: dict[str, Position] = {}
         self.status = Status(name)
-        self._opened = False
+        self.opened = False
         try:
             self._open()
         except TransientError as error:  # it is out of reach now; the other targets must not wait for it
@@ -92,11 +92,11 @@ class Loader:
     def _open(self) -> None:
         self.cursor = dict(self._target.cursor())
         self._tell(self._target.totals())
-        self._opened = True
+        self.opened = True
 
     def step(self) -> bool:
         """Loads what there is, one batch at most; True when there was anything. Raises TransientError, PermanentError."""
-        if not self._opened:
+        if not self.opened:
             self._open()
         payloads, size = self._limits
         chunk = self._reader.read(self.cursor, max_payloads=payloads, max_bytes=size)
@@ -121,7 +121,7 @@ class Loader:
                 if pause_s := self._pause_s(finishing):
                     if finishing:  # the journal keeps it for the next start
                         return
-                    if self._opened:
+                    if self.opened:
                         self._beside()
                     finish.wait(min(pause_s, _LONGEST_PAUSE_S))
                     self._tell(self._target.totals())
@@ -153,7 +153,7 @@ class Loader:
             stop.wait(_SHORTEST_WAIT_S if idle < _IDLE_ROUNDS else _LONGEST_WAIT_S)
 
     def _pause_s(self, finishing: bool) -> float:
-        return 0.0 if self._asks_pause is None or not self._opened else self._asks_pause(finishing)
+        return 0.0 if self._asks_pause is None or not self.opened else self._asks_pause(finishing)
 
     def _report(self, state: str, error: Exception) -> None:
         if (self.status.state, self.status.message) != (state, str(error)):

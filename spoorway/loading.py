@@ -162,6 +162,8 @@ class Loading:
         for loader in self.loaders:
             if replaying_file(self._settings.data, loader.status.target).exists():
                 continue  # what is there already was not all there was before it
+            if not loader.opened:
+                continue  # out of reach since the start: what is known of it stays
             write_cursor(cursor_file(self._settings.data, loader.status.target), loader.cursor)
 
 

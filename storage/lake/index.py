@@ -44,7 +44,7 @@ class Index:
             with self._translated():
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
-                self._db.execute("PRAGMA cache_size = -65536")
+                self._db.execute("PRAGMA cache_size = -32768")
             with self._transaction() as db:
                 (version,) = db.execute("PRAGMA user_version").fetchone()
                 if version > 1 or (not version and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]):

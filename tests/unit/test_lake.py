@@ -6,10 +6,12 @@ import gzip
 import io
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,9 +26,24 @@ import pyarrow.parquet as pq
 import pytest
 from snowplow_analytics_sdk.event_transformer import transform  # type: ignore[import-untyped]
 
+from enrich.pipeline import Options as EnrichOptions
+from enrich.pipeline import Pipeline
+from gateway.journal import Chunk
 from protocol.schemas import bundled
-from protocol.seams import ConfigurationError, Event, FailedEvent, PermanentError, Position, RawPayload, Reason, TransientError
+from protocol.seams import (
+    START,
+    ConfigurationError,
+    Cursor,
+    Event,
+    FailedEvent,
+    PermanentError,
+    Position,
+    RawPayload,
+    Reason,
+    TransientError,
+)
 from protocol.tables import COLUMN_NAMES, COLUMNS
+from spoorway.loader import Loader
 from storage import lake
 from storage.lake import commits, merging
 from storage.lake.parquet import schema, to_table
@@ -86,6 +103,14 @@ def compacted(objects: Objects, before: str = "9999-12-31", most_bytes: int = 1 
     for members in plan.merges:
         merging.merge(objects, members)
     return len(plan.merges)
+
+
+def copied(folder: Path, name: str) -> LakeBench:
+    """Of what lies in `before`; open."""
+    shutil.copytree(folder / "before", folder / name)
+    bench = LakeBench(folder / name)
+    bench.open()
+    return bench
 
 
 @pytest.fixture(autouse=True)
@@ -311,10 +336,12 @@ def test_nothing_is_seen_of_what_was_not_committed(bench: LakeBench) -> None:
 
 def test_whichever_call_fails_the_next_life_finds_every_event_once(tmp_path: Path) -> None:
     """A commit of several files, cut off at each of its calls in turn, with the call done or not."""
+    before = LakeBench(tmp_path / "before")
+    filled(before, 2)
+    before.open().close()
     for number in count(1):
         for done in (False, True):
-            bench = LakeBench(tmp_path / f"{number}-{done}")
-            filled(bench, 2)
+            bench = copied(tmp_path, f"{number}-{done}")
             assert bench.target
             refusing = Refusing(bench.target._objects)
             refusing.fail_at, refusing.done = number, done
@@ -416,6 +443,74 @@ def test_a_batch_waits_for_more_unless_there_is_more(tmp_path: Path) -> None:
     target.close()
 
 
+class Shelf:
+    """A reader with a few payloads."""
+
+    def __init__(self, payloads: int) -> None:
+        self.payloads = payloads
+        self.reads: list[tuple[int, int]] = []
+
+    def read(self, cursor: Cursor, *, max_payloads: int = 2_000, max_bytes: int = 4_194_304) -> Chunk:
+        self.reads.append((max_payloads, max_bytes))
+        start = cursor.get("lane", START).sequence
+        end = min(self.payloads, start + max_payloads)
+        items = tuple(
+            RawPayload(f"{n:032x}", NOON + n, "http", "/i", query=f"e=pv&p=web&tv=t&eid=00000000-0000-4000-8000-{n:012d}")
+            for n in range(start, end)
+        )
+        return Chunk(items, {"lane": Position(1, end, end)}, end < self.payloads)
+
+    def pending(self, cursor: Cursor) -> int:
+        return self.payloads - cursor.get("lane", START).sequence
+
+    def close(self) -> None: ...
+
+
+class Absent:
+    """Objects that are out of reach for the first few calls."""
+
+    def __init__(self, objects: Objects, calls: int) -> None:
+        self.objects, self.calls = objects, calls
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls -= 1
+        if self.calls >= 0:
+            raise TransientError("out of reach")
+        return getattr(self.objects, name)
+
+
+def test_a_target_that_is_out_of_reach_at_the_start_is_loaded_when_it_is_back(tmp_path: Path) -> None:
+    bench = LakeBench(tmp_path)
+    target = s3.Plugin(
+        s3.Config(bench.config.url, every_s=60, batch_payloads=5, batch_bytes=2_000, state=bench.config.state), bundled
+    )
+    target._objects = Absent(target._objects, 2)  # type: ignore[assignment]
+    shelf, pipeline = Shelf(12), Pipeline(EnrichOptions(), bundled, [])
+    loader = Loader("lake", shelf, pipeline, target, lambda: NOON)
+    assert (loader.opened, loader.status.state, loader.status.message) == (False, "retrying", "out of reach")
+    with pytest.raises(TransientError):
+        loader.step()
+    assert loader.step()
+    assert loader.opened
+    assert shelf.reads == [(5, 2_000)]
+    finish = threading.Event()
+    finish.set()
+    loader.run(threading.Event(), finish)
+    assert (loader.status.state, loader.status.stored, target.totals().stored) == ("finished", 12, 12)
+    target.close()
+
+
+def test_a_target_that_stays_out_of_reach_does_not_keep_the_process_at_its_end(tmp_path: Path) -> None:
+    target = s3.Plugin(s3.Config(str(tmp_path / "lake"), state=str(tmp_path / "s3.db")), bundled)
+    target._objects = Absent(target._objects, 10**9)  # type: ignore[assignment]
+    loader = Loader("lake", Shelf(1), Pipeline(EnrichOptions(), bundled, []), target, lambda: NOON)
+    finish = threading.Event()
+    finish.set()
+    loader.run(threading.Event(), finish)
+    assert loader.status.state == "retrying"
+    target.close()
+
+
 # Merging ----------------------------------------------------------------------------------------------------------------
 
 
@@ -445,10 +540,12 @@ def test_merged_files_hold_the_same_events_once(tmp_path: Path, form: str) -> No
 
 
 def test_merging_that_is_cut_off_anywhere_leaves_every_event_once(tmp_path: Path) -> None:
+    before = LakeBench(tmp_path / "before")
+    ids = filled(before, 2)
+    before.open().close()
     for number in count(1):
         for done in (False, True):
-            bench = LakeBench(tmp_path / f"{number}-{done}")
-            ids = filled(bench, 3)
+            bench = copied(tmp_path, f"{number}-{done}")
             assert bench.target
             refusing = Refusing(bench.objects())
             refusing.fail_at, refusing.done = number, done
