@@ -35,6 +35,7 @@ class Config:
     password_file: its text is the password, read anew for each connection. schema: where the tables are.
     partition: "month" = a table of events per month of collector_tstamp, decided when the tables are made.
     busy_ms: how long to wait for another writer. timeout_s: how long to wait for a server that does not answer.
+    remember_days: so long an event that was erased or has expired is known as a duplicate when it comes again.
     """
 
     dsn: str = ""
@@ -47,6 +48,7 @@ class Config:
     partition: Literal["", "month"] = ""
     busy_ms: int = 10_000
     timeout_s: float = 30.0
+    remember_days: float = 7.0
 
 
 def translated(schema: str, error: Exception) -> TransientError | PermanentError:

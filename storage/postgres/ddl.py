@@ -15,7 +15,10 @@ from storage.ledger import BOOT_COLUMNS, VIEWS
 from storage.postgres import emails
 from storage.postgres.connection import Config, Connection, take_turns
 
-TABLES = ("events", "failed_events", "failed_payloads", "dropped_events", "cursors", "schemas", "device_runs", "device_boots")
+TABLES = (
+    *("events", "failed_events", "failed_payloads", "dropped_events", "cursors", "schemas", "device_runs", "device_boots"),
+    *("erasures", "gone_events"),
+)
 
 _FAILED_TYPES = {
     "failed_id": 'TEXT COLLATE "C" PRIMARY KEY',
@@ -82,7 +85,14 @@ _VERSION_1 = (
     *emails.VIEWS,
 )
 
-STEPS = (_VERSION_1,)
+# What was erased or has expired, see storage/postgres/removal.py.
+_VERSION_2 = (
+    'CREATE TABLE erasures (erasure_id TEXT COLLATE "C" PRIMARY KEY, events BIGINT NOT NULL, failed BIGINT NOT NULL)',
+    "CREATE TABLE gone_events (event_id UUID PRIMARY KEY, event_fingerprint VARCHAR, gone_ms BIGINT NOT NULL)",
+    "CREATE INDEX gone_events_gone_ms ON gone_events (gone_ms)",
+)
+
+STEPS = (_VERSION_1, _VERSION_2)
 
 
 def migrate(db: Connection, config: Config) -> None:

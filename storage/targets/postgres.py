@@ -31,12 +31,12 @@ from protocol.tables import COLUMN_NAMES
 from storage.duplicates import sort_out
 from storage.failed import FailedRow, payload_text, to_json, to_row, waits_for
 from storage.marks import mark_of
-from storage.postgres import ledger, months
+from storage.postgres import ledger, months, removal
 from storage.postgres.connection import Config, Connection, Link
 from storage.postgres.ddl import TABLES, migrate
 from storage.postgres.values import as_uuid, lines, moment, readable, with_uuids
 from storage.postgres.views import Views
-from storage.targets import Batch, Counts, SchemaLookup, Waiting
+from storage.targets import Batch, Counts, Erasure, Removed, Rule, SchemaLookup, Waiting
 
 __all__ = ["Config", "Plugin", "check"]
 
@@ -50,10 +50,6 @@ _FAILED_VALUES = ", ".join(
     "%s::timestamp" if name in _TIMES else "%s::jsonb" if name in _JSON else "%s" for name in FailedRow._fields
 )
 _INSERT_FAILED = f"INSERT INTO failed_events VALUES ({_FAILED_VALUES})".encode()
-_FORGET_PAYLOAD = (  # when no failed event needs it any more
-    "DELETE FROM failed_payloads AS p WHERE payload_id = %s AND NOT EXISTS"
-    " (SELECT 1 FROM failed_events AS f WHERE f.payload_id = p.payload_id AND f.replayed_tstamp IS NULL)"
-)
 _CURSOR = 'SELECT lane, segment, "offset", sequence FROM cursors'
 
 
@@ -179,7 +175,7 @@ class Plugin:
                 (list(failed_ids), moment(dropped_ms)),
             ).fetchall()
             with db.cursor() as cursor:
-                cursor.executemany(_FORGET_PAYLOAD, sorted(set(gone)))
+                cursor.executemany(removal.FORGET_PAYLOAD, sorted(set(gone)))
             db.execute("UPDATE totals SET failed = failed - %(gone)s, dropped = dropped + %(gone)s", {"gone": len(gone)})
         return len(gone)
 
@@ -204,6 +200,18 @@ class Plugin:
         """Their documents are new or others than before: their views are made, or made again. No event is touched."""
         with self._writing() as db:
             self._views.see_again(db, uris)
+
+    # Keeper ---------------------------------------------------------------------------------------------------------
+
+    def erase(self, erasure: Erasure, after: removal.Place | None, *, dry: bool = False) -> tuple[Removed, removal.Place | None]:
+        with self._reading() if dry else self._writing() as db:
+            return removal.erase(db, erasure, after, dry)
+
+    def expire(
+        self, rule: Rule, now_ms: int, after: removal.Place | None, *, dry: bool = False
+    ) -> tuple[Removed, removal.Place | None]:
+        with self._reading() if dry else self._writing() as db:
+            return removal.expire(db, rule, now_ms, after, round(self._config.remember_days * 86_400_000), dry)
 
     def wipe(self) -> None:
         """Begin again: no events, no failed or dropped ones, no views, no cursor, all totals 0. One transaction."""
@@ -241,7 +249,7 @@ class Plugin:
             "UPDATE failed_events SET replayed_tstamp = %s::timestamp WHERE failed_id = %s", (moment(replayed_ms), failed_id)
         )
         db.execute("UPDATE totals SET failed = failed - 1")
-        db.execute(_FORGET_PAYLOAD, found)
+        db.execute(removal.FORGET_PAYLOAD, found)
         return counts
 
     def _take(
@@ -338,7 +346,11 @@ def _read_cursor(db: Connection) -> dict[str, Position]:
 
 def _stored(db: Connection, ids: Sequence[str]) -> Mapping[str, str | None]:
     asked = f"{{{','.join(map(as_uuid, ids))}}}"
-    rows = db.execute("SELECT event_id::text, event_fingerprint FROM events WHERE event_id = ANY(%s::uuid[])", (asked,))
+    rows = db.execute(
+        "SELECT event_id::text, event_fingerprint FROM gone_events WHERE event_id = ANY(%(ids)s::uuid[]) UNION ALL"
+        " SELECT event_id::text, event_fingerprint FROM events WHERE event_id = ANY(%(ids)s::uuid[])",
+        {"ids": asked},
+    )
     return dict(rows.fetchall())
 
 

@@ -16,6 +16,8 @@ from protocol.schemas import bundled
 from protocol.seams import Event, FailedEvent, Position, RawPayload, Reason
 from storage import removal
 from storage.targets import Batch, Counts, Erasure, FailedStore, Keeper, Removed, Rule, Target, memory, sqlite
+from tests.contracts import postgres_bench
+from tests.peers.postgres_server import PostgresServer
 
 RECEIVED = 1_700_000_000_000
 DAY = 86_400_000
@@ -61,12 +63,23 @@ class MemoryBench:
         return [event.get("event_id", "") for event in self.target.events]
 
 
-BENCHES: dict[str, Callable[[Path], Bench]] = {"sqlite": SqliteBench, "memory": MemoryBench}
+BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
+    "sqlite": lambda folder, _: SqliteBench(folder),
+    "memory": lambda folder, _: MemoryBench(folder),
+    "postgres": postgres_bench.plain,
+    "postgres_months": postgres_bench.by_month,
+}
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
 
 
 @pytest.fixture(params=sorted(BENCHES))
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    made = BENCHES[request.param](tmp_path)
+    made = BENCHES[request.param](tmp_path, request)
     yield made
     made.open().close()
 
@@ -259,7 +272,8 @@ def test_a_dry_run_counts_and_changes_nothing(bench: Bench) -> None:
 
 def test_events_that_were_erased_from_the_journal_before_they_came_are_counted(bench: Bench) -> None:
     target = bench.open()
-    load(target, event_of(1), erased=4)
+    assert load(target, event_of(1), erased=4) == Counts(payloads=1, stored=1, erased=4)
+    assert load(target, event_of(1), erased=4) == Counts(payloads=1, stored=1, erased=4)  # the same batch again
     assert bench.open().totals() == Counts(payloads=1, stored=1, erased=4)
 
 
