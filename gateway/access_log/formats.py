@@ -141,13 +141,15 @@ def _nginx(row: Mapping[str, str]) -> Logged:
         _status(row.get("status", "0")),
         row.get("remote_addr", ""),
         row.get("http_host") or row.get("host", ""),
-        tuple(
-            ("-".join(part.capitalize() for part in name[5:].split("_")), value)
-            for name, value in row.items()
-            if name.startswith("http_") and value not in ("", "-")
-        ),
+        tuple((_header(name), value) for name, value in row.items() if name.startswith("http_") and value not in ("", "-")),
         row.get("request_id", ""),
     )
+
+
+@lru_cache(maxsize=256)
+def _header(variable: str) -> str:
+    """http_user_agent -> User-Agent."""
+    return "-".join(part.capitalize() for part in variable.removeprefix("http_").split("_"))
 
 
 def _caddy(row: Mapping[str, Any], request: Mapping[str, Any]) -> Logged:

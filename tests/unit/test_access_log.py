@@ -18,7 +18,7 @@ import pytest
 from gateway.access_log.counters import Counters
 from gateway.access_log.places import Places
 from gateway.access_log.reading import Reading
-from gateway.access_log.sources import open_source
+from gateway.access_log.sources import Unreadable, inflated, open_source
 from gateway.transports.access_log import Config, Plugin, check
 from protocol.seams import ConfigurationError, RawPayload, TransientError
 from tests.peers.s3_server import S3Server
@@ -297,6 +297,13 @@ def test_gzip_of_several_members_is_read_and_a_damaged_one_as_far_as_it_goes(log
     assert logs.numbers() == [str(n) for n in range(len(found), 2_000)]
 
 
+def test_a_file_that_inflates_a_thousandfold_takes_no_more_memory() -> None:
+    packed = gzip.compress(bytes(20_000_000))
+    pieces = list(inflated("x", iter([packed]), 0))
+    assert sum(map(len, pieces)) == 20_000_000
+    assert max(map(len, pieces)) <= 1 << 18
+
+
 def test_a_pattern_a_folder_and_its_folders(logs: Logs) -> None:
     logs.write("a.log", line(1))
     logs.write("2026/11/b.log", line(2)) if (logs.folder / "2026").mkdir() is None else None
@@ -421,6 +428,11 @@ def test_objects_in_s3_are_read_once_each_also_late_and_uploaded_again(
     logs.restart(after="E1.2026-11-22-05.aaaa.gz", state="")
     assert logs.numbers() == ["5"]
     assert logs.counters.files == 1
+    logs.restart(after="")
+    (file,) = [one for one in logs.source.files() if one.name.endswith("aaaa.gz")]
+    upload("E1.2026-11-22-05.aaaa.gz", 9)  # after it was listed: what is read must be what was listed
+    with pytest.raises(Unreadable, match=r"PreconditionFailed|412"):
+        list(file.chunks(0))
     assert check(logs.config) == ""
     logs.restart(path="s3://no-such-bucket/cdn/")
     assert "NoSuchBucket" in check(logs.config)
