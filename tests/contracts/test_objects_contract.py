@@ -10,6 +10,7 @@ import textwrap
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from protocol.seams import ConfigurationError, PermanentError, TransientError
-from storage.objects import NoSuchObject, Objects, open_objects
+from storage.objects import NoSuchObject, Objects, folder, open_objects
 from tests.peers.s3_server import S3Server
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +105,7 @@ def test_names_come_sorted_as_whole_names(objects: Objects) -> None:
 
 
 def test_more_than_a_page_is_listed_and_deleted(objects: Objects) -> None:
-    every = [f"n/{number:04}" for number in range(1_050)]
+    every = [f"n/{number:04}" for number in range(1_010)]
     at_once(10, lambda tenth: [objects.put(name, b"") for name in every[tenth::10]] == [])
     assert names(objects) == every
     objects.delete([*every, "n/none"])
@@ -142,10 +143,18 @@ def test_of_many_makers_at_once_one_made_it(objects: Objects) -> None:
     assert len(objects.get("one")) in (100, 200)
 
 
-def test_of_many_replacers_at_once_one_replaced_it(objects: Objects) -> None:
+def test_of_many_replacers_at_once_one_replaced_it(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, here = folder._etag, threading.Barrier(2)
+
+    def slow(found: os.stat_result) -> str:
+        with suppress(threading.BrokenBarrierError):
+            here.wait(0.05)  # where two can stand between looking and replacing, two will
+        return plain(found)
+
     objects.put_new("one", b"")
     _, etag = objects.get_with_etag("one") or (b"", "")
-    assert sum(at_once(12, lambda number: objects.put_if("one", b"%d" % number, etag))) == 1
+    monkeypatch.setattr(folder, "_etag", slow)
+    assert sum(at_once(6, lambda number: objects.put_if("one", b"%d" % number, etag))) == 1
 
 
 def test_a_file_streams_in_and_out(objects: Objects, tmp_path: Path) -> None:

@@ -100,89 +100,6 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
         yield server
 
 
-def test_a_target_built_from_s3_is_the_same_row_for_row(start: Callable[..., Any], tmp_path: Path, s3: S3Server) -> None:
-    store = s3.bucket("events") + "/site-7"
-    config = ("--config", str(configured(tmp_path, store, "[retention]\njournal_bytes = 1")))
-    run = start(*config)
-    send(run.url, 60, failing=6, twice=4)
-    run.wait(70)
-    data = ("--data", str(run.data))
-    # What is still open is sealed on request; then it is archived, and retention lets the journal go.
-    assert " 0 wait" in out("archive", "now", *data, *config)
-    run.until(lambda: len(sealed(run.data)) <= 1, lambda: f"{len(sealed(run.data))} segments are kept in the journal")
-    run.until(lambda: metrics(run)["pending_segments"] == 0, lambda: str(metrics(run)))
-    listed = [json.loads(line) for line in out("archive", "list", *data, *config, "--json").splitlines()]
-    assert sum(entry["payloads"] for entry in listed) == 70
-    assert len(listed) > 3
-    send(run.url, 5)  # not sealed: it is in the journal alone
-    run.wait(75)
-    assert "archive: " in out("doctor", *data, *config)
-    assert run.stop() == 0
-    before = rows(run.data)
-    assert (len(before["events"]), len(before["failed_events"])) == (65, 6)
-    refused = spoorway("replay", *data, *config)
-    assert refused.returncode == 1 and "use --from archive" in refused.stderr
-    assert "75 payloads: 65 events stored, 6 failed, 4 duplicates" in out("replay", *data, *config, "--from", "archive")
-    assert rows(run.data) == before
-    # On another machine, from the archive alone: all but the five.
-    elsewhere = ("--data", str(tmp_path / "elsewhere"), "--from", "archive", "--archive", store)
-    assert "70 payloads: 60 events stored, 6 failed, 4 duplicates" in out("replay", *elsewhere)
-    assert set(rows(tmp_path / "elsewhere")["events"]) < set(before["events"])
-    # It goes on where the rebuild ended.
-    again = start(*config)
-    send(again.url, 1)
-    again.wait(76)
-
-
-def test_a_damaged_archive_is_refused_by_name_and_empties_nothing(start: Callable[..., Any], tmp_path: Path) -> None:
-    config = ("--config", str(configured(tmp_path, str(tmp_path / "store"))))
-    run = start(*config)
-    send(run.url, 40)
-    run.wait(40)
-    run.stop()
-    data = ("--data", str(run.data))
-    out("archive", "now", *data, *config)
-    assert "all as they were archived" in out("archive", "verify", *data, *config)
-    victim = sorted((tmp_path / "store" / "raw").rglob("*.gz"))[1]
-    body = bytearray(victim.read_bytes())
-    body[len(body) // 2] ^= 1
-    victim.write_bytes(body)
-    checked = spoorway("archive", "verify", *data, *config)
-    assert checked.returncode == 1 and victim.name in checked.stdout and "1 wrong" in checked.stdout
-    before = rows(run.data)
-    shutil.rmtree(run.data / "journal")
-    refused = spoorway("replay", *data, *config, "--from", "archive")
-    assert refused.returncode == 1 and victim.name in refused.stderr and "--partial" in refused.stderr
-    assert rows(run.data) == before
-    accepted = spoorway("replay", *data, *config, "--from", "archive", "--partial")
-    assert accepted.returncode == 0 and victim.name in accepted.stderr
-    after = rows(run.data)
-    assert set(after["events"]) < set(before["events"])
-    assert ["journal_damage" in row for row in after["failed_events"]] == [True]
-
-
-def test_an_archive_that_is_down_keeps_the_journal_and_is_told(start: Callable[..., Any], tmp_path: Path) -> None:
-    (tmp_path / "disk").write_text("in the way: nothing can be mounted here")
-    config = ("--config", str(configured(tmp_path, str(tmp_path / "disk" / "store"), "[retention]\njournal_bytes = 1")))
-    run = start(*config)
-    send(run.url, 40)
-    run.wait(40)
-    run.until(lambda: metrics(run).get("pending_segments", 0) > 2, lambda: str(metrics(run)))
-    run.until(lambda: metrics(run)["up"] == 0, lambda: str(metrics(run)))
-    assert metrics(run)['errors_total{error="permanent"}'] > 0
-    assert run.get(f"{run.admin}/health/ready")[0] == 200
-    held = sealed(run.data)
-    diagnosis = spoorway("doctor", "--data", str(run.data), *config)
-    assert diagnosis.returncode == 1 and "✗ archive:" in diagnosis.stdout
-    (tmp_path / "disk").unlink()
-    run.until(lambda: metrics(run)["pending_segments"] == 0, lambda: str(metrics(run)))
-    assert metrics(run)["segments_total"] >= len(held) - 1
-    run.until(lambda: len(sealed(run.data)) <= 1, lambda: f"{len(sealed(run.data))} segments are kept in the journal")
-    listed = list((tmp_path / "disk" / "store").glob("manifest/*/*.json"))
-    assert {path.stem for path in listed} >= {path.name.partition(".")[0] for path in held}
-    assert metrics(run)["up"] == 1
-
-
 class Front(threading.Thread):
     """A port that leads to a server while it is open; closed, it answers nobody and cuts what is under way."""
 
@@ -224,6 +141,84 @@ class Front(threading.Thread):
         self.listening.close()
         for each in self.under_way:
             each.close()
+
+
+def test_after_an_outage_a_target_built_from_s3_is_the_same_row_for_row(
+    start: Callable[..., Any], tmp_path: Path, s3: S3Server
+) -> None:
+    store = s3.bucket("events") + "/site-7"
+    front = Front(s3.endpoint)
+    front.open = False
+    front.start()
+    config = ("--config", str(configured(tmp_path, store, f'endpoint = "{front.url}"', "[retention]\njournal_bytes = 1")))
+    run = start(*config)
+    send(run.url, 60, failing=6, twice=4)
+    run.wait(70)
+    data = ("--data", str(run.data))
+    # While it is down all else goes on, it is told, and the journal keeps everything.
+    run.until(lambda: metrics(run).get("pending_segments", 0) > 2 and metrics(run)["up"] == 0, lambda: str(metrics(run)))
+    assert metrics(run)['errors_total{error="transient"}'] > 0
+    assert run.get(f"{run.admin}/health/ready")[0] == 200
+    diagnosis = spoorway("doctor", *data, *config)
+    assert diagnosis.returncode == 1 and "✗ archive:" in diagnosis.stdout
+    assert min(path.name for path in sealed(run.data)) == "00000001.ndjson.gz"
+    front.open = True
+    # What is still open is sealed on request; then it is archived, and retention lets the journal go.
+    assert " 0 wait" in out("archive", "now", *data, *config)
+    run.until(lambda: len(sealed(run.data)) <= 1, lambda: f"{len(sealed(run.data))} segments are kept in the journal")
+    run.until(lambda: metrics(run)["pending_segments"] == 0, lambda: str(metrics(run)))
+    listed = [json.loads(line) for line in out("archive", "list", *data, *config, "--json").splitlines()]
+    assert sum(entry["payloads"] for entry in listed) == 70
+    assert len(listed) > 3
+    send(run.url, 5)  # not sealed: it is in the journal alone
+    run.wait(75)
+    assert "archive: " in out("doctor", *data, *config)
+    assert run.stop() == 0
+    before = rows(run.data)
+    assert (len(before["events"]), len(before["failed_events"])) == (65, 6)
+    refused = spoorway("replay", *data, *config)
+    assert refused.returncode == 1 and "use --from archive" in refused.stderr
+    assert "75 payloads: 65 events stored, 6 failed, 4 duplicates" in out("replay", *data, *config, "--from", "archive")
+    assert rows(run.data) == before
+    # On another machine, from the archive alone: all that was sealed.
+    elsewhere = ("--data", str(tmp_path / "elsewhere"), "--from", "archive", "--archive", store)
+    assert "6 failed, 4 duplicates" in out("replay", *elsewhere)
+    alone = rows(tmp_path / "elsewhere")
+    assert alone["failed_events"] == before["failed_events"]
+    assert set(alone["events"]) <= set(before["events"]) and len(alone["events"]) >= 60
+    # It goes on where the rebuild ended.
+    again = start(*config)
+    send(again.url, 1)
+    again.wait(76)
+    assert again.stop() == 0
+    front.end()
+
+
+def test_a_damaged_archive_is_refused_by_name_and_empties_nothing(start: Callable[..., Any], tmp_path: Path) -> None:
+    config = ("--config", str(configured(tmp_path, str(tmp_path / "store"))))
+    run = start(*config)
+    send(run.url, 40)
+    run.wait(40)
+    run.stop()
+    data = ("--data", str(run.data))
+    out("archive", "now", *data, *config)
+    assert "all as they were archived" in out("archive", "verify", *data, *config)
+    victim = sorted((tmp_path / "store" / "raw").rglob("*.gz"))[1]
+    body = bytearray(victim.read_bytes())
+    body[len(body) // 2] ^= 1
+    victim.write_bytes(body)
+    checked = spoorway("archive", "verify", *data, *config)
+    assert checked.returncode == 1 and victim.name in checked.stdout and "1 wrong" in checked.stdout
+    before = rows(run.data)
+    shutil.rmtree(run.data / "journal")
+    refused = spoorway("replay", *data, *config, "--from", "archive")
+    assert refused.returncode == 1 and victim.name in refused.stderr and "--partial" in refused.stderr
+    assert rows(run.data) == before
+    accepted = spoorway("replay", *data, *config, "--from", "archive", "--partial")
+    assert accepted.returncode == 0 and victim.name in accepted.stderr
+    after = rows(run.data)
+    assert set(after["events"]) < set(before["events"])
+    assert ["journal_damage" in row for row in after["failed_events"]] == [True]
 
 
 def test_s3_through_an_outage(tmp_path: Path, s3: S3Server) -> None:

@@ -127,7 +127,7 @@ def _killed(data: Path, url: str, endpoint: str, chance: random.Random) -> None:
     for child in children:
         assert child.stdout is not None
         assert child.stdout.read(1) == b"x"
-    time.sleep(chance.uniform(0, 0.15))
+    time.sleep(chance.uniform(0, 0.05))
     for child in children:
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -208,11 +208,11 @@ def main() -> int:
         folder = Path(place)
         for name in ("folder", "s3", "product"):
             (folder / name).mkdir()
-        in_folder = storm(folder / "folder", args.rounds, args.rounds * 4, args.seed)
+        in_folder = storm(folder / "folder", args.rounds, args.rounds * 2, args.seed)
         print(f"folder: {in_folder}")
         with S3Server() as server:
             os.environ.update(server.environment)
-            in_s3 = storm(folder / "s3", args.rounds, args.rounds * 4, args.seed, server)
+            in_s3 = storm(folder / "s3", args.rounds, args.rounds * 2, args.seed, server)
         print(f"S3: {in_s3}")
         print(f"product: {product_storm(folder / 'product', args.product_rounds, args.seed)}")
     return 0

@@ -103,7 +103,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_sealed_segments_are_copied_listed_and_recorded(bench: Bench) -> None:
-    fill(bench.data, 60)
+    fill(bench.data, 40)
     every = bench.sealed()
     assert len(every) > 3
     assert bench.step() == len(every)
@@ -121,6 +121,17 @@ def test_sealed_segments_are_copied_listed_and_recorded(bench: Bench) -> None:
     assert bench.step() == 0
 
 
+def test_what_is_sealed_and_plain_at_once_waits_until_the_plain_file_is_gone(bench: Bench) -> None:
+    fill(bench.data, 40)
+    _, second, *rest = bench.sealed()
+    plain = second.with_suffix("")
+    plain.write_bytes(gzip.decompress(second.read_bytes()))
+    assert bench.step() == 1
+    assert [entry.segment for entry in bench.archive.entries()] == [1]
+    plain.unlink()
+    assert bench.step() == len(rest) + 1
+
+
 def test_the_day_is_that_of_the_earliest_payload_of_the_segment(bench: Bench) -> None:
     fill(bench.data, 30)
     fill(bench.data, 30, first=30, at_ms=NOON + DAY_MS)
@@ -130,7 +141,7 @@ def test_the_day_is_that_of_the_earliest_payload_of_the_segment(bench: Bench) ->
 
 
 def test_what_a_segment_holds_is_counted_around_its_damage(bench: Bench) -> None:
-    fill(bench.data, 60)
+    fill(bench.data, 40)
     path = bench.sealed()[0]
     whole = contents(path)
     body = bytearray(path.read_bytes())
@@ -145,22 +156,22 @@ def test_what_a_segment_holds_is_counted_around_its_damage(bench: Bench) -> None
 
 
 def test_retention_waits_for_an_archive_that_is_down(bench: Bench) -> None:
-    fill(bench.data, 60)
+    fill(bench.data, 40)
     target = FileReader(journal_folder(bench.data)).read({}, max_payloads=1_000).cursor
     bench.objects.before = {"put_new"}
     with pytest.raises(TransientError):
         bench.step()
-    assert fill(bench.data, 1, first=60, stored=[target, bench.archived()]) == []
+    assert fill(bench.data, 1, first=40, stored=[target, bench.archived()]) == []
     bench.objects.before = set()
     held = len(bench.sealed())
     assert bench.step() == held
-    assert len(fill(bench.data, 1, first=61, stored=[target, bench.archived()])) >= held - 1
+    assert len(fill(bench.data, 1, first=41, stored=[target, bench.archived()])) >= held - 1
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", ["put_new", "sha256", "get_with_etag"])
 def test_trouble_at_any_call_lists_nothing_that_is_not_there_and_nothing_twice(bench: Bench, call: str, when: str) -> None:
-    fill(bench.data, 60)
+    fill(bench.data, 40)
     setattr(bench.objects, when, {call})
     for _ in range(3):
         with pytest.raises(TransientError):
@@ -192,7 +203,7 @@ def test_a_lane_that_cannot_be_read_does_not_keep_the_others_waiting(bench: Benc
 
 
 def test_two_archivers_at_once_list_everything_once(bench: Bench) -> None:
-    fill(bench.data, 120)
+    fill(bench.data, 60)
     gate = threading.Barrier(4)
     failed: list[BaseException] = []
 
@@ -258,7 +269,7 @@ def test_a_damaged_object_is_refused_by_name(bench: Bench, tmp_path: Path) -> No
 
 
 def test_an_archive_that_was_emptied_is_filled_again(bench: Bench) -> None:
-    fill(bench.data, 60)
+    fill(bench.data, 40)
     every = bench.step()
     shutil.rmtree(bench.store)
     assert bench.step() == every
@@ -266,7 +277,7 @@ def test_an_archive_that_was_emptied_is_filled_again(bench: Bench) -> None:
 
 
 def test_a_record_that_was_lost_costs_no_second_copy(bench: Bench) -> None:
-    fill(bench.data, 60)
+    fill(bench.data, 40)
     bench.step()
     archive_file(bench.data).unlink()
     bench.objects.calls.clear()
@@ -275,7 +286,7 @@ def test_a_record_that_was_lost_costs_no_second_copy(bench: Bench) -> None:
 
 
 def test_another_archive_begins_from_the_start(bench: Bench, tmp_path: Path) -> None:
-    fill(bench.data, 60)
+    fill(bench.data, 40)
     bench.step()
     bench.store = tmp_path / "other"
     assert bench.archived() == {}
@@ -284,7 +295,7 @@ def test_another_archive_begins_from_the_start(bench: Bench, tmp_path: Path) -> 
 
 
 def test_the_loop_says_what_is_wrong_and_goes_on_when_it_is_right(bench: Bench) -> None:
-    fill(bench.data, 60)
+    fill(bench.data, 40)
     bench.objects.before = {"put_new"}
     archiving, stop, finish = bench.archiving(), threading.Event(), Soon()
     finish.then = lambda: setattr(bench.objects, "before", set())
@@ -317,7 +328,7 @@ class Soon(threading.Event):
 
 
 def test_other_programs_read_the_files(bench: Bench) -> None:
-    fill(bench.data, 60)
+    fill(bench.data, 40)
     bench.step()
     lines = [
         json.loads(line) for name in bench.stored() for line in gzip.decompress((bench.store / name).read_bytes()).splitlines()

@@ -33,7 +33,7 @@ def everything(folder: Path) -> Cursor:
 
 
 def fill(folder: Path, payloads: int, archived: Cursor | None) -> list[int]:
-    """Appends so many, with a round of housekeeping before each ten; the journal's size after each round.
+    """Appends so many, with a round of housekeeping before each five; the journal's size after each round.
 
     archived: None = always up to date, as the target is.
     """
@@ -43,12 +43,11 @@ def fill(folder: Path, payloads: int, archived: Cursor | None) -> list[int]:
         writer = FileWriter.open(folder, OPTIONS)
         keeper = Keeper(writer)
         try:
-            for number in range(payloads):
-                if number % 10 == 0:
-                    stored = everything(folder)
-                    keeper.housekeep(now_ms=0, stored=[stored, stored if archived is None else archived], pause=lambda _: False)
-                    sizes.append(used(folder))
-                await writer.append(payload(number))
+            for number in range(0, payloads, 5):
+                stored = everything(folder)
+                keeper.housekeep(now_ms=0, stored=[stored, stored if archived is None else archived], pause=lambda _: False)
+                sizes.append(used(folder))
+                await writer.append_all([payload(each) for each in range(number, number + 5)])
         finally:
             await writer.close()
 
