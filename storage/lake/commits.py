@@ -8,7 +8,7 @@ crash left.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -74,12 +74,6 @@ def prune(objects: Objects, keep: int) -> int:
     return len(names)
 
 
-def history(objects: Objects) -> Iterator[Commit]:
-    """Every commit there is, oldest first."""
-    for found in objects.list(PREFIX):
-        yield _read(found.name, objects.get(found.name).partition(b"\n")[0])
-
-
 def _name(number: int) -> str:
     return f"{PREFIX}{number:010d}"
 
@@ -111,4 +105,4 @@ def _read(name: str, header: bytes) -> Commit:
         raise PermanentError(f"{name}: is no commit of this target: {error!r}") from error
 
 
-__all__ = ["Commit", "add", "history", "newest", "prune", "settle"]
+__all__ = ["Commit", "add", "newest", "prune", "settle"]

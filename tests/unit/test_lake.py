@@ -381,6 +381,20 @@ def test_two_writers_of_one_place_are_told(tmp_path: Path) -> None:
     one.close(), other.close()
 
 
+def test_a_writer_in_trouble_is_told_that_another_went_on_meanwhile(tmp_path: Path) -> None:
+    first = LakeBench(tmp_path)
+    second = LakeBench(tmp_path / "second", url=first.config.url)
+    one, other = first.open(), second.open()
+    assert one.cursor() == other.cursor() == {}
+    with pytest.raises(TransientError):
+        second.failing_commit("inside", batch(1, event_of(1), event_of(2)), random.Random(0))
+    one.commit(batch(5, event_of(1)))
+    with pytest.raises(PermanentError, match="another process"):  # its batch ends before the cursor that is there now
+        other.commit(batch(1, event_of(1), event_of(2)))
+    assert one.cursor() == {"lane": Position(1, 5, 5)}
+    one.close(), other.close()
+
+
 def test_wiping_that_was_cut_off_is_finished_by_the_next_life(bench: LakeBench) -> None:
     filled(bench)
     assert bench.target
@@ -595,7 +609,7 @@ def test_what_is_not_settled_yet_is_not_merged(bench: LakeBench) -> None:
 def test_old_commits_go_and_the_chain_goes_on(bench: LakeBench) -> None:
     filled(bench, 6)
     assert commits.prune(bench.objects(), 2) == 4
-    assert [commit.number for commit in commits.history(bench.objects())] == [5, 6]
+    assert [int(found.name[-10:]) for found in bench.objects().list("_spoorway/commits/")] == [5, 6]
     assert bench.open().commit(batch(99, event_of(900))).stored == 1
 
 
