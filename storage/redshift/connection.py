@@ -22,6 +22,7 @@ driver: Any = import_module("redshift_connector")
 # Classes of SQLSTATE that another attempt meets again: who we are, what we may do, what there is, what was said.
 _LASTING = {"28", "3D", "3F", "42", "0A"}
 _LOST = (OSError, struct.error, EOFError)
+_MOST_TRANSACTIONS = 500  # of one connection: the driver keeps the text of every statement that it ever ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Link:
         """Raises ConfigurationError."""
         self._config, self._prepare = config, prepare
         self._connection: Any = None
+        self._transactions = 0
         options(config)
 
     @contextmanager
@@ -120,6 +122,9 @@ class Link:
                 connection.close()
 
     def _connected(self) -> Any:
+        self._transactions += 1
+        if self._transactions > _MOST_TRANSACTIONS:
+            self.close()
         if self._connection is None:
             connection = driver.connect(**options(self._config))
             try:
@@ -129,7 +134,7 @@ class Link:
                 with suppress(driver.Error, *_LOST):
                     connection.close()
                 raise
-            self._connection = connection
+            self._connection, self._transactions = connection, 1
         return self._connection
 
     @contextmanager
@@ -169,7 +174,7 @@ def options(config: Config) -> dict[str, Any]:
         "tcp_keepalive_idle": 30,
         "tcp_keepalive_interval": 10,
         "tcp_keepalive_count": 6,
-        "max_prepared_statements": 100,
+        "max_prepared_statements": 0,
     }
     if config.tls:
         given["sslmode"] = "verify-full"

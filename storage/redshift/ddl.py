@@ -51,11 +51,10 @@ def create(schema: str, events: Sequence[Column]) -> list[str]:
         + ",\n    ".join(map(_event_column, events))
         + ",\n    load_tstamp TIMESTAMP DEFAULT GETDATE() ENCODE ZSTD,\n    PRIMARY KEY (event_id)\n)\n"
         "DISTSTYLE KEY\nDISTKEY (event_id)\nSORTKEY (collector_tstamp)",
-        f"CREATE TABLE IF NOT EXISTS {name}.failed_events ({_plain(FAILED)}, PRIMARY KEY (failed_id))"
-        " DISTSTYLE EVEN SORTKEY (failed_tstamp)",
-        f"CREATE TABLE IF NOT EXISTS {name}.failed_payloads ({_plain(PAYLOADS)}, PRIMARY KEY (payload_id, part)) DISTSTYLE EVEN",
+        f"CREATE TABLE IF NOT EXISTS {name}.failed_events ({_plain(FAILED)}) DISTSTYLE EVEN SORTKEY (failed_tstamp)",
+        f"CREATE TABLE IF NOT EXISTS {name}.failed_payloads ({_plain(PAYLOADS)}) DISTSTYLE EVEN",
         f"CREATE TABLE IF NOT EXISTS {name}.dropped_events (failed_id VARCHAR(128) ENCODE ZSTD, kind VARCHAR(128) ENCODE ZSTD,"
-        " collector_tstamp TIMESTAMP ENCODE ZSTD, dropped_tstamp TIMESTAMP ENCODE ZSTD, PRIMARY KEY (failed_id)) DISTSTYLE EVEN",
+        " collector_tstamp TIMESTAMP ENCODE ZSTD, dropped_tstamp TIMESTAMP ENCODE ZSTD) DISTSTYLE EVEN",
         # A row per load that brought events, in the shape the Snowplow loaders write it.
         f"CREATE TABLE IF NOT EXISTS {name}.manifest (base VARCHAR(512) NOT NULL, types VARCHAR(65535) NOT NULL,"
         " shredding_started TIMESTAMP, shredding_completed TIMESTAMP, min_collector_tstamp TIMESTAMP,"
@@ -74,7 +73,7 @@ def create(schema: str, events: Sequence[Column]) -> list[str]:
         " last_stored BIGINT NOT NULL, last_failed BIGINT NOT NULL, last_duplicate BIGINT NOT NULL, last_erased BIGINT NOT NULL)"
         " DISTSTYLE ALL",
         f"INSERT INTO {name}.spoorway_state SELECT {VERSION}, '{{}}', 0, 0, 0, 0, 0, 0, '', 0, 0, 0, 0, 0"
-        f" WHERE NOT EXISTS (SELECT 1 FROM {name}.spoorway_state)",
+        f" FROM (SELECT count(*) AS n FROM {name}.spoorway_state) AS there WHERE n = 0",
     ]
 
 

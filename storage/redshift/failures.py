@@ -6,7 +6,7 @@ Every function works inside the caller's transaction. Failed events are few besi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
 
@@ -115,12 +115,17 @@ def waiting(db: Session, schema: str, after: tuple[str, str] | None, rows: int) 
     return waits, (found[-1][0], found[-1][1]) if len(found) == rows else None
 
 
-def payload_of(db: Session, schema: str, failed_id: str) -> str | None:
-    """The payload's id, when the failed event waits."""
-    rows = db.ask(
-        f"SELECT payload_id FROM {quoted(schema)}.failed_events WHERE failed_id = %s AND replayed_tstamp IS NULL", failed_id
-    )
-    return rows[0][0] if rows else None
+def payloads_of(db: Session, schema: str, ids: Collection[str]) -> dict[str, str]:
+    """Of those that wait among these: the ids of their payloads."""
+    found: dict[str, str] = {}
+    for marks, some in _pieces(ids):
+        rows = db.ask(
+            f"SELECT failed_id, payload_id FROM {quoted(schema)}.failed_events WHERE failed_id IN ({marks})"
+            " AND replayed_tstamp IS NULL",
+            *some,
+        )
+        found.update((failed_id, payload_id) for failed_id, payload_id in rows)
+    return found
 
 
 def fail_again(db: Session, schema: str, failed: FailedEvent) -> None:
@@ -137,41 +142,51 @@ def fail_again(db: Session, schema: str, failed: FailedEvent) -> None:
     )
 
 
-def solved(db: Session, schema: str, failed_id: str, payload_id: str, replayed_ms: int) -> None:
-    db.run(
-        f"UPDATE {quoted(schema)}.failed_events SET replayed_tstamp = CAST(%s AS TIMESTAMP) WHERE failed_id = %s",
-        timestamp(replayed_ms),
-        failed_id,
-    )
-    _forget_payload(db, schema, payload_id)
+def solved(db: Session, schema: str, waiting: Mapping[str, str], replayed_ms: int) -> None:
+    """waiting: of failed events, and of their payloads, the ids."""
+    for marks, some in _pieces(waiting):
+        db.run(
+            f"UPDATE {quoted(schema)}.failed_events SET replayed_tstamp = CAST(%s AS TIMESTAMP) WHERE failed_id IN ({marks})",
+            timestamp(replayed_ms),
+            *some,
+        )
+    _forget_payloads(db, schema, waiting.values())
 
 
-def drop(db: Session, schema: str, failed_id: str, payload_id: str, dropped_ms: int) -> None:
-    """Its row and payload go, its id is kept."""
-    db.run(
-        f"INSERT INTO {quoted(schema)}.dropped_events SELECT failed_id, kind, collector_tstamp, CAST(%s AS TIMESTAMP)"
-        f" FROM {quoted(schema)}.failed_events WHERE failed_id = %s",
-        timestamp(dropped_ms),
-        failed_id,
-    )
-    db.run(f"DELETE FROM {quoted(schema)}.failed_events WHERE failed_id = %s", failed_id)
-    _forget_payload(db, schema, payload_id)
+def drop(db: Session, schema: str, waiting: Mapping[str, str], dropped_ms: int) -> None:
+    """Their rows and payloads go, their ids are kept. waiting: as above."""
+    for marks, some in _pieces(waiting):
+        db.run(
+            f"INSERT INTO {quoted(schema)}.dropped_events SELECT failed_id, kind, collector_tstamp, CAST(%s AS TIMESTAMP)"
+            f" FROM {quoted(schema)}.failed_events WHERE failed_id IN ({marks})",
+            timestamp(dropped_ms),
+            *some,
+        )
+        db.run(f"DELETE FROM {quoted(schema)}.failed_events WHERE failed_id IN ({marks})", *some)
+    _forget_payloads(db, schema, waiting.values())
 
 
-def _forget_payload(db: Session, schema: str, payload_id: str) -> None:
-    """When no failed event needs it any more."""
-    waits = db.ask(
-        f"SELECT 1 FROM {quoted(schema)}.failed_events WHERE payload_id = %s AND replayed_tstamp IS NULL LIMIT 1", payload_id
-    )
-    if not waits:
-        db.run(f"DELETE FROM {quoted(schema)}.failed_payloads WHERE payload_id = %s", payload_id)
+def _forget_payloads(db: Session, schema: str, ids: Iterable[str]) -> None:
+    """Those that no failed event needs any more."""
+    for marks, some in _pieces(ids):
+        db.run(
+            f"DELETE FROM {quoted(schema)}.failed_payloads WHERE payload_id IN ({marks}) AND payload_id NOT IN"
+            f" (SELECT payload_id FROM {quoted(schema)}.failed_events WHERE replayed_tstamp IS NULL)",
+            *some,
+        )
 
 
-def _among(db: Session, table: str, column: str, ids: Collection[str]) -> set[str]:
+def _pieces(ids: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """So many at a time as one statement should name, and their placeholders."""
+    rest = iter(dict.fromkeys(ids))
+    while some := list(islice(rest, _ASK)):
+        yield ", ".join(["%s"] * len(some)), some
+
+
+def _among(db: Session, table: str, column: str, ids: Iterable[str]) -> set[str]:
     found: set[str] = set()
-    rest = iter(ids)
-    while asked := list(islice(rest, _ASK)):
-        rows = db.ask(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IN ({', '.join(['%s'] * len(asked))})", *asked)
+    for marks, some in _pieces(ids):
+        rows = db.ask(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IN ({marks})", *some)
         found.update(row[0] for row in rows)
     return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ LONGEST_URL = 256  # what SYS_LOAD_ERROR_DETAIL keeps of a file's name
 NULL = "\\N"
 _FOLDER_BYTES = 12
 _MOST_ERRORS = 100_000
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 
 
 class LineError(NamedTuple):
@@ -53,8 +54,9 @@ def copy_sql(
 class Load:
     """Call order: `Load(...)` -> `copy` for each table -> `clear`."""
 
-    def __init__(self, objects: Objects, access: str, region: str) -> None:
-        self._objects, self._access, self._region = objects, access, region
+    def __init__(self, objects: Objects, access: str, region: str, sleep: Callable[[float], None]) -> None:
+        """access, region: as `copy_sql` has them. sleep: seconds."""
+        self._objects, self._access, self._region, self._sleep = objects, access, region, sleep
         self._names: list[str] = []
         self.folder = secrets.token_hex(_FOLDER_BYTES)
 
@@ -84,16 +86,24 @@ class Load:
         ((copied,),) = db.ask("SELECT pg_last_copy_count()")
         if copied == len(lines):
             return []
-        told = db.ask(
-            "SELECT line_number, trim(column_name), error_code, trim(error_message) FROM sys_load_error_detail"
-            " WHERE file_name = %s ORDER BY line_number",
-            url,
-        )
+        told = self._errors(db, url)
         if not told:
-            raise TransientError(
-                f"redshift: COPY left out {len(lines) - copied} lines of {table} and does not say which; see {url}"
+            raise TransientError(f"redshift: COPY left out {len(lines) - copied} lines of {table} and does not say which")
+        return told
+
+    def _errors(self, db: Session, url: str) -> list[LineError]:
+        """Of one object. The system's tables may be a little late."""
+        for pause_s in (*_PAUSES_S, None):
+            told = db.ask(
+                "SELECT line_number, trim(column_name), error_code, trim(error_message) FROM sys_load_error_detail"
+                " WHERE file_name = %s AND line_number > 0 ORDER BY line_number",
+                url,
             )
-        return [LineError(line - 1, column, code, message) for line, column, code, message in told]
+            if told:
+                return [LineError(line - 1, column, code, message) for line, column, code, message in told]
+            if pause_s is not None:
+                self._sleep(pause_s)
+        return []
 
     def clear(self) -> None:
         """As far as it goes: what stays is for the bucket's own rule, see docs/redshift.md."""

@@ -91,8 +91,7 @@ def create_sql(schema: str, table: Table) -> str:
     ]
     lines = ",\n    ".join(columns)
     return (
-        f"CREATE TABLE {quoted(schema)}.{quoted(table.name)} (\n    {lines},\n"
-        f"    FOREIGN KEY (root_id) REFERENCES {quoted(schema)}.events (event_id)\n)\n"
+        f"CREATE TABLE {quoted(schema)}.{quoted(table.name)} (\n    {lines}\n)\n"
         "DISTSTYLE KEY\nDISTKEY (root_id)\nSORTKEY (root_tstamp)"
     )
 

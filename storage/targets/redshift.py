@@ -55,8 +55,15 @@ class _Work:
 
 
 class Plugin:
-    def __init__(self, config: Config, schemas: SchemaLookup, *, timer: Callable[[], float] = time.monotonic) -> None:
-        """Connects to nothing before `cursor`. timer: seconds. Raises ConfigurationError."""
+    def __init__(
+        self,
+        config: Config,
+        schemas: SchemaLookup,
+        *,
+        timer: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Connects to nothing before `cursor`. timer: seconds, monotonic. Raises ConfigurationError."""
         for name, least in _LEAST.items():
             if getattr(config, name) < least:
                 raise ConfigurationError(f"redshift: {name} = {getattr(config, name)}: it must be at least {least}")
@@ -65,7 +72,7 @@ class Plugin:
         if not config.schema or "\0" in config.schema or len(config.schema.encode()) > 127:
             raise ConfigurationError("redshift: schema needs a name of 1 to 127 bytes")
         self.limits = (config.batch_payloads, config.batch_bytes)
-        self._config, self._timer = config, timer
+        self._config, self._timer, self._sleep = config, timer, sleep
         self._schema = quoted(config.schema)
         self._lock = threading.Lock()
         self._layout = Layout(config, schemas)
@@ -126,31 +133,19 @@ class Plugin:
 
     def resolve(self, failed_id: str, events: Sequence[Event], failed: Sequence[FailedEvent], replayed_ms: int) -> Counts | None:
         with self._lock:
-            return self._work(lambda work: self._resolve(work, failed_id, events, failed, replayed_ms))
+            return self._work(lambda work: self._resolve(work, [(failed_id, events, failed)], replayed_ms))[1]
 
     def resolve_all(self, resolutions: Iterable[tuple[str, Sequence[Event], Sequence[FailedEvent]]], replayed_ms: int) -> int:
         known = list(resolutions)
-
-        def all_of_them(work: _Work) -> int:
-            solved = 0
-            for failed_id, events, failed in known:
-                if self._resolve(work, failed_id, events, failed, replayed_ms) is not None:
-                    solved += all(again.id != failed_id for again in failed)
-            return solved
-
         with self._lock:
-            return self._work(all_of_them)
+            return self._work(lambda work: self._resolve(work, known, replayed_ms))[0]
 
     def drop(self, failed_ids: Sequence[str], dropped_ms: int) -> int:
         def dropping(work: _Work) -> int:
-            dropped = 0
-            for failed_id in failed_ids:
-                payload_id = failures.payload_of(work.db, self._config.schema, failed_id)
-                if payload_id is not None:
-                    failures.drop(work.db, self._config.schema, failed_id, payload_id, dropped_ms)
-                    dropped += 1
-            self._add(work.db, Counts(failed=-dropped, dropped=dropped))
-            return dropped
+            waiting = failures.payloads_of(work.db, self._config.schema, failed_ids)
+            failures.drop(work.db, self._config.schema, waiting, dropped_ms)
+            self._add(work.db, Counts(failed=-len(waiting), dropped=len(waiting)))
+            return len(waiting)
 
         with self._lock:
             return self._work(dropping)
@@ -185,7 +180,7 @@ class Plugin:
         """In one transaction; again as long as Redshift refuses rows, each time without those that it named."""
         refused: dict[str, tuple[Reason, ...]] = {}
         while True:
-            load = Load(self._objects, self._access(), self._config.region)
+            load = Load(self._objects, self._access(), self._config.region, self._sleep)
             try:
                 with self._link.transaction() as db:
                     db.run(f"LOCK TABLE {self._schema}.spoorway_state")
@@ -236,19 +231,24 @@ class Plugin:
         return counts, cursor
 
     def _resolve(
-        self, work: _Work, failed_id: str, events: Sequence[Event], failed: Sequence[FailedEvent], replayed_ms: int
-    ) -> Counts | None:
-        payload_id = failures.payload_of(work.db, self._config.schema, failed_id)
-        if payload_id is None:
-            return None
-        again = [one for one in failed if one.id == failed_id]
-        counts = self._take(work, events, [one for one in failed if one.id != failed_id], 0)
-        if again:
-            failures.fail_again(work.db, self._config.schema, again[0])
-        else:
-            failures.solved(work.db, self._config.schema, failed_id, payload_id, replayed_ms)
-            self._add(work.db, Counts(failed=-1))
-        return counts
+        self, work: _Work, resolutions: Sequence[tuple[str, Sequence[Event], Sequence[FailedEvent]]], replayed_ms: int
+    ) -> tuple[int, Counts | None]:
+        """How many are solved, and what all of them counted; one load, however many they are."""
+        schema = self._config.schema
+        waiting = failures.payloads_of(work.db, schema, [failed_id for failed_id, _, _ in resolutions])
+        known = {failed_id: (events, failed) for failed_id, events, failed in reversed(resolutions) if failed_id in waiting}
+        if not known:
+            return 0, None
+        events = [event for some, _ in known.values() for event in some]
+        others = [one for failed_id, (_, failed) in known.items() for one in failed if one.id != failed_id]
+        counts = self._take(work, events, others, 0)
+        for failed_id, (_, failed) in known.items():
+            if again := next((one for one in failed if one.id == failed_id), None):
+                failures.fail_again(work.db, schema, again)
+                del waiting[failed_id]
+        failures.solved(work.db, schema, waiting, replayed_ms)
+        self._add(work.db, Counts(failed=-len(waiting)))
+        return len(waiting), counts
 
     def _take(
         self, work: _Work, events: Sequence[Event], failed: Sequence[FailedEvent], payloads: int, erased: int = 0

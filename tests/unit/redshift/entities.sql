@@ -12,8 +12,7 @@ CREATE TABLE "atomic"."com_snowplowanalytics_snowplow_link_click_extra_1" (
     "zeta" VARCHAR(4096) ENCODE ZSTD,
     "nested.a""b" BOOLEAN ENCODE ZSTD,
     "nested.deep_name" SMALLINT ENCODE ZSTD,
-    "root_id_2" CHAR(36) ENCODE ZSTD,
-    FOREIGN KEY (root_id) REFERENCES "atomic".events (event_id)
+    "root_id_2" CHAR(36) ENCODE ZSTD
 )
 DISTSTYLE KEY
 DISTKEY (root_id)

@@ -134,11 +134,11 @@ DISTSTYLE KEY
 DISTKEY (event_id)
 SORTKEY (collector_tstamp);
 
-CREATE TABLE IF NOT EXISTS "atomic".failed_events (failed_id VARCHAR(128) ENCODE ZSTD, payload_id VARCHAR(128) ENCODE ZSTD, event_index INT ENCODE ZSTD, kind VARCHAR(128) ENCODE ZSTD, reasons VARCHAR(65535) ENCODE ZSTD, first_reason VARCHAR(4096) ENCODE ZSTD, app_id VARCHAR(255) ENCODE ZSTD, event_name VARCHAR(1000) ENCODE ZSTD, v_tracker VARCHAR(100) ENCODE ZSTD, collector_tstamp TIMESTAMP ENCODE ZSTD, failed_tstamp TIMESTAMP ENCODE ZSTD, parameters VARCHAR(65535) ENCODE ZSTD, event VARCHAR(65535) ENCODE ZSTD, replayed_tstamp TIMESTAMP ENCODE ZSTD, PRIMARY KEY (failed_id)) DISTSTYLE EVEN SORTKEY (failed_tstamp);
+CREATE TABLE IF NOT EXISTS "atomic".failed_events (failed_id VARCHAR(128) ENCODE ZSTD, payload_id VARCHAR(128) ENCODE ZSTD, event_index INT ENCODE ZSTD, kind VARCHAR(128) ENCODE ZSTD, reasons VARCHAR(65535) ENCODE ZSTD, first_reason VARCHAR(4096) ENCODE ZSTD, app_id VARCHAR(255) ENCODE ZSTD, event_name VARCHAR(1000) ENCODE ZSTD, v_tracker VARCHAR(100) ENCODE ZSTD, collector_tstamp TIMESTAMP ENCODE ZSTD, failed_tstamp TIMESTAMP ENCODE ZSTD, parameters VARCHAR(65535) ENCODE ZSTD, event VARCHAR(65535) ENCODE ZSTD, replayed_tstamp TIMESTAMP ENCODE ZSTD) DISTSTYLE EVEN SORTKEY (failed_tstamp);
 
-CREATE TABLE IF NOT EXISTS "atomic".failed_payloads (payload_id VARCHAR(128) ENCODE ZSTD, part INT ENCODE ZSTD, payload VARCHAR(65535) ENCODE ZSTD, PRIMARY KEY (payload_id, part)) DISTSTYLE EVEN;
+CREATE TABLE IF NOT EXISTS "atomic".failed_payloads (payload_id VARCHAR(128) ENCODE ZSTD, part INT ENCODE ZSTD, payload VARCHAR(65535) ENCODE ZSTD) DISTSTYLE EVEN;
 
-CREATE TABLE IF NOT EXISTS "atomic".dropped_events (failed_id VARCHAR(128) ENCODE ZSTD, kind VARCHAR(128) ENCODE ZSTD, collector_tstamp TIMESTAMP ENCODE ZSTD, dropped_tstamp TIMESTAMP ENCODE ZSTD, PRIMARY KEY (failed_id)) DISTSTYLE EVEN;
+CREATE TABLE IF NOT EXISTS "atomic".dropped_events (failed_id VARCHAR(128) ENCODE ZSTD, kind VARCHAR(128) ENCODE ZSTD, collector_tstamp TIMESTAMP ENCODE ZSTD, dropped_tstamp TIMESTAMP ENCODE ZSTD) DISTSTYLE EVEN;
 
 CREATE TABLE IF NOT EXISTS "atomic".manifest (base VARCHAR(512) NOT NULL, types VARCHAR(65535) NOT NULL, shredding_started TIMESTAMP, shredding_completed TIMESTAMP, min_collector_tstamp TIMESTAMP, max_collector_tstamp TIMESTAMP, ingestion_tstamp TIMESTAMP NOT NULL, compression VARCHAR(16) NOT NULL, processor_artifact VARCHAR(64) NOT NULL, processor_version VARCHAR(32) NOT NULL, count_good INT, PRIMARY KEY (base)) DISTSTYLE EVEN;
 
@@ -146,4 +146,4 @@ CREATE TABLE IF NOT EXISTS "atomic".spoorway_columns (family VARCHAR(512) NOT NU
 
 CREATE TABLE IF NOT EXISTS "atomic".spoorway_state (version INT NOT NULL, lanes VARCHAR(65535) NOT NULL, payloads BIGINT NOT NULL, stored BIGINT NOT NULL, failed BIGINT NOT NULL, duplicate BIGINT NOT NULL, dropped BIGINT NOT NULL, erased BIGINT NOT NULL, mark VARCHAR(64) NOT NULL, last_payloads BIGINT NOT NULL, last_stored BIGINT NOT NULL, last_failed BIGINT NOT NULL, last_duplicate BIGINT NOT NULL, last_erased BIGINT NOT NULL) DISTSTYLE ALL;
 
-INSERT INTO "atomic".spoorway_state SELECT 1, '{}', 0, 0, 0, 0, 0, 0, '', 0, 0, 0, 0, 0 WHERE NOT EXISTS (SELECT 1 FROM "atomic".spoorway_state);
+INSERT INTO "atomic".spoorway_state SELECT 1, '{}', 0, 0, 0, 0, 0, 0, '', 0, 0, 0, 0, 0 FROM (SELECT count(*) AS n FROM "atomic".spoorway_state) AS there WHERE n = 0;
