@@ -28,14 +28,16 @@ import psycopg
 import pytest
 
 from protocol.devices import DEVICE_TIME, QUEUE_HEALTH
+from protocol.persons import Person
 from protocol.schemas import bundled
 from protocol.seams import ConfigurationError, FailedEvent, PermanentError, Position, RawPayload, Reason, TransientError
 from protocol.tables import COLUMNS
 from spoorway.asking import ask, named, opened
 from spoorway.config import sample
+from storage.postgres import ddl, removal
 from storage.postgres.ledger import Run, joined
 from storage.sql import questions
-from storage.targets import Batch, Counts, postgres, sqlite
+from storage.targets import Batch, Counts, Erasure, Removed, Rule, postgres, sqlite
 from tests.contracts.asked_events import ANSWERS, EVENTS, FAILED, NOON, SOLVED
 from tests.contracts.postgres_bench import PostgresBench
 from tests.peers.postgres_server import PostgresServer
@@ -447,6 +449,45 @@ def test_tables_made_the_other_way_are_refused(bench: PostgresBench) -> None:
     other.close()
 
 
+# Erasing --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["bench", "months"])
+def test_work_is_done_in_pieces_and_each_counts_once(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    for name in ("_ROWS", "_OLD_ROWS", "_FAILED_ROWS", "_IDS"):
+        monkeypatch.setattr(removal, name, 3)
+    target = request.getfixturevalue(which).open()
+    # Two months, times shared by some, ids in no order of time.
+    times = {number: NOON + (number * 7 % 5) * 10**9 for number in range(20)}
+    events = [event_of(number, collector_tstamp=times[number], user_id=f"u{number % 2}") for number in range(20)]
+    failed = [
+        FailedEvent(f"f{number}", "schema_violations", (), RawPayload(f"{number:032x}", NOON, "http", "/i"), NOON, 0, {}, event)
+        for number, event in enumerate(events[:10])
+    ]
+    target.commit(batch_of(*events, failed=tuple(failed)))
+    late = NOON + 10**10
+    known = {(str(uuid.UUID(int=number)), times[number]) for number in (0, 2, 4, 6, 8)}
+    erasure = Erasure("one", Person(user=frozenset({"u1"})), late, known)
+    removed, after = target.erase(erasure, None)
+    pieces = 1
+    while after is not None:
+        assert removed.events + removed.failed == target.totals().erased
+        removed, after = target.erase(erasure, after)
+        pieces += 1
+    assert removed == Removed(15, 5) and pieces > 8
+    gone, after = Removed(), None
+    while True:
+        piece, after = target.expire(Rule(1), late, after)
+        gone = Removed(gone.events + piece.events, gone.failed + piece.failed)
+        if after is None:
+            break
+    assert gone == Removed(5, 5)
+    assert target.totals() == Counts(payloads=30, erased=20, expired=10)
+    assert target.commit(batch_of(*events, end=2)).duplicate == 20
+
+
 # Trouble --------------------------------------------------------------------------------------------------------------
 
 
@@ -612,6 +653,18 @@ def test_tables_of_another_program_are_refused_untouched(bench: PostgresBench) -
     assert [row["n"] for row in bench.rows("SELECT count(*) AS n FROM pg_tables WHERE schemaname = %s", bench.config.schema)] == [
         1
     ]
+
+
+def test_tables_of_the_first_version_are_brought_up(bench: PostgresBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(ddl, "STEPS", ddl.STEPS[:1])
+        bench.open().cursor()
+    assert bench.rows("SELECT to_regclass('gone_events') AS there") == [{"there": None}]
+    with bench.connect() as db:
+        db.execute("UPDATE totals SET payloads = 3, stored = 1, failed = 2")
+    assert bench.open().totals() == Counts(3, 1, 2)
+    assert [row["version"] for row in bench.rows("SELECT version FROM migrations ORDER BY 1")] == [1, 2]
+    assert bench.open().commit(batch_of(event_of(1))).stored == 1
 
 
 def test_tables_of_a_newer_version_are_refused(bench: PostgresBench) -> None:
