@@ -17,6 +17,7 @@ import orjson
 from protocol.seams import ConfigurationError, PermanentError, TransientError
 
 _PASSING = (408, 409, 429)
+_ADVICE = dict.fromkeys((401, 403), "; see username, password, api_key and their rights") | {413: "; see bulk_bytes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,12 @@ class Server:
         status, answer = response.status, _object(data)
         if answer is not None and (status < 300 or status in passing):
             return answer
-        reason = _reason(answer)
-        if status in (401, 403):
-            raise PermanentError(
-                f"{self.url}: status {status}: {reason}; see username and password or api_key, and what they may do"
-            )
-        kind_of = TransientError if (answer is None and status < 300) or passes(status) else PermanentError
-        raise kind_of(f"{self.url}: status {status}: {reason}")
+        if answer is None:
+            kind_of = TransientError if status < 300 else trouble(status, {})
+            raise kind_of(f"{self.url}: status {status}: what came is not OpenSearch's{_ADVICE.get(status, '')}")
+        error: object = answer.get("error")
+        told = cast(Mapping[str, Any], error) if isinstance(error, dict) else {"reason": str(error or "refused")}
+        raise trouble(status, told)(f"{self.url}: status {status}: {why(told)}{_ADVICE.get(status, '')}")
 
     def close(self) -> None:
         if self._connection is not None:
@@ -131,16 +131,10 @@ def _object(data: bytes) -> dict[str, Any] | None:
     return cast(dict[str, Any], found) if isinstance(found, dict) else None
 
 
-def _reason(answer: Mapping[str, Any] | None) -> str:
-    if answer is None:
-        return "what came is not OpenSearch's"
-    error = answer.get("error")
-    return why(cast(Mapping[str, Any], error)) if isinstance(error, dict) else str(error or "refused")
-
-
-def passes(status: int) -> bool:
-    """Whether the same again later may do."""
-    return status in _PASSING or status >= 500
+def trouble(status: int, error: Mapping[str, Any]) -> type[TransientError | PermanentError]:
+    """Whether the same again later may do. A full disk makes indices read-only, until somebody has made room."""
+    passing = status in _PASSING or status >= 500 or error.get("type") == "cluster_block_exception"
+    return TransientError if passing else PermanentError
 
 
 def why(error: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from protocol.seams import ConfigurationError, Cursor, FailedEvent, Json, Perman
 from storage.duplicates import identity, sort_out
 from storage.marks import mark_of
 from storage.opensearch.documents import COMMIT, document, failed_document, failed_mappings, template_of, unfit
-from storage.opensearch.server import Config, Server, passes, why
+from storage.opensearch.server import Config, Server, trouble, why
 from storage.rows import clean, json_text
 from storage.targets import Batch, Counts, SchemaLookup
 
@@ -187,11 +187,10 @@ class Plugin:
             told = item["create"]
             status = int(told["status"])
             error: dict[str, Any] = told.get("error") or {}
-            if status < 300:
-                continue
-            if passes(status):  # 409: a document of an attempt that was given up came late
-                raise TransientError(f"{self._server.url}: {index}: {why(error)}")
-            refused[told["_id"]] = Reason("opensearch", "", why(error)[:1_000], keyword=str(error.get("type", "")))
+            if status == 400:  # about the document; all else is about the store
+                refused[told["_id"]] = Reason("opensearch", "", why(error)[:1_000], keyword=str(error.get("type", "")))
+            elif status >= 300:  # 409: a document of an attempt that was given up came late
+                raise trouble(status, error)(f"{self._server.url}: {index}: status {status}: {why(error)}")
         return refused
 
     # The document of the cursor -------------------------------------------------------------------------------------

@@ -133,6 +133,17 @@ def test_what_the_store_refuses_is_a_failed_event_with_its_reason(bench: SearchB
     assert bench.open().totals() == Counts(4, 2, 1, 1)
 
 
+def test_a_store_that_is_read_only_is_waited_for_and_refuses_no_event(bench: SearchBench) -> None:
+    target = bench.open()
+    target.commit(batch_of(event_of(1), end=1))
+    place = f"/{bench.config.name}-events/_settings"
+    bench.server.call("PUT", place, {"index.blocks.write": True})  # as a full disk does it
+    with pytest.raises(TransientError, match=r"status 403.*blocked"):
+        target.commit(batch_of(event_of(2), end=2))
+    bench.server.call("PUT", place, {"index.blocks.write": False})
+    assert target.commit(batch_of(event_of(2), end=2)) == Counts(1, 1, 0, 0)
+
+
 def test_a_batch_that_was_half_written_is_taken_back_before_the_next_is_counted(bench: SearchBench) -> None:
     target = bench.open()
     target.commit(batch_of(event_of(1), end=1))
@@ -184,6 +195,25 @@ def test_of_two_loaders_one_is_refused(bench: SearchBench) -> None:
     with pytest.raises(PermanentError, match="another process moved the cursor"):
         second.commit(batch_of(event_of(4), end=4))
     assert len(bench.ids()) == 3
+    second.close()
+
+
+def test_a_loader_whose_documents_another_has_taken_back_cannot_commit(bench: SearchBench) -> None:
+    first, second = bench.open(), Plugin(bench.config, lambda uri: None)
+    first.commit(batch_of(event_of(1), end=1))
+    second.cursor()
+    server, meanwhile = first._server, [True]
+
+    class Slow(Refusing):
+        def call(self, method: str, path: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+            if "_doc/state?" in path and meanwhile and meanwhile.pop():
+                second._put_in_order(second._read())
+            return super().call(method, path, *arguments, **options)
+
+    first._server = Slow(server)  # type: ignore[assignment]
+    with pytest.raises(PermanentError, match="another process moved the cursor"):
+        first.commit(batch_of(event_of(2), end=2))
+    assert (second.cursor(), len(bench.ids())) == (at(1), 1)
     second.close()
 
 
