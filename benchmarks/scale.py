@@ -1,7 +1,8 @@
 """Many generated events in one SQLite store: what loading, asking, backing up, expiring and erasing cost as it grows.
 
 Bounded by --events; everything lies in --folder and is removed at the end. Nothing is enriched: it is the store that is
-measured. Beside the erasure stands what a plain DELETE does to who wants to commit meanwhile.
+measured. The first --loaded events, and some at the end, go the way of every event; what lies between are copies of them, with
+other ids, times and people, made in SQL. Beside the erasure stands a plain DELETE, and how long a commit waits for it.
 
     python -m benchmarks.scale --events 10000000
 """
@@ -25,6 +26,7 @@ from typing import Any
 from protocol.persons import Person
 from protocol.schemas import bundled
 from protocol.seams import Event, Position
+from protocol.tables import COLUMN_NAMES
 from spoorway.backups import backup
 from storage.targets import Batch, Erasure, Removed, Rule
 from storage.targets.sqlite import Config, Plugin
@@ -32,7 +34,7 @@ from storage.targets.sqlite import Config, Plugin
 FIRST_MS = 1_767_225_600_000  # 2026-01-01
 EVERY_MS = 250
 BATCH = 5_000
-PEOPLE_PER_EVENT = 50  # events per person, on average
+EVENTS_PER_PERSON = 50
 _QUERIES = {
     "count of all events": "SELECT count(*) FROM events",
     "events of the last day by the hour": "SELECT substr(collector_tstamp, 1, 13), count(*) FROM events"
@@ -41,11 +43,11 @@ _QUERIES = {
 }
 
 
-def events(count: int, seed: int = 1) -> Iterator[Event]:
+def events(first: int, last: int) -> Iterator[Event]:
     """Page views and pings of many people, in the order of time."""
-    chance = random.Random(seed)
-    people = max(10, count // PEOPLE_PER_EVENT)
-    for number in range(count):
+    chance = random.Random(first)
+    people = max(10, (last - first) // EVENTS_PER_PERSON)
+    for number in range(first, last):
         person, page = chance.randrange(people), chance.randrange(40)
         at_ms = FIRST_MS + number * EVERY_MS
         yield {
@@ -85,12 +87,16 @@ def _silent(text: str) -> None:
     """Tells nobody."""
 
 
-def run(folder: Path, count: int, tell: Callable[[str], None] = _silent) -> dict[str, Any]:
+def run(folder: Path, count: int, loaded: int = 1_000_000, tell: Callable[[str], None] = _silent) -> dict[str, Any]:
     """Figures by name. Raises RuntimeError when the store does not hold what it should."""
     path = folder / "events.db"
     target = Plugin(Config(str(path)), bundled)
     figures: dict[str, Any] = {"events": count}
-    figures |= _loaded(target, count, tell)
+    last = min(20 * BATCH, loaded)
+    figures |= _loaded(target, 0, min(count, loaded), "into an empty store", tell)
+    if count > loaded:
+        _multiplied(path, loaded, count - last, tell)
+        figures |= _loaded(target, count - last, count, "into the full store", tell)
     figures["bytes"] = sum(file.stat().st_size for file in folder.glob("events.db*"))
     with closing(sqlite3.connect(path)) as db:
         day_ago = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime((FIRST_MS + count * EVERY_MS) / 1000 - 86_400))
@@ -115,19 +121,41 @@ def run(folder: Path, count: int, tell: Callable[[str], None] = _silent) -> dict
     return figures
 
 
-def _loaded(target: Plugin, count: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    made, took, slowest, number = list[Event](), 0.0, 0.0, 0
-    last = 0.0
-    for number, event in enumerate(events(count), 1):
+def _multiplied(path: Path, have: int, count: int, tell: Callable[[str], None]) -> None:
+    """Copies of what is there until there are `count`. The unique index is built anew after it: much faster."""
+    changed = {
+        "event_id": "lower(hex(randomblob(4))||'-'||hex(randomblob(2))||'-4'||substr(hex(randomblob(2)),2)||'-a'||"
+        "substr(hex(randomblob(2)),2)||'-'||hex(randomblob(6)))",
+        "user_id": "user_id || '-' || ?1",
+        "domain_userid": "domain_userid || ?1",
+        "collector_tstamp": "strftime('%Y-%m-%d %H:%M:%f', collector_tstamp, ?2)",
+    }
+    names = ", ".join(COLUMN_NAMES)
+    copied = ", ".join(changed.get(name, name) for name in COLUMN_NAMES)
+    with closing(sqlite3.connect(path, 60, isolation_level=None)) as db:
+        db.execute("DROP INDEX events_event_id")
+        for number, first in enumerate(range(have, count, have), 1):
+            db.execute(
+                f"INSERT INTO events ({names}) SELECT {copied} FROM events WHERE rowid <= ?3",
+                (number, f"+{first * EVERY_MS / 1000} seconds", min(have, count - first)),
+            )
+            tell(f"{min(count, first + have):,} events")
+        db.execute("CREATE UNIQUE INDEX events_event_id ON events (event_id)")
+        db.execute("UPDATE totals SET stored = ?1, payloads = ?1", (count,))
+
+
+def _loaded(target: Plugin, first: int, last: int, where: str, tell: Callable[[str], None]) -> dict[str, Any]:
+    made, took, slowest = list[Event](), 0.0, 0.0
+    for number, event in enumerate(events(first, last), first + 1):
         made.append(event)
-        if len(made) == BATCH or number == count:
+        if len(made) == BATCH or number == last:
             began = time.perf_counter()
             target.commit(Batch(made, [], {"lane": Position(1, number, number)}, len(made)))
-            last = time.perf_counter() - began
-            took, slowest, made = took + last, max(slowest, last), []
-            if number % (100 * BATCH) == 0:
-                tell(f"{number:,} events, {number / took:,.0f} a second")
-    return {"loading, events/s": count / took, "loading, slowest commit s": slowest, "loading, s": took}
+            piece = time.perf_counter() - began
+            took, slowest, made = took + piece, max(slowest, piece), []
+            if number % (50 * BATCH) == 0:
+                tell(f"{number:,} events")
+    return {f"loading {where}, events/s": (last - first) / took, f"loading {where}, slowest commit of {BATCH:,} s": slowest}
 
 
 def _erased(target: Plugin, person: str, theirs: int, count: int) -> dict[str, Any]:
@@ -191,6 +219,7 @@ def _on_stderr(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="a SQLite store with many events: loading, asking, erasing")
     parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--loaded", type=int, default=1_000_000, help="of these; the rest are copies of them")
     parser.add_argument(
         "--folder", type=Path, default=Path("build/scale"), help="on the disk to be measured; is removed at the end"
     )
@@ -203,7 +232,7 @@ def main() -> int:
         print(f"{needed >> 30} GiB may be needed in {folder}, {free >> 30} are free", file=sys.stderr)
         return 1
     try:
-        print(json.dumps(run(folder, args.events, _on_stderr), indent=1))
+        print(json.dumps(run(folder, args.events, args.loaded, _on_stderr), indent=1))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0

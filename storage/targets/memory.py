@@ -75,6 +75,7 @@ class Plugin:
                 counts = kept.last[1]
             else:
                 kept, counts = _take(kept, batch.events, batch.failed, batch.payloads)
+                counts = replace(counts, erased=batch.erased)
                 totals = replace(kept.totals, erased=kept.totals.erased + batch.erased)
                 kept = replace(kept, cursor={**kept.cursor, **batch.cursor}, last=(batch, counts), totals=totals)
             if moment == "inside":

@@ -14,7 +14,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -112,7 +112,7 @@ class Plugin:
                 ).fetchone()
                 if before == mark:  # this very batch: its commit had succeeded, only the caller did not hear of it
                     self._cursor = _read_cursor(db)
-                    return Counts(*counted)
+                    return replace(Counts(*counted), erased=batch.erased)
                 if _read_cursor(db) != self._cursor:  # two loaders would skip each other's events
                     raise PermanentError("another process moved the cursor; only one may load this target")
                 counts = self._take(db, batch.events, batch.failed, batch.payloads)
@@ -123,7 +123,7 @@ class Plugin:
                     (mark, *astuple(counts)[:4]),
                 )
             self._cursor.update(batch.cursor)
-        return counts
+        return replace(counts, erased=batch.erased)
 
     def close(self) -> None:
         with self._lock, suppress(sqlite3.Error):

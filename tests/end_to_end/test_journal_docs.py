@@ -25,7 +25,7 @@ def test_the_journal_is_read_without_us(spoorway_run: Any) -> None:
 
 
 def test_every_field_of_a_line_is_named() -> None:
-    full = RawPayload("a" * 32, 1, "http", "/i", "q", b"x", "t", (("A", "b"),), "ip", "host", "nuid", "device")
+    full = RawPayload("a" * 32, 1, "http", "/i", "q", b"x", "t", (("A", "b"),), "ip", "host", "nuid", "device", (0,))
     assert all(getattr(full, field.name) for field in fields(RawPayload))
     named = set(re.findall(r"`([a-z0-9]+)`", DOCUMENT.read_text("utf-8")))
     assert set(re.findall(r'"([a-z]+)":', to_json(full, 1).decode())) <= named
