@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -42,6 +43,8 @@ def _explore(args: argparse.Namespace) -> int:
         raise ConfigurationError("--limit: expected more than 0 seconds")
     app = application(building.database(settings(args)), args.limit, _TILES if args.map == "osm" else "")
     uvicorn: Any = import_module("uvicorn")
+    with suppress(ModuleNotFoundError):  # where it is installed, Datasette prints pages of it for each mistyped question
+        import_module("rich").reconfigure(quiet=True)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)
