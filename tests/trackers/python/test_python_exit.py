@@ -93,6 +93,32 @@ assert tracker.counters.attempts == 2
     assert answering.accepted == 2
 
 
+@pytest.mark.parametrize("options", ["", ", device='till', key='0f' * 32", ", method='get'"], ids=["post", "signed", "get"])
+def test_sending_thread_imports_nothing(answering: Answering, environment: dict[str, str], options: str) -> None:
+    """A child forked in the middle of an import would find half a module, for ever."""
+    later = b"HTTP/1.1 503 Later\r\nRetry-After: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n"
+    answering.answers = [b"HTTP/1.1 200 OK\r\nAccept-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok", later, OK]
+    program = f"""
+import builtins, sys, threading
+from spoorway_tracker import Tracker
+really, found = builtins.__import__, set()
+def watched(*arguments, **named):
+    before = set(sys.modules)
+    module = really(*arguments, **named)
+    if threading.current_thread() is not threading.main_thread():
+        found.update(set(sys.modules) - before)
+    return module
+builtins.__import__ = watched
+tracker = Tracker(sys.argv[1], linger_s=0{options})
+for _ in range(2):
+    for n in range(30): assert tracker.track_structured("imports", "nothing")
+    assert tracker.flush(20)
+print(sorted(found))
+"""
+    done = run(program, environment, answering.url.replace("127.0.0.1", "localhost"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
 def test_hung_server_delays_the_end_by_two_seconds_and_the_next_start_delivers(
     answering: Answering, environment: dict[str, str]
 ) -> None:

@@ -6,10 +6,12 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from spoorway_tracker import Tracker
 from spoorway_tracker.disk import DiskQueue
 from spoorway_tracker.lane import claim
 from spoorway_tracker.queues import Full, MemoryQueue, Queue
@@ -261,3 +263,24 @@ print([record for _ in range(2) for batch in [queue.batch(5)] if batch for recor
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == """[b'{"child":1}', b'{"parent":1}']"""
+
+
+def test_calls_that_are_not_durable_share_a_sync_that_comes_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really, sizes, all_of_it = os.fdatasync, list[int](), threading.Event()
+
+    def watched(fd: int) -> None:
+        really(fd)
+        sizes.append(os.fstat(fd).st_size)
+        if sizes[-1] == expected:
+            all_of_it.set()
+
+    monkeypatch.setattr("spoorway_tracker.disk._datasync", watched)
+    expected = -1
+    with Tracker("http://127.0.0.1:9", folder=tmp_path, sync_s=0.3, exit_limit_s=0) as tracker:
+        for _ in range(200):
+            assert tracker.track_structured("a", "b")
+        expected = tracker.delivery.queue.pending_bytes()
+        assert sizes.count(expected) or all_of_it.wait(30)
+        assert len(sizes) < 100
+        assert tracker.track_structured("a", "b", durable=True)
+        assert sizes[-1] == tracker.delivery.queue.pending_bytes()

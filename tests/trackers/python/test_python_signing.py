@@ -131,6 +131,23 @@ def test_number_is_read_and_written_under_one_lock(tmp_path: Path, monkeypatch: 
     assert held == [True, True]
 
 
+def test_lock_does_not_stay_with_a_child_that_was_forked_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a child has copies of all descriptors, and closes only those it knows."""
+    one, really, copies = signer(tmp_path), os.open, list[int]()
+
+    def copied(*arguments: Any) -> int:
+        copies.append(os.dup(fd := really(*arguments)))
+        return fd
+
+    with monkeypatch.context() as patched:
+        patched.setattr("spoorway_tracker.signing.os.open", copied)
+        numbers(one)
+    with (tmp_path / "numbers-pump-7").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for fd in copies:
+        os.close(fd)
+
+
 def test_numbers_of_many_processes_never_repeat(tmp_path: Path) -> None:
     program = f"""
 import sys

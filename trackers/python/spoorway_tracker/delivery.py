@@ -79,7 +79,8 @@ class Delivery:
 
     def _start(self) -> None:
         # Here, not in the thread: a child forked while that imports would find half a module, for ever.
-        import http.client  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        for name in ("encodings.idna", "http.client", "zlib"):
+            __import__(name)
 
         self._started = True
         self._sending = Thread(target=self._send_on, name="spoorway-send", daemon=True)

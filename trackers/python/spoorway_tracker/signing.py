@@ -62,6 +62,7 @@ class Signer:
                 os.fsync(fd)
             return boot, sequence + 1
         finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)  # a child forked by another thread just now has a copy, which would keep it
             os.close(fd)
 
 

@@ -101,7 +101,7 @@ class _Ids:
         try:
             h = self._digits.pop()
         except IndexError:
-            text = os.urandom(16 * 256).hex()
+            text = os.urandom(16 * 32).hex()
             self._digits.extend(text[at : at + 32] for at in range(0, len(text), 32))
             h = self._digits.pop()
         return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
