@@ -51,7 +51,7 @@ kills: venv  ## kill -9 of the running product under load, 100 times
 	$(PY) -m tests.faults.serial_kills --rounds 50
 	$(PY) -m tests.faults.mqtt_kills --rounds 50
 
-archive-kills: venv  ## kill -9 of whoever archives, 200 times in a folder and in S3, and of the product with its archive 30 times
+archive-kills: venv  ## kill -9 of whoever archives, in a folder and in S3, and of the product with its archive
 	$(PY) -m tests.faults.archive_kills --rounds 200 --product-rounds 30
 
 histories: venv  ## 10,000 made-up lives of devices: the true time always lies within the bounds

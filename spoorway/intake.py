@@ -129,10 +129,11 @@ class Intake:
         while not self._ending.wait(_ROUND_S):
             cursors = [read_cursor(cursor_file(self._settings.data, target)) for target in self._targets]
             # A target whose place is not known has, as far as anybody can tell, stored nothing.
-            # Where no target is configured nobody has stored anything either: another process may, some day.
-            stored = [cursor or {} for cursor in cursors] or [{}]
+            stored = [cursor or {} for cursor in cursors]
             if url := self._settings.archive.url:
                 stored.append(read_archived(archive_file(self._settings.data), url) or {})
+            # Where there is neither a target nor an archive nobody has stored anything: another process may, some day.
+            stored = stored or [{}]
             if (seen := self._devices.cursor()) is not None:
                 stored.append(seen)
             try:

@@ -20,6 +20,6 @@ def test_a_kill_in_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with S3Server() as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
-        report = storm(tmp_path, rounds=2, segments=40, seed=5, s3=server)
-    assert (report.listed, report.payloads) == (40, 41 * 6)
+        report = storm(tmp_path, rounds=2, segments=14, seed=5, s3=server)
+    assert (report.listed, report.payloads) == (14, 15 * 6)
     assert report.seen > 0
