@@ -84,6 +84,7 @@ class Loader:
         self.cursor: dict[str, Position] = {}
         self.status = Status(name)
         self.opened = False
+        self._unsure = False  # whether the last batch was taken
         try:
             self._open()
         except TransientError as error:  # it is out of reach now; the other targets must not wait for it
