@@ -99,6 +99,9 @@ class Loader:
         """Loads what there is, one batch at most; True when there was anything. Raises TransientError, PermanentError."""
         if not self.opened:
             self._open()
+        elif self._unsure:
+            self.cursor = dict(self._target.cursor())
+        self._unsure = False
         payloads, size = self._limits
         chunk = self._reader.read(self.cursor, max_payloads=payloads, max_bytes=size)
         if not chunk.items and chunk.cursor == self.cursor:
