@@ -107,6 +107,7 @@ class Loader:
         if not chunk.items and chunk.cursor == self.cursor:
             return False
         now_ms = self._clock()
+        self._unsure = True
         if self._raw is not None:
             self._raw.commit(_as_it_is(chunk, now_ms))
         elif self._pipeline is not None:
