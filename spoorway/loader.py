@@ -112,7 +112,7 @@ class Loader:
             self._raw.commit(_as_it_is(chunk, now_ms))
         elif self._pipeline is not None:
             cast(Target, self._target).commit(_enriched(self._pipeline, chunk, now_ms))
-        self.cursor = dict(chunk.cursor)
+        self.cursor, self._unsure = dict(chunk.cursor), False
         self.status.committed_ms = now_ms
         self._tell(self._target.totals())
         return True
