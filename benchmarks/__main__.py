@@ -25,6 +25,7 @@ NAMES = (
     "lua",
     "devices",
     "tracker_python",
+    "sql_pack",
     "tracker_js",
     "postgres",
     "s3",
