@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -220,6 +221,28 @@ def test_sync_covers_all_that_was_written_and_is_told_by_position(tmp_path: Path
     position = queue.append(NOW, b"{}")
     assert queue.sync(position)
     assert queue.sync()
+
+
+def test_signal_handler_in_the_middle_of_a_write_is_refused_and_spoils_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a line of the one would else be followed by the other."""
+    queue, really, refused = disk(tmp_path, segment_bytes=1 << 20), os.write, list[OSError]()
+
+    def interrupted(fd: int, line: bytes) -> int:
+        done = really(fd, line[:5])
+        try:
+            queue.append(NOW, RECORDS[1])
+        except OSError as error:
+            refused.append(error)
+        return done + really(fd, line[5:])
+
+    with monkeypatch.context() as patched:
+        patched.setattr("spoorway_tracker.disk.os.write", interrupted)
+        queue.append(NOW, RECORDS[0])
+    queue.append(NOW, RECORDS[2])
+    assert [error.errno for error in refused] == [errno.EBUSY]
+    assert drained(queue) == [RECORDS[0], RECORDS[2]]
 
 
 def test_failed_sync_is_never_trusted_and_the_next_segment_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +105,24 @@ def test_back_off_doubles_to_ten_minutes(make: Make, answering: Answering, times
         times.seconds += 1000
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]
     assert tracker.delivery.queue.pending_bytes() > 0
+
+
+def test_back_off_is_shortened_by_chance(make: Make, answering: Answering) -> None:
+    answering.answers = [status(500)]
+    tracker = make()
+    tracker.delivery.sender.chance = lambda: 0.25
+    tracker.track_structured("a", "b")
+    assert step(tracker) == 0.25
+
+
+def test_what_a_closed_tracker_leaves_is_the_next_ones_in_the_same_program(
+    make: Make, answering: Answering, tmp_path: Path
+) -> None:
+    first = make(folder=tmp_path)
+    event_id = first.track_structured("a", "b")
+    assert not first.close(0)
+    assert make(folder=tmp_path).flush(5)
+    assert [event["eid"] for event in answering.asked[-1].events] == [event_id]
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410, 422])
