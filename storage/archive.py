@@ -121,9 +121,13 @@ class Archive:
 
     def entries(self, lane: str = "") -> Iterator[Entry]:
         """By lane and number; of one lane, or of all."""
+
+        def read(name: str) -> Entry:
+            return _from_json(self._objects.get(name), self._objects.url(name))
+
         names = [found.name for found in self._objects.list(f"{MANIFEST}{lane}/" if lane else MANIFEST)]
         with ThreadPoolExecutor(_AT_ONCE, "manifest") as pool:
-            yield from pool.map(lambda name: _from_json(self._objects.get(name), self._objects.url(name)), names)
+            yield from pool.map(read, names)
 
     def unlisted(self, listed: set[str]) -> list[str]:
         """Objects that lie among the data although no entry names them. listed: the objects' names."""
