@@ -20,6 +20,19 @@ from storage.targets import SchemaLookup
 
 _MOST_TABLES = 2_000
 _ROWS = 500  # of one INSERT
+# As svv_columns calls types -> as we do.
+_KINDS = {
+    "character varying": "varchar",
+    "character": "char",
+    "smallint": "smallint",
+    "integer": "int",
+    "bigint": "bigint",
+    "numeric": "decimal",
+    "double precision": "double precision",
+    "boolean": "boolean",
+    "timestamp without time zone": "timestamp",
+    "date": "date",
+}
 
 
 class TooNarrow(Exception):
@@ -73,10 +86,9 @@ class Layout:
     def widen(self, link: Link, narrow: TooNarrow) -> None:
         """Outside of any transaction of the caller's. Interrupted, it is gone on with the next time."""
         with link.transaction() as db:
-            question = "SELECT column_name, character_maximum_length FROM svv_columns WHERE table_schema = %s AND table_name = %s"
-            sizes: dict[str, int] = dict(map(tuple, db.ask(question, self._schema, narrow.table.name)))
+            found = self._columns(db, narrow.table.name)
         for column in narrow.columns:
-            if sizes[column.name] < parts(column.kind)[1]:
+            if parts(found[column.name])[1] < parts(column.kind)[1]:
                 link.alone(tables.widen_sql(self._schema, narrow.table, column))
             with link.transaction() as db:
                 db.run(
@@ -102,51 +114,64 @@ class Layout:
         old = self.tables.get(family)
         if old is None and len(self.tables) >= _MOST_TABLES:
             return
-        taken = self._foreign | {table.name for table in self.tables.values()}
         document = self._lookup(uri)
-        table, added, wider = tables.extended(old or Table(tables.table_name(key, taken), ()), document)
+        found: dict[str, str] = {}
+        table = old
+        if table is None and document is not None and (name := tables.table_name(key, self._names())) in self._foreign:
+            found = self._columns(db, name)
+            table = tables.adopted(name, document, found)
+        is_new = table is None
+        if table is None:
+            found, table = {}, Table(tables.table_name(key, self._names() | self._foreign), ())
+        before = 0 if old is None else len(old.columns)
+        table, added, wider = tables.extended(table, document, found)
         if wider:
             raise TooNarrow(family, table, wider)
-        if old is None:
+        if is_new:
             db.run(tables.create_sql(self._schema, table))
         else:
             for column in added:
                 db.run(tables.add_sql(self._schema, table, column))
-        self._note(db, family, table, added)
+        self._note(db, family, table, before)
         self.tables[family] = table
         if document is not None:
             self._known.add(uri)
 
-    def _note(self, db: Session, family: str, table: Table, added: Sequence[Column]) -> None:
-        """The new columns, which are the table's last."""
-        first = len(table.columns) - len(added)
-        for start in range(0, len(added), _ROWS):
-            some = added[start : start + _ROWS]
+    def _names(self) -> set[str]:
+        return {table.name for table in (self.tables or {}).values()}
+
+    def _columns(self, db: Session, table: str) -> dict[str, str]:
+        """Of a table that is there, the types as we call them; "" of one that we do not write."""
+        question = (
+            "SELECT column_name, data_type, character_maximum_length, numeric_precision, numeric_scale FROM svv_columns"
+            " WHERE table_schema = %s AND table_name = %s"
+        )
+        found: dict[str, str] = {}
+        for name, kind, size, precision, scale in db.ask(question, self._schema, table):
+            numbers = {"character varying": f"({size})", "character": f"({size})", "numeric": f"({precision},{scale})"}
+            found[name] = _KINDS[kind] + numbers.get(kind, "") if kind in _KINDS else ""
+        return found
+
+    def _note(self, db: Session, family: str, table: Table, first: int) -> None:
+        """The columns from the first one on, which were not noted before."""
+        for start in range(first, len(table.columns), _ROWS):
+            some = table.columns[start : start + _ROWS]
             rows = ", ".join(["(%s, %s, %s, %s, %s, %s)"] * len(some))
             values = [
                 value
-                for place, column in enumerate(some, first + start)
+                for place, column in enumerate(some, start)
                 for value in (family, table.name, place, column.name, column.kind, json.dumps(column.path))
             ]
             db.run(f"INSERT INTO {quoted(self._schema)}.spoorway_columns VALUES {rows}", *values)
 
     def _see_events(self, db: Session) -> None:
         """Columns that `events` lacks are added; those that somebody made wider hold more."""
-        found = {
-            name: (kind, size)
-            for name, kind, size in db.ask(
-                "SELECT column_name, data_type, character_maximum_length FROM svv_columns"
-                " WHERE table_schema = %s AND table_name = 'events'",
-                self._schema,
-            )
-        }
+        found = self._columns(db, "events")
         for column in self._wanted:
             if column.name not in found:
                 db.run(f"ALTER TABLE {quoted(self._schema)}.events ADD COLUMN {column.name} {column.kind.upper()}")
         self.events = tuple(
-            column._replace(kind=f"varchar({found[column.name][1]})")
-            if found.get(column.name, ("", 0))[0] == "character varying"
-            else column
+            column._replace(kind=kind) if (kind := found.get(column.name, "")).startswith("varchar") else column
             for column in self._wanted
         )
 

@@ -60,12 +60,28 @@ def table_name(key: SchemaKey, taken: Iterable[str]) -> str:
     return name
 
 
-def extended(table: Table, document: Mapping[str, Json] | None) -> tuple[Table, list[Column], list[Column]]:
-    """The table with this version of its schema in it, the columns that are new, and those that must become wider."""
+def adopted(name: str, document: Mapping[str, Json], found: Mapping[str, str]) -> Table | None:
+    """A table that another loader made: its columns that hold properties. found: all of its columns, with their types.
+
+    None when it is not such a table.
+    """
+    if not {column.name for column in META} <= found.keys():
+        return None
+    columns = [Column(_path_name(leaf.path), found.get(_path_name(leaf.path), ""), leaf.path) for leaf in leaves_of([document])]
+    return Table(name, tuple(column for column in columns if column.kind))
+
+
+def extended(
+    table: Table, document: Mapping[str, Json] | None, others: Iterable[str] = ()
+) -> tuple[Table, list[Column], list[Column]]:
+    """The table with this version of its schema in it, the columns that are new, and those that must become wider.
+
+    others: names of columns that it has besides.
+    """
     if document is None:
         return (table, [], []) if table.columns else (table._replace(columns=(DATA,)), [DATA], [])
     known = {column.path: column for column in table.columns}
-    taken = {column.name for column in (*META, *table.columns)}
+    taken = {*others, *(column.name for column in (*META, *table.columns))}
     added: list[Column] = []
     wider: list[Column] = []
     for leaf in leaves_of([document]):
@@ -75,7 +91,7 @@ def extended(table: Table, document: Mapping[str, Json] | None) -> tuple[Table, 
             if name == "varchar" and new in ("varchar", "char") and longer > size:
                 wider.append(old._replace(kind=f"varchar({longer})"))
         elif len(table.columns) + len(added) < _MOST_COLUMNS:
-            name = _free(".".join(map(snake_case, leaf.path)), taken)
+            name = _free(_path_name(leaf.path), taken)
             taken.add(name)
             added.append(Column(name, kind, leaf.path))
     if not table.columns and not added:  # it declares nothing
@@ -119,6 +135,10 @@ def ref_tree(table: str) -> str:
 
 def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def _path_name(path: Sequence[str]) -> str:
+    return ".".join(map(snake_case, path))
 
 
 def _encoding(column: Column) -> str:

@@ -262,6 +262,29 @@ def test_a_table_of_another_loader_is_used_as_it_is(site: Site) -> None:
     assert "load_tstamp" not in site.columns("events")
 
 
+def test_a_table_of_entities_of_another_loader_is_used_as_well(site: Site) -> None:
+    site.open().cursor()
+    names = ("schema_vendor", "schema_name", "schema_format", "schema_version")
+    meta = ", ".join(f"{name} VARCHAR(128) NOT NULL" for name in names)
+    site.run(
+        f"CREATE TABLE S.com_acme_sensor_reading_1 ({meta}, root_id CHAR(36) NOT NULL, root_tstamp TIMESTAMP NOT NULL,"
+        " ref_root VARCHAR(255) NOT NULL, ref_tree VARCHAR(1500) NOT NULL, ref_parent VARCHAR(255) NOT NULL,"
+        ' value DECIMAL(36,2), "place.room_no" SMALLINT, extra INT, sensor_id VARCHAR(5) NOT NULL)'
+    )
+    site.run("CREATE TABLE S.com_acme_other_1 (mine INT)")
+    other = "iglu:com.acme/other/jsonschema/1-0-0"
+    site.documents[other] = {"properties": {"x": {"type": "integer"}}}
+    full = reading(value=21.5, place={"roomNo": 7}, ok=True, sensorId="x" * 10)
+    event = event_of(1, contexts=[full, {"schema": other, "data": {"x": 1}}])
+    assert site.open().commit(batch_of(event, end=1)).stored == 1
+    assert site.open().commit(batch_of(event_of(2, contexts=[reading()]), end=2)).stored == 1
+    found = site.ask('SELECT sensor_id, value, "place.room_no", ok, extra FROM S.com_acme_sensor_reading_1 ORDER BY root_id')
+    assert found == [["x" * 10, Decimal("21.50"), 7, True, None], ["t1", None, None, None, None]]
+    assert site.ask("SELECT count(*) FROM S.com_acme_other_1") == [[0]]
+    tables = "SELECT count(*) FROM svv_tables WHERE table_schema = %s AND table_name LIKE 'com_acme_%%'"
+    assert site.ask(tables, site.config.schema) == [[3]]
+
+
 def redshift_ddl(schema: str) -> list[str]:
     from storage.redshift import ddl
 
