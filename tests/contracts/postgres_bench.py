@@ -86,7 +86,7 @@ class PostgresBench:
                 take_turns(other, self.config.schema)
                 self.target.commit(batch)
         elif moment == "inside":
-            with self._cut_at(chance.randrange(2, 8)):
+            with self.cut_at(chance.randrange(2, 8)):
                 self.target.commit(batch)
         else:
             self.target.commit(batch)
@@ -94,19 +94,19 @@ class PostgresBench:
             raise TransientError("the answer was lost")
 
     @contextmanager
-    def _cut_at(self, number: int) -> Iterator[None]:
-        """Before the so-many-th statement of a transaction; a commit of any event has as many."""
+    def cut_at(self, moment: int | str) -> Iterator[None]:
+        """Before the so-many-th statement of a transaction, or before the one that begins so; a commit of any event has eight."""
         assert self.target
         self.target.totals()  # connected
         db: Any = self.target._link._db
         execute, calls = db.execute, 0
 
-        def counted(*arguments: Any, **options: Any) -> Any:
+        def counted(statement: Any, *arguments: Any, **options: Any) -> Any:
             nonlocal calls
             calls += 1
-            if calls == number:
+            if calls == moment or (isinstance(moment, str) and str(statement).startswith(moment)):
                 self.cut()
-            return execute(*arguments, **options)
+            return execute(statement, *arguments, **options)
 
         db.execute = counted
         try:

@@ -427,8 +427,9 @@ def test_each_month_has_a_table_and_a_duplicate_is_found_in_any(months: Postgres
     other = event_of(1, collector_tstamp=NOON + 90 * day, event_fingerprint="g")
     assert target.commit(batch_of(other, end=3)) == Counts(1, 1, 0, 0)
     assert len(months.ids()) == 5
+    assert months.open().commit(batch_of(event_of(8, collector_tstamp=NOON + 1), end=4)).stored == 1  # its month is there
     lost = event_of(9, collector_tstamp=-(10**17))
-    assert target.commit(batch_of(lost, end=4)).stored == 1
+    assert months.open().commit(batch_of(lost, end=5)).stored == 1
 
 
 def test_a_reader_of_events_does_not_hold_up_a_new_month(months: PostgresBench) -> None:
@@ -526,6 +527,20 @@ def test_readers_see_whole_commits_only(bench: PostgresBench) -> None:
         assert reader.execute(counted).fetchone() == {"n": 1, "stored": 1}
         reader.execute("COMMIT")
         assert reader.execute(counted).fetchone() == {"n": 2, "stored": 2}
+
+
+@pytest.mark.parametrize("which", ["bench", "months"])
+def test_what_a_lost_transaction_had_made_is_made_again(request: pytest.FixtureRequest, which: str) -> None:
+    """The view of a schema and the table of a month, of a commit that was cut after both."""
+    bench: PostgresBench = request.getfixturevalue(which)
+    target = open_with(bench, {READING.format(0): typed(sensor="string")})
+    target.commit(batch_of(event_of(9, collector_tstamp=NOON - 10**10), end=1))
+    batch = batch_of(sent(1, 0, sensor="a"), end=2)
+    with pytest.raises(TransientError), bench.cut_at("UPDATE totals SET mark"):
+        target.commit(batch)
+    assert bench.rows("SELECT to_regclass('com_acme_sensor_reading_1') AS there") == [{"there": None}]
+    assert target.commit(batch).stored == 1
+    assert bench.rows("SELECT sensor FROM com_acme_sensor_reading_1") == [{"sensor": "a"}]
 
 
 def test_a_foreign_event_under_an_id_of_the_batch_is_met_by_trying_again(bench: PostgresBench) -> None:
