@@ -49,6 +49,8 @@ class Tp2:
 
     def pieces(self, payload: RawPayload) -> list[Piece]:
         path = payload.path
+        if payload.erased and not payload.query and not payload.body:
+            return []  # nothing is left of it
         if path == COMPACT_PATH:
             raise ValueError("compact frames are read by Spoorway only")
         query = {name: value for name, value in parse_query(payload.query).items() if value is not None}
@@ -88,7 +90,9 @@ class Tp2:
         objects, schema = _objects(payload)
         if not objects:
             return [_as_it_was(payload, {})]
-        return [self._object(payload, query, sent, schema, index) for index, sent in enumerate(objects)]
+        return [
+            self._object(payload, query, sent, schema, index) for index, sent in enumerate(objects) if index not in payload.erased
+        ]
 
     def _object(self, payload: RawPayload, query: dict[str, str], sent: Any, schema: str, index: int) -> Piece:
         texts = cast(dict[str, str], sent) if _all_texts(sent) else None

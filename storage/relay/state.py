@@ -17,7 +17,7 @@ from protocol import payloads
 from protocol.seams import Cursor, FailedEvent, Json, PermanentError, Position, RawPayload
 from storage.failed import FailedRow, payload_text, to_json, to_row
 from storage.rows import timestamp
-from storage.targets import Contact, Counts, RawBatch
+from storage.targets import Contact, Counts, Erasure, RawBatch
 from storage.trouble import translated
 
 _APPLICATION_ID = 0x53505252  # "SPRR"
@@ -146,6 +146,29 @@ class State:
                     db.execute("DELETE FROM failed_events WHERE failed_id = ?", row[:1])
             db.execute("UPDATE totals SET failed = failed - ?1, dropped = dropped + ?1", (dropped,))
         return dropped
+
+    def erase(self, erasure: Erasure, dry: bool) -> int:
+        """Refused payloads without what is theirs; how many nothing is left of. Those count as dropped."""
+        with self._lock, self._transaction() as db:
+            db.execute("PRAGMA secure_delete = ON")
+            gone = 0
+            for failed_id, kind, text in db.execute("SELECT failed_id, kind, payload FROM failed_events").fetchall():
+                left = erasure.cut(payloads.from_json(text.encode()))
+                if left is None:
+                    continue
+                whole = not left.query and not left.body
+                gone += whole
+                if whole and not dry:
+                    db.execute("INSERT INTO dropped_events VALUES (?, ?, ?)", (failed_id, kind, timestamp(erasure.until_ms)))
+                    db.execute("DELETE FROM failed_events WHERE failed_id = ?", (failed_id,))
+                elif not dry:
+                    db.execute("UPDATE failed_events SET payload = ? WHERE failed_id = ?", (payload_text(left), failed_id))
+            if not dry:
+                db.execute("UPDATE totals SET failed = failed - ?1, dropped = dropped + ?1", (gone,))
+        if not dry:
+            with self._lock, self._translated():
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return gone
 
     def taken_after_all(self, failed_id: str) -> bool:
         """A refused payload that the upstream has taken now; False when it is not among those that wait."""

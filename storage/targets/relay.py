@@ -23,7 +23,7 @@ from storage.relay.pieces import Language, Piece, groups
 from storage.relay.spoorway import Signed
 from storage.relay.state import State
 from storage.relay.upstream import Answer, Request, Unreached, Upstream
-from storage.targets import Contact, Counts, RawBatch, SchemaLookup
+from storage.targets import Contact, Counts, Erasure, RawBatch, Removed, SchemaLookup
 
 TAKES = "payloads"
 
@@ -152,6 +152,10 @@ class Plugin:
 
     def drop(self, failed_ids: Sequence[str], dropped_ms: int) -> int:
         return self._state.drop(failed_ids, dropped_ms)
+
+    def erase(self, erasure: Erasure, after: None, *, dry: bool = False) -> tuple[Removed, None]:
+        """Of what is kept here: refused payloads. What the upstream has is its own to erase. Removed: by this attempt."""
+        return Removed(0, self._state.erase(erasure, dry)), None
 
     def send_again(self, failed_id: str) -> bool:
         """Offers the upstream a payload that it refused before; True when it takes it now. Raises TransientError."""

@@ -11,8 +11,9 @@ import pytest
 
 from protocol.devices import device_event_id
 from protocol.payloads import derived_id
+from protocol.persons import Person
 from protocol.seams import RawPayload, TransientError
-from storage.targets import Counts
+from storage.targets import Counts, Erasure, Removed
 from tests.unit.relay_bench import NOW_MS, TP2, Bench, Seen, batch_of, benched, said
 
 SCHEMA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
@@ -29,12 +30,13 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def posted(*events: Any, number: int = 1, schema: str = SCHEMA, **fields: Any) -> RawPayload:
     body = json.dumps({"schema": schema, "data": events}).encode()
-    filled = {"body": body, "content_type": "application/json; charset=utf-8", **fields}
+    filled: dict[str, Any] = {"body": body, "content_type": "application/json; charset=utf-8", **fields}
     return RawPayload(f"{number:032x}", NOW_MS, "http", TP2, **filled)
 
 
 def got(number: int = 1, **fields: Any) -> RawPayload:
-    return RawPayload(f"{number:032x}", NOW_MS, "http", **{"path": "/i", **fields})
+    filled: dict[str, Any] = {"path": "/i", **fields}
+    return RawPayload(f"{number:032x}", NOW_MS, "http", **filled)
 
 
 def sent(bench: Bench, *payloads: RawPayload) -> list[Seen]:
@@ -171,3 +173,30 @@ def test_events_of_one_payload_are_halved_too(bench: Bench) -> None:
     assert relay.commit(batch_of(posted(*[EVENT] * 8))) == Counts(payloads=1, forwarded=1)
     taken = [len(events([request])) for request in bench.upstream.requests if len(events([request])) < 3]
     assert taken == [2, 2, 2, 2]
+
+
+def test_what_was_erased_is_not_sent(bench: Bench) -> None:
+    gone = got(1, erased=(0,))
+    blank = {"e": "", "p": "", "tv": ""}
+    shared = posted(blank, EVENT | {"eid": EID}, number=2, erased=(0,))
+    (request,) = sent(bench, gone, shared)
+    assert [event["eid"] for event in json.loads(request.body)["data"]] == [EID]
+
+
+def test_a_refused_payload_is_erased_where_it_is_kept(bench: Bench) -> None:
+    bench.upstream.answer = lambda request: said(400, b"no")
+    target = bench.open(kind="collector")
+    target.commit(batch_of(got(1, query="e=pv&uid=u-1"), got(2, query="e=pv&uid=u-2")))
+    gone = RawPayload(f"{1:032x}", NOW_MS, "http", "/i", erased=(0,))
+
+    def cut(payload: RawPayload) -> RawPayload | None:
+        return gone if payload.id == gone.id else None
+
+    erasure = Erasure("one", Person(user=frozenset({"u-1"})), NOW_MS, cut=cut)
+    assert target.erase(erasure, None, dry=True) == (Removed(0, 1), None)
+    assert target.totals().failed == 2
+    assert target.erase(erasure, None) == (Removed(0, 1), None)
+    totals = target.totals()
+    assert (totals.payloads, totals.failed, totals.dropped) == (2, 1, 1)
+    (left,) = target.list_failed()
+    assert left["payload_id"] == f"{2:032x}"
