@@ -110,9 +110,10 @@ class Plugin:
         offered = [*batch.failed, *(unfit(event, refused[key]) for key, event in documents if key in refused)]
         fresh = self._fresh(offered)
         failed = ((key, {**failed_document(one), COMMIT: number}) for key, one in fresh.items())
-        if trouble := self._create(self._failed, failed):
-            raise PermanentError(f"{self._failed}: a failed event is refused: {next(iter(trouble.values())).message}")
-        counts = Counts(batch.payloads, len(stored), len(fresh), duplicates + len(offered) - len(fresh))
+        if strange := self._create(self._failed, failed):
+            raise PermanentError(f"{self._failed}: a failed event is refused: {next(iter(strange.values())).message}")
+        known = duplicates + len(offered) - len(fresh)
+        counts = Counts(batch.payloads, len(stored), len(fresh), known, erased=batch.erased)
         totals = Counts(*(had + came for had, came in zip(astuple(state.totals), astuple(counts), strict=True)))
         done = self._write(_State(state.version, number, {**state.cursor, **batch.cursor}, totals, mark, counts))
         self._recent.update(map(identity, stored))
