@@ -10,7 +10,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from importlib import import_module
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from protocol.seams import ConfigurationError, TransientError
+from spoorway import building
+from spoorway.config import Settings
 from spoorway.database import open_read_only
 from storage import lake
 from storage.failed import FailedRow
@@ -192,26 +194,25 @@ class Parquet:
 
 
 class Postgres:
-    """A PostgreSQL database with the tables of our target in the schema `atomic`; asked in read-only transactions."""
+    """A database that our target keeps, asked in transactions that can only read. limit_s: the longest a question may take."""
 
-    dialect = POSTGRES
+    dialect = replace(POSTGRES, schema="")  # the connection knows the schema
 
-    def __init__(self, dsn: str, limit_s: float = 600) -> None:
-        """Raises ConfigurationError, TransientError."""
+    def __init__(self, config: Any, limit_s: float = 600) -> None:
+        """config: as the target's. Raises ConfigurationError, PermanentError, TransientError."""
+        connection = _postgres()
+        self._psycopg: Any = import_module("psycopg")
         try:
-            self._psycopg: Any = import_module("psycopg")
-        except ModuleNotFoundError:
-            raise ConfigurationError("a PostgreSQL database needs the package psycopg; install spoorway[postgres]") from None
-        options = f"-c default_transaction_read_only=on -c timezone=UTC -c statement_timeout={round(limit_s * 1000)}"
-        try:
-            self._db: Any = self._psycopg.connect(dsn, autocommit=True, options=options, connect_timeout=10)
+            self._db: Any = connection.connect(config, read_only=True)
+            self._db.execute(f"SET statement_timeout = {round(limit_s * 1000)}")
         except self._psycopg.Error as error:
             raise TransientError(f"PostgreSQL: {_first_line(error)}") from None
 
     def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         try:
-            cursor = self._db.execute(sql, values)
-            return [column.name for column in cursor.description], cursor.fetchall()
+            with self._db.transaction():
+                cursor = self._db.execute(sql, values)
+                return [column.name for column in cursor.description], cursor.fetchall()
         except self._psycopg.Error as error:
             raise _unanswered(error) from None
 
@@ -231,26 +232,47 @@ def _unanswered(error: Exception) -> ConfigurationError:
     return ConfigurationError(f"the store cannot answer that: {_first_line(error)}")
 
 
-def opened(where: str, database: Callable[[], Path]) -> Store:
-    """where: "sqlite" (database says which file), Parquet files or a folder of them, or a PostgreSQL address.
+def opened(where: str, settings: Callable[[], Settings]) -> Store:
+    """where: "sqlite" (the configured store), the name of a target, Parquet files, a folder of them, or a PostgreSQL address.
 
-    Raises ConfigurationError, TransientError.
+    settings: asked only where they matter. Raises ConfigurationError, PermanentError, TransientError.
     """
     if where == "sqlite":
-        return Sqlite(database())
+        return Sqlite(building.database(settings()))
     if where.startswith(("postgresql://", "postgres://")) or "dbname=" in where:
-        return Postgres(where)
-    if Path(where, "events").is_dir():  # as the S3 target keeps it in a folder
-        live, _ = lake.sorted_out(open_objects(where).list())
-        paths = {
-            kind: [str(Path(where, piece.name)) for piece in live if piece.kind == kind] for kind in (lake.EVENTS, lake.FAILED)
-        }
-        if paths[lake.EVENTS]:
-            return Parquet(paths[lake.EVENTS], paths[lake.FAILED])
+        return Postgres(_postgres().Config(dsn=where))
     if Path(where).is_dir():
-        return Parquet([f"{where}/**/*.parquet"])
+        return _folder(where)
     if where.endswith(".parquet"):
         return Parquet([where])
+    targets = {instance.name: instance for instance in settings().targets()}
+    if where in targets:
+        instance = targets[where]
+        if instance.use == "postgres":
+            return Postgres(instance.config)
+        if instance.use == "s3" and "://" not in instance.config.url:
+            return _folder(instance.config.url)
+        raise ConfigurationError(
+            f"--on: a target of the kind {instance.use} in that place is not asked; export it, or ask sqlite"
+        )
+    known = ", ".join(["sqlite", *(name for name in targets if name != "sqlite")])
     raise ConfigurationError(
-        f"--on: expected sqlite, a folder, files such as 'exports/*.parquet' or postgresql://…, not {where!r}"
+        f"--on: expected {known}, a folder, files such as 'exports/*.parquet' or postgresql://…, not {where!r}"
     )
+
+
+def _postgres() -> Any:
+    try:
+        return import_module("storage.postgres.connection")
+    except ModuleNotFoundError:
+        raise ConfigurationError("a PostgreSQL database needs the package psycopg; install spoorway[postgres]") from None
+
+
+def _folder(where: str) -> Store:
+    if not Path(where, lake.EVENTS).is_dir():
+        return Parquet([f"{where}/**/*.parquet"])
+    live, _ = lake.sorted_out(open_objects(where).list())  # as the S3 target keeps it: not every file counts
+    paths = {kind: [str(Path(where, piece.name)) for piece in live if piece.kind == kind] for kind in (lake.EVENTS, lake.FAILED)}
+    if not paths[lake.EVENTS]:
+        raise ConfigurationError(f"{where}: there are no Parquet files of events")
+    return Parquet(paths[lake.EVENTS], paths[lake.FAILED])

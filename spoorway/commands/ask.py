@@ -49,7 +49,9 @@ def add(subparsers: Subparsers) -> None:
     run.add_argument("--until", metavar="TIME", help="received earlier than that (default: now)")
     run.add_argument("--app", metavar="ID", help="only this application")
     run.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="another parameter; may be repeated")
-    run.add_argument("--on", metavar="STORE", default="sqlite", help="sqlite, files.parquet, postgresql://… (default: sqlite)")
+    run.add_argument(
+        "--on", metavar="STORE", default="sqlite", help="sqlite, a target's name, files, postgresql://… (default: sqlite)"
+    )
     run.add_argument("--chart", action="store_true", help="draw it")
     run.add_argument("--format", choices=("table", "json", "csv"), default="table", help="json: one object a line")
     run.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
@@ -108,7 +110,7 @@ def _run(args: argparse.Namespace) -> int:
     given |= {name: getattr(args, name) for name in ("since", "until", "app") if getattr(args, name) is not None}
     if args.chart and (question.chart is None or args.format != "table"):
         raise ConfigurationError(f"--chart: {question.name} has none" if question.chart is None else "--chart: not with --format")
-    store = asking.opened(args.on, lambda: building.database(settings(args)))
+    store = asking.opened(args.on, lambda: settings(args))
     try:
         answer = asking.ask(store, question, given, building.now_ms())
     finally:

@@ -42,7 +42,7 @@ def _report(args: argparse.Namespace) -> int:
     wanted = [one for one in questions().values() if not args.group or one.group in args.group]
     asked: list[Asked] = []
     unanswered: list[str] = []
-    store = asking.opened(args.on, lambda: building.database(settings(args)))
+    store = asking.opened(args.on, lambda: settings(args))
     try:
         for question in tracked("asking", wanted):
             period = asking.bound(question, given, now_ms)

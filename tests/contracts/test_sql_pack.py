@@ -10,10 +10,9 @@ import pytest
 
 from protocol.schemas import bundled
 from protocol.seams import ConfigurationError, Position
-from protocol.tables import COLUMNS
 from spoorway.asking import Parquet, Sqlite, Store, ask, named, opened
+from spoorway.config import load
 from spoorway.exporting import WRITERS
-from storage.rows import to_row
 from storage.sql import questions
 from storage.targets import Batch
 from storage.targets.sqlite import Config, Plugin
@@ -62,27 +61,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def postgres(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The same in a database, in the canonical types."""
-    import psycopg
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same in a database, as the PostgreSQL target keeps it."""
+    from storage.targets.postgres import Config, Plugin
 
-    with PostgresServer(tmp_path_factory.mktemp("pg")) as server, psycopg.connect(server.dsn, autocommit=True) as db:
-        db.execute("CREATE SCHEMA atomic")
-        columns = ", ".join(f'"{column.name}" {column.postgres}' for column in COLUMNS)
-        db.execute(f"CREATE TABLE atomic.events ({columns})".encode())
-        boolean = {place for place, column in enumerate(COLUMNS) if column.type == "boolean"}
-        with db.cursor().copy("COPY atomic.events FROM STDIN") as copy:
-            for event in EVENTS:
-                row = to_row(event)
-                copy.write_row([bool(v) if place in boolean and v is not None else v for place, v in enumerate(row)])
-        with sqlite3.connect(file) as store:
-            rows = store.execute("SELECT * FROM failed_events")
-            kinds = ", ".join(f"{c[0]} {'timestamp' if c[0].endswith('_tstamp') else 'text'}" for c in rows.description)
-            db.execute(f"CREATE TABLE atomic.failed_events ({kinds})".encode())
-            with db.cursor().copy("COPY atomic.failed_events FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row([None if value is None else str(value) for value in row])
-        store.close()
+    with PostgresServer(tmp_path_factory.mktemp("pg")) as server:
+        target = Plugin(Config(dsn=server.dsn), bundled)
+        target.cursor()
+        target.commit(Batch(EVENTS, FAILED, {"lane": Position(1, 9, 1)}, 1))
+        target.resolve(SOLVED, [], [], NOON)
+        target.close()
         yield server.dsn
 
 
@@ -92,7 +80,7 @@ STORES = ("sqlite", "parquet", "folder", "postgres")
 @pytest.fixture(scope="module", params=STORES)
 def store(request: pytest.FixtureRequest, file: Path) -> Iterator[Store]:
     where = "sqlite" if request.param == "sqlite" else str(request.getfixturevalue(request.param))
-    store = opened(where, lambda: file)
+    store = opened(where, lambda: load(None, {"data": str(file.parent)}))
     yield store
     store.close()
 
@@ -138,14 +126,28 @@ def test_emails_are_counted_as_the_views_count_them(file: Path) -> None:
 
 
 def test_failed_events_of_files_are_those_that_were_kept(folder: Path, parquet: Path) -> None:
-    store = opened(str(folder), lambda: folder)
+    store = opened(str(folder), load)
     answer = ask(store, named("failed"), {"since": SINCE}, NOON)
     store.close()
     assert [row[:5] for row in answer.rows] == [
         ("schema_violations", "eid: is not a UUID", "shop", 3, 0),
         ("adapter_failures", "eid: is no adapter", "shop", 1, 0),
     ]
-    store = opened(str(parquet), lambda: parquet)
+    store = opened(str(parquet), load)
     with pytest.raises(ConfigurationError, match="failed_events"):
         ask(store, named("failed"), {"since": SINCE}, NOON)
     store.close()
+
+
+def test_a_target_is_asked_by_its_name(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "spoorway.toml"
+    file.write_text(
+        f'[storage.targets.lake]\nuse = "s3"\nurl = "{folder}"\n[storage.targets.away]\nuse = "s3"\nurl = "s3://b/p"\n'
+    )
+    store = opened("lake", lambda: load(file))
+    assert ask(store, named("robots"), {"since": SINCE}, NOON).rows == ANSWERS["robots"][0][1]
+    store.close()
+    with pytest.raises(ConfigurationError, match="of the kind s3 in that place is not asked"):
+        opened("away", lambda: load(file))
+    with pytest.raises(ConfigurationError, match="expected sqlite, lake, away, a folder"):
+        opened("nowhere", lambda: load(file))
