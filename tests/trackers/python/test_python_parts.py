@@ -10,11 +10,14 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NotRequired, TypedDict
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -33,7 +36,7 @@ from spoorway_tracker.integrations.logging import Handler
 from spoorway_tracker.integrations.pandas import track_frame
 from spoorway_tracker.integrations.web import Request, subject_of
 from spoorway_tracker.mqtt import Mqtt
-from spoorway_tracker.tracker import Verbs
+from spoorway_tracker.tracker import Verbs, new_id
 from tests.trackers.python.answering import Answering, status
 
 SOURCES = Path(__file__).parents[3] / "trackers/python"
@@ -151,6 +154,19 @@ def test_log_record_becomes_an_error_event_and_our_own_do_not(tracker: Tracker, 
     assert (first["message"], first["exceptionName"], first["className"]) == ("looked twice", "ValueError", "ducks.pond")
     assert "no ducks" in first["stackTrace"]
     assert (second["message"], Path(second["fileName"]).name) == ("plain", "test_python_parts.py")
+
+
+def test_ids_are_random_uuids_and_none_is_given_twice_to_threads() -> None:
+    def taken_by_others(digits: Iterable[str]) -> None:
+        """As if other threads had emptied the store before this one came to its own."""
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = [one for each in pool.map(lambda _: [new_id() for _ in range(2_000)], range(8)) for one in each]
+    assert len(set(ids)) == 16_000
+    assert all((UUID(one).version, UUID(one).variant, str(UUID(one))) == (4, RFC_4122, one) for one in ids)
+    ours = type(new_id)()
+    ours._digits = SimpleNamespace(pop=[].pop, extend=taken_by_others)  # type: ignore[assignment]
+    assert UUID(ours()).version == 4
 
 
 def test_rows_of_a_data_frame_become_events(tracker: Tracker, sent: Callable[[], list[dict[str, str]]]) -> None:

@@ -250,6 +250,25 @@ def test_circle_is_refused_and_half_a_character_is_replaced(make: Make, answerin
     assert answering.asked[0].events[0]["url"] == "http://x/?"
 
 
+def test_nonsense_is_refused_and_never_thrown(make: Make, told: list[tuple[str, int, str]]) -> None:
+    class Odd:
+        def isoformat(self) -> str:
+            raise KeyError("odd")
+
+    tracker: Any = make()
+    for verb, arguments, named in (
+        ("structured", ("a", "b"), {"true_ms": float("inf")}),
+        ("structured", ("a", "b"), {"subject": "ada"}),
+        ("structured", ("a", "b"), {"entities": 5}),
+        ("structured", ("a", "b", None, None, "x"), {"entities": [Odd()]}),
+        ("self_describing", ("iglu:com.acme/x/jsonschema/1-0-0", {"at": Odd()}), {}),
+        ("self_describing", (Odd(),), {}),
+        ("page_view", (Odd(),), {}),
+    ):
+        assert getattr(tracker, f"track_{verb}")(*arguments, **named) is Refusal.NOT_JSON, (verb, arguments, named)
+    assert [reason for reason, _, _ in told] == ["not_json"] * 7
+
+
 def test_closed_opted_out_and_full_are_answered_by_name(make: Make) -> None:
     tracker = make(max_bytes=600)
     tracker.opt_out()

@@ -102,8 +102,8 @@ class _Ids:
             h = self._digits.pop()
         except IndexError:
             text = os.urandom(16 * 32).hex()
-            self._digits.extend(text[at : at + 32] for at in range(0, len(text), 32))
-            h = self._digits.pop()
+            h, *others = (text[at : at + 32] for at in range(0, len(text), 32))  # its own first: other threads take from the rest
+            self._digits.extend(others)
         return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
 
 
@@ -282,7 +282,7 @@ class Verbs:
         except InvalidData as error:
             self._told("invalid", 1, str(error))
             return self.counters.refuse(Refusal.INVALID)
-        except (ValueError, TypeError, RecursionError) as error:
+        except Exception as error:  # whatever it was given, a tracker does not throw into its host
             self._told("not_json", 1, str(error))
             return self.counters.refuse(Refusal.NOT_JSON)
         if len(record) > MAX_EVENT_BYTES:
