@@ -28,6 +28,7 @@ NAMES = (
     "sql_pack",
     "tracker_js",
     "postgres",
+    "erase",
     "s3",
 )
 HERE = Path(__file__).parent
