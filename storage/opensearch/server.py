@@ -97,8 +97,8 @@ class Server:
         if answer is None:
             kind_of = TransientError if status < 300 else trouble(status, {})
             raise kind_of(f"{self.url}: status {status}: what came is not OpenSearch's{_ADVICE.get(status, '')}")
-        error: object = answer.get("error")
-        told = cast(Mapping[str, Any], error) if isinstance(error, dict) else {"reason": str(error or "refused")}
+        refusal: object = answer.get("error")
+        told = cast(Mapping[str, Any], refusal) if isinstance(refusal, dict) else {"reason": str(refusal or "refused")}
         raise trouble(status, told)(f"{self.url}: status {status}: {why(told)}{_ADVICE.get(status, '')}")
 
     def close(self) -> None:
