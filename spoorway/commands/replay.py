@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ from spoorway.loader import Loader
 
 if TYPE_CHECKING:
     from spoorway.config import Settings
+
+_LEFT_BEHIND_S = 86_400
 
 
 def add(subparsers: Subparsers) -> None:
@@ -110,6 +114,10 @@ def _archived(found: Settings, url: str, partial: bool) -> Generator[Reader, Non
 
     prepare(found.data)
     archive = open_archive(found.archive, url)
+    for left in found.data.glob("replay-*"):  # by a kill; a running replay puts something new there all the time
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _LEFT_BEHIND_S:
+                shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=found.data, prefix="replay-") as room:
         reader = Rebuilding(archive, journal_folder(found.data), Path(room), _tell, partial=partial)
         if reader.empty():

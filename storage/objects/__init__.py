@@ -53,7 +53,10 @@ class Objects(Protocol):
         ...
 
     def open(self, name: str) -> BinaryIO:
-        """For reading from the beginning to the end, in bounded memory. Raises NoSuchObject; reading raises as calls do."""
+        """For reading from the beginning to the end, in bounded memory. Raises NoSuchObject.
+
+        Reading raises as calls do; from a folder, OSError.
+        """
         ...
 
     def sha256(self, name: str) -> str:

@@ -124,7 +124,7 @@ class S3Objects:
             try:
                 self._put(name, body, condition, mark)
             except errors.ClientError as error:
-                if _code(error) not in _CHANGED or _code(error) == "NoSuchBucket":
+                if _code(error) not in _CHANGED:
                     raise
                 return self._marked(name, mark)
         return True
