@@ -98,14 +98,10 @@ class Layout:
                     column.name,
                 )
 
-    def wipe(self, db: Session) -> None:
-        """No table of entities is left."""
+    def empty(self, db: Session) -> None:
+        """The tables of entities stay, and what others built on them."""
         for table in (self.tables or {}).values():
-            db.run(f"DROP TABLE {quoted(self._schema)}.{quoted(table.name)}")
-        db.run(f"DELETE FROM {quoted(self._schema)}.spoorway_columns")
-        self._known = set()
-        if self.tables is not None:
-            self.tables = {}
+            db.run(f"DELETE FROM {quoted(self._schema)}.{quoted(table.name)}")
 
     def _see(self, db: Session, uri: str, key: SchemaKey) -> None:
         if self.tables is None:

@@ -96,7 +96,7 @@ class Load:
         for pause_s in (*_PAUSES_S, None):
             told = db.ask(
                 "SELECT line_number, trim(column_name), error_code, trim(error_message) FROM sys_load_error_detail"
-                " WHERE file_name = %s AND line_number > 0 ORDER BY line_number",
+                " WHERE trim(file_name) = %s AND line_number > 0 ORDER BY line_number",
                 url,
             )
             if told:

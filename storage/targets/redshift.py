@@ -34,7 +34,7 @@ boto3: Any = import_module("boto3")
 _FEW = 500  # ids that are looked up by name; more go by COPY into a table of their own
 _LEAST = {"every_s": 0, "batch_payloads": 1, "batch_bytes": 1024, "timeout_s": 1}
 _STAGING = "spoorway_staging"
-_STAGED = (Column("event_id", "varchar(36)", ()),)
+_STAGED = (Column("event_id", "char(36)", ()),)
 
 T = TypeVar("T")
 
@@ -160,12 +160,12 @@ class Plugin:
             self._work(lambda work: self._layout.see(work.db, uris, again=True))
 
     def wipe(self) -> None:
-        """Begin again: no events, no failed or dropped ones, no tables of entities, no cursor, all totals 0. One transaction."""
+        """Begin again: no events or entities, no failed or dropped events, no cursor, all totals 0. One transaction."""
 
         def wiping(work: _Work) -> None:
             for name in ("events", "failed_events", "failed_payloads", "dropped_events", "manifest"):
                 work.db.run(f"DELETE FROM {self._schema}.{name}")
-            self._layout.wipe(work.db)
+            self._layout.empty(work.db)
             names = ("payloads", "stored", "failed", "duplicate", "dropped", "erased")
             zero = ", ".join(f"{name} = 0" for name in names)
             work.db.run(f"UPDATE {self._schema}.spoorway_state SET lanes = '{{}}', mark = '', {zero}")
@@ -187,6 +187,8 @@ class Plugin:
                     return does(_Work(db, load, refused))
             except _RowsRefused as told:
                 self._link.close()
+                if told.reasons.keys() <= refused.keys():
+                    raise PermanentError("redshift: COPY refuses rows that it was not given") from None
                 refused |= told.reasons
             except TooNarrow as told:
                 self._layout.widen(self._link, told)
@@ -236,6 +238,7 @@ class Plugin:
         """How many are solved, and what all of them counted; one load, however many they are."""
         schema = self._config.schema
         waiting = failures.payloads_of(work.db, schema, [failed_id for failed_id, _, _ in resolutions])
+        # Of one that is named twice the first counts.
         known = {failed_id: (events, failed) for failed_id, events, failed in reversed(resolutions) if failed_id in waiting}
         if not known:
             return 0, None
@@ -312,7 +315,7 @@ class Plugin:
             rows = work.db.ask(f"{select} FROM {self._schema}.events AS e WHERE e.event_id IN ({marks})", *fitting)
             return dict(cast(list[tuple[str, str | None]], rows))
         # Many: a table for the length of the transaction, so that Redshift joins where it would compare.
-        work.db.run(f"CREATE TEMP TABLE {_STAGING} (event_id VARCHAR(36) ENCODE RAW DISTKEY)")
+        work.db.run(f"CREATE TEMP TABLE {_STAGING} (event_id CHAR(36) ENCODE RAW DISTKEY)")
         work.load.copy(work.db, "", _STAGING, _STAGED, fitting)
         rows = work.db.ask(f"{select} FROM {self._schema}.events AS e JOIN {_STAGING} AS s ON s.event_id = e.event_id")
         work.db.run(f"DROP TABLE {_STAGING}")

@@ -322,6 +322,17 @@ def test_many_ids_are_looked_up_in_a_table_of_their_own(site: Site) -> None:
     assert site.ask("SELECT count(*), count(DISTINCT event_id) FROM S.events") == [[1_401, 1_401]]
 
 
+def test_wiped_the_tables_of_entities_are_empty_and_are_filled_again(site: Site) -> None:
+    target = site.open()
+    batch = batch_of(event_of(1, contexts=[reading()]), end=1)
+    target.commit(batch)
+    target.wipe()
+    assert site.ask("SELECT count(*) FROM S.com_acme_sensor_reading_1") == [[0]]
+    assert site.ask("SELECT count(*) FROM S.manifest") == [[0]]
+    assert target.commit(batch).stored == 1
+    assert site.ask("SELECT count(*) FROM S.com_acme_sensor_reading_1") == [[1]]
+
+
 # What does not fit -------------------------------------------------------------------------------------------------------
 
 
