@@ -19,6 +19,7 @@ from storage.objects import Objects
 from storage.targets import Counts
 
 PREFIX: Final = "_spoorway/commits/"
+_PROBE = "_spoorway/probe"
 _FORMAT = 1
 
 
@@ -38,6 +39,15 @@ class Commit:
     objects: tuple[tuple[str, int], ...] = ()
     wiped: bool = False
     settled: bool = False
+
+
+def check(objects: Objects) -> None:
+    """Raises PermanentError where the store makes an object again although it was told not to: two writers would both win."""
+    objects.put_new(_PROBE, b"")
+    if objects.put_new(_PROBE, b""):
+        raise PermanentError(
+            f"{objects.url(_PROBE)}: this store ignores If-None-Match, so two writers would not notice each other; use another"
+        )
 
 
 def add(objects: Objects, commit: Commit, bodies: Sequence[bytes]) -> bool:
@@ -105,4 +115,4 @@ def _read(name: str, header: bytes) -> Commit:
         raise PermanentError(f"{name}: is no commit of this target: {error!r}") from error
 
 
-__all__ = ["Commit", "add", "newest", "prune", "settle"]
+__all__ = ["Commit", "add", "check", "newest", "prune", "settle"]

@@ -39,8 +39,9 @@ def statements(dialect: str, form: str, location: str, partitions: Iterable[str]
         yield _external(f"{database}.events", narrow, "day date, name varchar(255)", _stored(form), source)
         for partition in partitions:
             day, name = (part.partition("=")[2] for part in partition.split("/"))
+            quoted = unquote(name).replace("'", "''")
             yield (
-                f"ALTER TABLE {database}.events ADD IF NOT EXISTS PARTITION (day='{day}', name='{unquote(name)}')\n"
+                f"ALTER TABLE {database}.events ADD IF NOT EXISTS PARTITION (day='{day}', name='{quoted}')\n"
                 f"LOCATION '{source}{partition}/'"
             )
         return
@@ -52,8 +53,7 @@ def statements(dialect: str, form: str, location: str, partitions: Iterable[str]
         yield f"ALTER TABLE {database}.failed_events RECOVER PARTITIONS"
         return
     partition = ", ".join(f"`{name}` {kind}" for name, kind in _PARTITION.items())
-    quoted = [(f"`{name}`", kind) for name, kind in events]
-    yield _external(f"{database}.events", quoted, partition, _stored(form), source)
+    yield _external(f"{database}.events", [(f"`{name}`", kind) for name, kind in events], partition, _stored(form), source)
     yield f"MSCK REPAIR TABLE {database}.events"
     serde = "org.openx.data.jsonserde.JsonSerDe" if dialect == "athena" else "org.apache.hive.hcatalog.data.JsonSerDe"
     lines = f"ROW FORMAT SERDE '{serde}'\nSTORED AS TEXTFILE"

@@ -64,6 +64,7 @@ class Plugin:
         self._lock = threading.Lock()
         self._objects = open_objects(config.url, endpoint=config.endpoint, region=config.region, profile=config.profile)
         self._index = Index(Path(config.state))
+        self._checked = False  # that the store heeds conditions
         self._last: Commit | None = None  # None: to be asked
         self._told: int | None = None  # the commit whose cursor the caller has, when it asked
         self._wait_until = 0.0
@@ -117,6 +118,9 @@ class Plugin:
     def _newest(self) -> Commit:
         """The last commit, with its files in their places and its ids in the index. Raises TransientError, PermanentError."""
         if self._last is None:
+            if not self._checked:
+                commits.check(self._objects)
+                self._checked = True
             last, bodies = commits.newest(self._objects)
             if last.number and not last.settled:
                 last = self._settle(last, bodies)
