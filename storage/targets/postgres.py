@@ -25,7 +25,6 @@ from protocol.seams import (
     PermanentError,
     Position,
     RawPayload,
-    TransientError,
 )
 from protocol.tables import COLUMN_NAMES
 from storage.duplicates import sort_out
@@ -38,7 +37,7 @@ from storage.postgres.values import as_uuid, lines, moment, readable, with_uuids
 from storage.postgres.views import Views
 from storage.targets import Batch, Counts, Erasure, Removed, Rule, SchemaLookup, Waiting
 
-__all__ = ["Config", "Plugin", "check"]
+__all__ = ["Config", "Plugin"]
 
 _TIMES = {"collector_tstamp", "failed_tstamp", "replayed_tstamp"}
 _JSON = {"reasons", "parameters", "event"}
@@ -66,7 +65,8 @@ class Plugin:
     # Target ---------------------------------------------------------------------------------------------------------
 
     def cursor(self) -> Cursor:
-        with self._reading() as db:
+        # In turn with those who write: a commit of ours whose answer was lost may be under way still.
+        with self._writing() as db:
             self._cursor = there = _read_cursor(db)
             return dict(there)
 
@@ -308,18 +308,6 @@ class Plugin:
             except BaseException:
                 self._views.known, self._months = known, made
                 raise
-
-
-def check(config: Config) -> str:
-    """What is wrong with reaching the database and its tables; "" = nothing. Makes the tables where there are none."""
-    target = Plugin(config, lambda uri: None)
-    try:
-        target.totals()
-    except (PermanentError, TransientError) as error:
-        return str(error)
-    finally:
-        target.close()
-    return ""
 
 
 def _one(db: Connection, question: str) -> tuple[Any, ...]:
