@@ -131,7 +131,8 @@ class Plugin:
     def _add(self, last: Commit, batch: Batch, mark: str) -> Commit:
         new, duplicates = sort_out(batch.events, self._index.stored)
         fresh = self._fresh(batch.failed)
-        counts = Counts(batch.payloads, len(new), len(fresh), duplicates + len(batch.failed) - len(fresh))
+        duplicates += len(batch.failed) - len(fresh)
+        counts = Counts(batch.payloads, len(new), len(fresh), duplicates, erased=batch.erased)
         number = last.number + 1
         made = list(files(number, new, fresh, _KINDS[self._config.format]))
         commit = Commit(

@@ -68,6 +68,7 @@ class LakeBench:
         if self.target:
             self.target.close()
         self.target = s3.Plugin(self.config, bundled)
+        self.target.totals()  # the store is asked, and checked: what is counted below begins with a commit
         return self.target
 
     def objects(self) -> Objects:

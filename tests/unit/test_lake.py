@@ -424,10 +424,11 @@ class Obliging:
 
 
 def test_a_store_that_ignores_conditions_is_refused_before_anything_is_committed(bench: LakeBench) -> None:
-    target = bench.open()
+    target = s3.Plugin(bench.config, bundled)
     target._objects = Obliging(target._objects)  # type: ignore[assignment]
     with pytest.raises(PermanentError, match="this store ignores If-None-Match"):
         target.commit(batch(1, event_of(1)))
+    target.close()
 
 
 def test_a_store_that_is_out_of_reach_is_passing_trouble_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,6 +546,12 @@ def test_a_target_that_stays_out_of_reach_does_not_keep_the_process_at_its_end(t
     loader.run(threading.Event(), finish)
     assert loader.status.state == "retrying"
     target.close()
+
+
+def test_events_that_were_erased_from_the_journal_are_counted(bench: LakeBench) -> None:
+    some = batch(1, event_of(1))
+    counts = bench.open().commit(Batch(some.events, some.failed, some.cursor, 2, erased=3))
+    assert counts == Counts(2, 1, 0, 0, erased=3) == bench.open().totals()
 
 
 # Merging ----------------------------------------------------------------------------------------------------------------
