@@ -546,16 +546,14 @@ def test_without_a_role_the_keys_go_to_copy_and_into_no_message(site: Site) -> N
 
 
 @pytest.mark.filterwarnings(LEAKS, r"ignore:ssl\.:DeprecationWarning")
-def test_temporary_credentials_of_iam_over_tls(tmp_path: Path) -> None:
+def test_temporary_credentials_of_iam_over_tls(tmp_path: Path, double: RedshiftDouble) -> None:
     """moto hands out the credentials; the double takes the user that they name, over TLS whose authority the machine trusts."""
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=cluster"]
     make += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(make, check=True, capture_output=True)
-    with RedshiftDouble(tmp_path, tls=(certificate, key)) as made, pytest.MonkeyPatch.context() as patch:
-        for name, value in made.s3.environment.items():
-            patch.setenv(name, value)
-        made.s3.bucket(BUCKET)
+    secure = RedshiftDouble(tmp_path, tls=(certificate, key), postgres=double.postgres, s3=double.s3)
+    with secure as made, pytest.MonkeyPatch.context() as patch:
         boto3 = pytest.importorskip("boto3")
         cluster = {
             "ClusterIdentifier": "cluster-1",

@@ -110,7 +110,8 @@ class RedshiftDouble:
                 stack.enter_context(self.s3)
             self.client = self.s3.client()
             self._log = stack.enter_context(self.query())
-            self._log.execute(_SYSTEM)
+            if not self._log.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (CATALOG,)).fetchone():
+                self._log.execute(_SYSTEM)
             self._listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             self.port = self._listener.getsockname()[1]
             threading.Thread(target=self._accept, name="redshift", daemon=True).start()
