@@ -195,7 +195,7 @@ class Archiving:
             try:
                 self.step(stop)
                 status.state, status.message, backoff_s = "waiting", "", _FIRST_BACKOFF_S
-            except (TransientError, PermanentError) as error:
+            except Exception as error:  # the loop's rim: a thread that ends tells nobody
                 self._report(error)
                 if not once:
                     finish.wait(backoff_s)
@@ -236,10 +236,11 @@ class Archiving:
         status.pending, status.pending_bytes = len(found), sum(each.size for each in found)
         status.oldest_ms = min((each.sealed_ms for each in found), default=0)
 
-    def _report(self, error: TransientError | PermanentError) -> None:
-        status, message = self.status, str(error)
+    def _report(self, error: Exception) -> None:
+        ours = isinstance(error, (TransientError, PermanentError))
+        status, message = self.status, str(error) if ours else repr(error)
         if status.message != message:
-            log.error("the archive waits: %s", message)
+            log.error("the archive waits: %s", message, exc_info=None if ours else error)
         kind = "transient" if isinstance(error, TransientError) else "permanent"
         status.errors = status.errors | {kind: status.errors.get(kind, 0) + 1}
         status.state, status.message, status.error, status.error_ms = "retrying", message, message, self._clock()

@@ -311,6 +311,16 @@ def test_the_loop_says_what_is_wrong_and_goes_on_when_it_is_right(bench: Bench) 
     assert (again.status.state, again.status.message) == ("failed", "get_with_etag failed")
 
 
+def test_what_nobody_foresaw_is_told_and_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(bench.data, 40)
+    monkeypatch.setattr(bench.archive, "add", lambda *_: 1 / 0)
+    archiving, finish = bench.archiving(), Soon()
+    finish.then = monkeypatch.undo
+    archiving.run(threading.Event(), finish)
+    assert (archiving.status.segments, archiving.status.errors) == (len(bench.sealed()), {"permanent": 1})
+    assert "ZeroDivisionError" in archiving.status.error
+
+
 class Soon(threading.Event):
     """Nobody waits: after the first wait something changes, after the third it is set."""
 
