@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain, count
 from typing import cast
 
 from psycopg import sql
@@ -33,11 +34,19 @@ def dated(events: Sequence[Event]) -> Sequence[Event]:
 def make(db: Connection, events: Sequence[Event], known: set[str]) -> None:
     """The partitions that these events need. known: months that are there; grows."""
     months = {_month(ms) for ms in {event.get("collector_tstamp", _FIRST_MS) // 86_400_000 for event in events}}
+    if months <= known:
+        return
+    rows = db.execute("SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'events'::regclass")
+    known |= {name[7:14].replace("_", "-") for (name,) in rows}
     for month in sorted(months - known):
-        name = f"events_{month.replace('-', '_')}"
-        if db.execute("SELECT to_regclass(%s)", (name,)).fetchone() == (None,):
-            _make(db, name, month)
+        _make(db, _free_name(db, f"events_{month.replace('-', '_')}"), month)
         known.add(month)
+
+
+def _free_name(db: Connection, name: str) -> str:
+    """One that was detached and is kept has its name still."""
+    names = chain((name,), (f"{name}_{number}" for number in count(2)))
+    return next(free for free in names if db.execute("SELECT to_regclass(%s)", (free,)).fetchone() == (None,))
 
 
 def _month(day: int) -> str:

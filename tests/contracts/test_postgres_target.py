@@ -433,6 +433,17 @@ def test_each_month_has_a_table_and_a_duplicate_is_found_in_any(months: Postgres
     assert months.open().commit(batch_of(lost, end=5)).stored == 1
 
 
+def test_a_month_that_was_detached_begins_anew(months: PostgresBench) -> None:
+    target = months.open()
+    target.commit(batch_of(event_of(1), end=1))
+    with months.connect() as db:
+        db.execute("ALTER TABLE events DETACH PARTITION events_2026_03")
+    assert months.open().commit(batch_of(event_of(2), end=2)).stored == 1
+    assert months.open().commit(batch_of(event_of(3), end=3)).stored == 1
+    rows = [row["n"] for row in months.rows("SELECT tableoid::regclass::name AS n FROM events")]
+    assert len(rows) == 2 and all("events_2026_03_2" in name for name in rows)
+
+
 def test_a_reader_of_events_does_not_hold_up_a_new_month(months: PostgresBench) -> None:
     target = months.open()
     target.commit(batch_of(event_of(1), end=1))
