@@ -15,7 +15,7 @@
 -- column: shared     each order divided among all of its sources
 -- column: value      the orders' value, divided in the same way
 -- chart: bar x=source y=shared color=medium
-WITH conversions AS (
+WITH conversions AS MATERIALIZED (
     SELECT e.event_id AS id, @who(e) AS visitor, @ms(e.derived_tstamp) AS at_ms,
         coalesce(@real(e.tr_total), @real(@one(e.contexts, 'iglu:com.snowplowanalytics.snowplow.ecommerce/transaction/jsonschema/1-',
             'revenue')), @real(e.se_value), 0) AS value
@@ -25,7 +25,7 @@ WITH conversions AS (
         OR (:conversion = 'order' AND e.event = 'transaction')
         OR (:conversion = 'order' AND e.event_name = 'snowplow_ecommerce_action' AND @data(e, 'type') = 'transaction')
     )
-), touches AS (
+), touches AS MATERIALIZED (
     SELECT @who(e) AS visitor, @ms(e.derived_tstamp) AS at_ms, e.event_id AS id,
         CASE WHEN e.mkt_medium IS NOT NULL OR e.mkt_source IS NOT NULL THEN coalesce(e.mkt_medium, 'campaign')
             ELSE coalesce(e.refr_medium, 'unknown') END AS medium,

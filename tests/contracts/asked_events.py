@@ -53,14 +53,15 @@ def _website() -> None:
     linux = {"useragent": "…", "br_family": "Firefox", "os_family": "Linux", "dvce_type": "Computer"}
     delft = {"geo_country": "NL", "geo_city": "Delft", "geo_latitude": 52.01, "geo_longitude": 4.36}
     google = {"refr_urlhost": "www.google.com", "refr_medium": "search", "refr_source": "Google"}
+    duck = {"refr_urlhost": "duckduckgo.com", "refr_medium": "search", "refr_source": "DuckDuckGo"}  # after her order
     window = {"doc_height": 1000, "br_viewheight": 400}
     _event("shop", "03-02 10:00:00", "page_view", **ann, **linux, **delft, **google)
     _event("shop", "03-02 10:00:10", "page_ping", **ann, **window, pp_yoffset_max=100)
     _event("shop", "03-02 10:00:20", "page_ping", **ann, **window, pp_yoffset_max=200)
     pots = ann | {"page_urlpath": "/pots"}
     inside = {"refr_urlhost": "shop.example", "refr_medium": "internal"}
-    _event("shop", "03-02 10:01:00", "page_view", **pots, **linux, **delft, **inside)
-    _event("shop", "03-02 10:01:10", "page_ping", **pots, **window, pp_yoffset_max=600)
+    _event("shop", "03-02 10:01:00", "page_view", **pots, **linux, **delft, refr_urlhost="shop.example")
+    _event("shop", "03-02 10:01:10", "page_ping", **pots, **window, pp_yoffset_max=700)  # beyond its end
     pot = _entity(_ECOMMERCE, "product", {"id": "P1", "name": "Pot", "category": "pots", "price": 25, "currency": "EUR"})
     two = _entity(_ECOMMERCE, "product", pot["data"] | {"quantity": 2})
     lid = _entity(_ECOMMERCE, "product", {"id": "P2", "name": "Lid", "category": "pots", "price": 4.5, "currency": "EUR"})
@@ -81,10 +82,10 @@ def _website() -> None:
     letter = {"mkt_medium": "email", "mkt_source": "letter", "mkt_campaign": "spring"}
     _event("shop", "03-02 11:00:00", "page_view", **bob, **ios, **london, **letter)
     again = bob | {"domain_sessionid": _visit("b2"), "page_urlpath": "/pots"}
-    _event("shop", "03-03 09:00:00", "page_view", **again, **ios, **london)
+    _event("shop", "03-03 09:00:00", "page_view", **again, **ios, **london, refr_urlhost="m.shop.example", refr_medium="internal")
     _told("shop", "03-03 09:00:30", _SNOWPLOW, "link_click", {"targetUrl": "https://x.example/"}, **again)
     _event("shop", "03-03 09:05:00", "transaction", **again, tr_total=Decimal(30), tr_currency="EUR")
-    _event("shop", "03-10 08:00:00", "page_view", **(ann | {"domain_sessionid": _visit("a2")}), **linux, **delft)
+    _event("shop", "03-10 08:00:00", "page_view", **(ann | {"domain_sessionid": _visit("a2")}), **linux, **delft, **duck)
     cid = {"domain_userid": "cid", "domain_sessionid": _visit("c1"), "page_urlhost": "shop.example", "page_urlpath": "/"}
     blog = {"refr_urlhost": "blog.example", "refr_medium": "unknown"}
     timing = {"navigationStart": 1000, "responseStart": 1120, "domInteractive": 1480, "loadEventEnd": 1900}
@@ -123,10 +124,11 @@ def _newsletter() -> None:
 
 
 def _game() -> None:
+    # One of the players is known by another id.
+    who: dict[str, dict[str, Any]] = {"p1": {"domain_userid": "p1"}, "p2": {"user_id": "p2"}}
+
     def played(when: str, player: str, name: str, data: dict[str, Any]) -> None:
-        _told(
-            "duck", f"03-05 {when}", "io.spoorway.game", name, data, domain_userid=player, platform="app", v_tracker="lua-1.0.0"
-        )
+        _told("duck", f"03-05 {when}", "io.spoorway.game", name, data, platform="app", v_tracker="lua-1.0.0", **who[player])
 
     played("10:00:00", "p1", "level_start", {"level": "L1"})
     played("10:01:00", "p1", "level_end", {"level": "L1", "outcome": "failed", "cause": "fell", "duration_ms": 20_000})
@@ -147,15 +149,16 @@ def _greenhouse() -> None:
         ("10:10:00", "d1", 1, 2, "difference", 100, 20.2),
         ("10:30:00", "d1", 1, 4, "anchored", 2500, 19.8),
         ("11:00:00", "d1", 1, 5, "true", None, 30.0),
-        ("11:00:00", "d1", 2, 1, "received", None, None),
+        ("11:00:00", "d1", 2, 9, "received", None, None),
         ("10:00:00", "d2", 4_000_000_000, 7, "received", None, 5.5),
         ("10:00:30", "d2", 4_000_000_000, 11, "received", None, 5.5),
     ):
+        late_s = 600 if (device, sequence) == ("d1", 1) else 60
         time = {"device": device, "proven": True, "boot_id": boot, "sequence": sequence, "method": method, "transport": "mqtt"}
         known = [_entity("io.spoorway", "device_time", time | ({} if wide_ms is None else {"uncertainty_ms": wide_ms}))]
         reading = {"temperature_celsius": celsius, "humidity_percent": 60}
-        _told("green", f"03-06 {when}", "io.spoorway", "environment_reading", reading, 60, derived_contexts=known, platform="iot",
-              v_tracker="micro-1")  # fmt: skip
+        sender = {"platform": "iot", "v_tracker": "micro-1", "derived_contexts": known}
+        _told("green", f"03-06 {when}", "io.spoorway", "environment_reading", reading, late_s, **sender)
 
 
 def _robots() -> None:
@@ -235,8 +238,9 @@ ANSWERS: dict[str, list[tuple[dict[str, str], Rows]]] = {
         (
             {},
             [
-                ("direct", "", "", 2, 2, 1),
+                ("direct", "", "", 1, 1, 1),
                 ("email", "letter", "spring", 1, 1, 1),
+                ("search", "DuckDuckGo", "", 1, 1, 1),
                 ("search", "Google", "", 1, 1, 2),
                 ("unknown", "blog.example", "", 1, 1, 3),
             ],
@@ -340,7 +344,7 @@ ANSWERS: dict[str, list[tuple[dict[str, str], Rows]]] = {
                 ("shop", 22, "2026-03-10 12:30:00.000", 516_600, 0, 0, 0),
                 ("duck", 11, "2026-03-05 11:30:00.000", 952_200, 0, 0, 0),
                 ("news", 10, "2026-03-04 09:00:05.000", 1_047_595, 0, 0, 0),
-                ("green", 7, "2026-03-06 11:01:00.000", 867_540, 60, 60, 0),
+                ("green", 7, "2026-03-06 11:01:00.000", 867_540, 60, 600, 0),
                 ("site", 2, "2026-03-07 00:00:00.250", 820_799, 0, 0, 0),
             ],
         )
