@@ -254,6 +254,25 @@ def test_what_pii_makes_of_an_identifier_is_erased_too(tmp_path: Path) -> None:
     assert len({user for (user,) in rows(found, "SELECT user_id FROM events")} & hashes) == 3
 
 
+def test_rows_that_name_nobody_go_by_what_the_journal_knew(tmp_path: Path) -> None:
+    """A device that logged in: its name is the payload's, and of what it sent no column says it."""
+    found = settings(tmp_path)
+
+    async def run() -> None:
+        writer = FileWriter.open(found.data / "journal", SMALL)
+        for number in range(6):
+            name = "kitchen" if number % 2 else "cellar"
+            await writer.append(RawPayload(f"{number:032x}", 1_000 + number, "mqtt", "/i", "e=pv&p=iot", device=name))
+        await writer.close()
+
+    asyncio.run(run())
+    loaded(found)
+    receipt = Erasing.begin(found, Person(device=frozenset({"kitchen"})), building.now_ms(), nothing).run()
+    assert removed_in(receipt) == (3, 0)
+    assert len(rows(found, "SELECT 1 FROM events")) == 3
+    assert not list(folder(found.data).glob("*.events"))
+
+
 def test_one_erasure_at_a_time(tmp_path: Path) -> None:
     found = settings(tmp_path)
     write(found, 1)
