@@ -20,7 +20,7 @@ from storage.duplicates import identity, sort_out
 from storage.lake import commits
 from storage.lake.commits import Commit
 from storage.lake.index import Index, Known
-from storage.lake.writing import events_in, failed_in, files
+from storage.lake.writing import WRITERS, events_in, failed_in, files
 from storage.marks import mark_of
 from storage.objects import NoSuchObject, open_objects
 from storage.rows import clean
@@ -59,6 +59,11 @@ class Plugin:
                 raise ConfigurationError(f"{name} = {getattr(config, name)}: it must be at least {least}")
         if not config.state:
             raise ConfigurationError("state: no file for the index of ids is named")
+        try:
+            for kind in _KINDS[config.format]:
+                WRITERS[kind]()
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(f'format = "{config.format}" needs {error.name}; install spoorway[s3]') from None
         self.limits = (config.batch_payloads, config.batch_bytes)
         self._config, self._timer = config, timer
         self._lock = threading.Lock()

@@ -454,6 +454,14 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, options: Any, message: st
         s3.Plugin(s3.Config(**{"url": str(tmp_path), "state": str(tmp_path / "s3.db"), **options}), bundled)
 
 
+def test_a_package_that_is_missing_is_named_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "storage.lake.parquet")
+    with pytest.raises(ConfigurationError, match=r'format = "parquet" needs pyarrow; install spoorway\[s3\]'):
+        s3.Plugin(s3.Config(str(tmp_path / "lake"), state=str(tmp_path / "s3.db")), bundled)
+    s3.Plugin(s3.Config(str(tmp_path / "lake"), format="tsv", state=str(tmp_path / "s3.db")), bundled).close()
+
+
 def test_a_file_that_is_no_index_is_refused_with_the_next_step(tmp_path: Path) -> None:
     import sqlite3
 
