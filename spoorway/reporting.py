@@ -1,5 +1,4 @@
-"""Answers -> one HTML page with charts and tables that needs nothing else: no script, no font, no request. Pure but for the clock
-that it is told.
+"""Answers -> one HTML page with charts and tables that needs nothing else: no script, no font, no request. Asks no store.
 
 Every text that comes from an event is escaped; the page forbids itself everything that is not in it.
 """
@@ -29,7 +28,7 @@ _LONGEST = 120  # characters of a cell
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question's answer; since, until: the period it is of, as text. error: why there is none."""
+    """A question's answer. since, until: the period it is of, as text."""
 
     answer: Answer
     since: str
