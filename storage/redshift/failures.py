@@ -37,6 +37,7 @@ def unfit(event: Event, reasons: Sequence[Reason]) -> FailedEvent:
     received = event.get("collector_tstamp", 0)
     identity = (event.get("event_id", ""), event.get("event_fingerprint"))
     payload = RawPayload(_derived(identity), received, "redshift", "/redshift/event", body=to_tsv(event).encode())
+    # The id that trying this payload again will fail with, so that it stays instead of being taken for solved.
     failed_id = payloads.derived_id(payload.id, "payload", "failed")
     return FailedEvent(failed_id, "schema_violations", tuple(reasons), payload, event.get("etl_tstamp", received), event=event)
 

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from protocol.schemas import bundled
+from protocol.seams import FailedEvent, Reason
 from spoorway import building
 from spoorway.config import load, sample
+from storage.redshift.failures import unfit
 from storage.targets import redshift
 from tests.contracts.redshift_bench import BUCKET, config_of
 from tests.contracts.test_redshift_target import DOCUMENT, READING, reading
@@ -56,6 +58,13 @@ def test_the_policies_are_json() -> None:
     policies = [json.loads(one) for one in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
     assert len(policies) == 3
     assert all(one["Version"] == "2012-10-17" for one in policies)
+
+
+def test_an_event_that_did_not_fit_stays_failed_when_it_is_tried_again(tmp_path: Path) -> None:
+    pipeline = building.pipeline(load(None, {"data": str(tmp_path)}, {}), remember=False)
+    failed = unfit(event_of(1), (Reason("atomic", "page_url", "is too long"),))
+    (again,) = pipeline.outcomes(failed.payload, 5)
+    assert isinstance(again, FailedEvent) and again.id == failed.id
 
 
 @pytest.fixture(scope="module")
