@@ -30,7 +30,6 @@ COMPRESSION = {"compression": "zstd", "compression_level": 3}
 _CENT = Decimal("0.01")
 _MOST_MONEY = Decimal(10) ** 16
 _INT32 = 2**31
-_INT64 = 2**63
 
 
 @cache
@@ -80,8 +79,10 @@ def money(value: Any) -> Decimal | None:
     if value is None:
         return None
     number = value if isinstance(value, Decimal) else Decimal(str(value))
-    fits = number.is_finite() and abs(number) < _MOST_MONEY
-    return number.quantize(_CENT, ROUND_HALF_UP) if fits else None
+    if not number.is_finite() or abs(number) >= _MOST_MONEY:
+        return None
+    rounded = number.quantize(_CENT, ROUND_HALF_UP)
+    return rounded if abs(rounded) < _MOST_MONEY else None
 
 
 def int32(value: int | None) -> int | None:

@@ -210,6 +210,7 @@ def test_every_column_has_its_type_and_keeps_its_value() -> None:
         ("dvce_created_tstamp", 10**15 * 9),
         ("dvce_created_tstamp", -(2**80)),
         ("tr_total", Decimal("1e16")),
+        ("tr_total", Decimal("9999999999999999.995")),
         ("tr_total", Decimal("NaN")),
         ("se_value", Decimal("Infinity")),
         ("geo_latitude", float("nan")),
