@@ -107,6 +107,8 @@ def test_refused_number_begins_a_boot_once_for_all_who_share_it(tmp_path: Path) 
     first.refused()
     second.refused()
     assert [numbers(first), numbers(second), numbers(first)] == [(8, 1), (8, 2), (8, 3)]
+    (tmp_path / "numbers-pump-7").unlink()
+    assert numbers(first) == (7, 1)  # by the clock, as at a first start; and not 0
 
 
 def test_number_is_read_and_written_under_one_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,8 +53,8 @@ class Signer:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             boot, sequence = _numbers(os.pread(fd, 64, 0))
-            begin = boot == self._refused or sequence >= _LARGEST
-            if begin:  # 0: there was none. Seconds: above all earlier ones even where the file is lost
+            begin = boot in (0, self._refused) or sequence >= _LARGEST  # 0: there was none
+            if begin:  # seconds: above all earlier ones even where the file is lost
                 boot, sequence = max(boot + 1, self._clock_ms() // 1000), 0
             text = b"%010d %010d" % (boot, sequence + 1)
             os.pwrite(fd, b"%b %08x\n" % (text, crc32(text)), 0)
