@@ -29,7 +29,7 @@ import pytest
 
 from protocol.devices import DEVICE_TIME, QUEUE_HEALTH
 from protocol.persons import Person
-from protocol.schemas import bundled
+from protocol.schemas import bundled, uris
 from protocol.seams import ConfigurationError, FailedEvent, PermanentError, Position, RawPayload, Reason, TransientError
 from protocol.tables import COLUMNS
 from spoorway.asking import ask, named, opened
@@ -353,6 +353,16 @@ def test_names_longer_than_postgresql_keeps_are_told_apart(bench: PostgresBench)
     for name in names:
         (row,) = bench.rows(f'SELECT * FROM "{name}"')
         assert list(row.values())[6:] == ["A", "B", "Ü"]
+
+
+def test_every_bundled_schema_has_a_view_that_can_be_asked(bench: PostgresBench) -> None:
+    target = bench.open()
+    target.commit(batch_of(*(event_of(n, contexts=[{"schema": uri, "data": {}}]) for n, uri in enumerate(uris()))))
+    views = [row["view_name"] for row in bench.rows("SELECT DISTINCT view_name FROM schemas")]
+    assert len(views) > 150
+    with bench.connect() as db:
+        for view in sorted(views)[::10]:  # to be made at all, every column of each must be right
+            assert db.execute(psycopg.sql.SQL("SELECT * FROM {}").format(psycopg.sql.Identifier(view))).fetchone(), view
 
 
 def test_hostile_names_never_become_sql(bench: PostgresBench) -> None:
