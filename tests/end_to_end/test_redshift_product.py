@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 UNSTRUCT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"
+LONG = "http://s.example/?" + "u" * 5_000
 CLICK = "iglu:com.snowplowanalytics.snowplow/link_click/jsonschema/1-0-1"
 
 
@@ -80,7 +81,10 @@ def test_events_are_loaded_through_a_restart_failed_ones_are_shown_and_all_is_bu
     site = Site(tmp_path, double, start)
     click = json.dumps({"schema": UNSTRUCT, "data": {"schema": CLICK, "data": {"targetUrl": "http://shop.example/x"}}})
     site.post(
-        {"url": "http://shop.example/"}, {"e": "ue", "ue_pr": click}, {"vid": "three"}, {"url": "http://s.example/?" + "u" * 5_000}
+        {"url": "http://shop.example/"},
+        {"e": "ue", "ue_pr": click},
+        {"vid": "three"},
+        {"url": "http://s.example/?" + "u" * 5_000},
     )
     site.wait(2, 2)
     assert site.rows("SELECT target_url FROM com_snowplowanalytics_snowplow_link_click_1") == [("http://shop.example/x",)]
