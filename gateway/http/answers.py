@@ -51,7 +51,7 @@ def text(outcome: Outcome, status: int, body: str, *headers: tuple[str, str]) ->
     return Answer(outcome, head(status, (("Content-Type", "text/plain"), *headers), length=len(data)), data)
 
 
-# Said in an answer, Accept-Encoding tells the client how its next body may be packed: RFC 9110, 12.5.3. What bodies.inflate undoes.
+# In an answer, Accept-Encoding tells the client how its next body may be packed: RFC 9110, 12.5.3. What bodies.inflate undoes.
 OK_BODY = b"ok"
 OK_HEAD = head(200, [("Content-Type", "text/plain"), ("Accept-Encoding", "gzip, deflate")], length=len(OK_BODY))
 
