@@ -140,6 +140,8 @@ def main() -> int:
         for title, question in QUESTIONS:
             show(title)
             subprocess.run(spoorway("sql", "--data", str(data), " ".join(question.split())), check=True, cwd=ROOT)
+        show("all of it as one page (spoorway report)")
+        subprocess.run(spoorway("report", "--data", str(data), "--output", str(data / "report.html")), check=True, cwd=ROOT)
         show("Is every event accounted for? (spoorway doctor)")
         subprocess.run(spoorway("doctor", "--data", str(data), "--config", str(data / "spoorway.toml")), check=True, cwd=ROOT)
     finally:
@@ -150,6 +152,8 @@ def main() -> int:
     where = data.relative_to(Path.cwd()) if data.is_relative_to(Path.cwd()) else data
     show("where to look next")
     print(
+        f"  {where}/report.html\n"
+        f"  .venv/bin/spoorway ask list\n"
         f"  .venv/bin/spoorway sql --data {where} 'select event_name, count(*) from atomic.events group by 1'\n"
         f"  .venv/bin/spoorway failed list --data {where}\n"
         f"  .venv/bin/spoorway tail --data {where} --no-follow\n"
