@@ -114,7 +114,7 @@ def _line(chart: Chart, points: list[dict[str, Any]], timed: bool) -> tuple[dict
     mark: dict[str, Any] = (
         {"type": "line", "point": {"size": 26, "filled": True}} if len(points) < 60 * len(series) else {"type": "line"}
     )
-    if len(series) == 1:
+    if len(series) == 1 and len(points) > 1:  # a single point has no area
         mark = {"type": "area", "line": True, "fillOpacity": 0.14, "color": CONFIG["line"]["color"]}
         color = {}
     return {"mark": mark, "encoding": {"x": at, "y": value, **color}}, 200

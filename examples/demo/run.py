@@ -141,7 +141,8 @@ def main() -> int:
             show(title)
             subprocess.run(spoorway("sql", "--data", str(data), " ".join(question.split())), check=True, cwd=ROOT)
         show("all of it as one page (spoorway report)")
-        subprocess.run(spoorway("report", "--data", str(data), "--output", str(data / "report.html")), check=True, cwd=ROOT)
+        page = ("--output", str(data / "report.html"), "--since", "2026-01-01")  # the visit was recorded then
+        subprocess.run(spoorway("report", "--data", str(data), *page), check=True, cwd=ROOT)
         show("Is every event accounted for? (spoorway doctor)")
         subprocess.run(spoorway("doctor", "--data", str(data), "--config", str(data / "spoorway.toml")), check=True, cwd=ROOT)
     finally:
