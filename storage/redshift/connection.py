@@ -35,7 +35,8 @@ class Config:
     region: of the bucket, and with iam of the cluster; profile: in ~/.aws; both "" = as the AWS command line finds them.
     role: ARN of the role, or "default", by which Redshift reads the bucket; "" = with the keys that it is written with.
     entities: a table per schema, or SUPER columns in `events`. too_long: an event with a text that its column cannot hold
-    fails, or the text is cut. every_s: less than a full batch waits so long for more. batch_payloads, batch_bytes: of one load.
+    fails, or the text is cut. every_s: less than a full batch waits so long for more. remember_days: so long an
+    event that was erased or has expired is known as a duplicate when it comes again. batch_payloads, batch_bytes: of one load.
     """
 
     host: str = ""
@@ -58,6 +59,7 @@ class Config:
     entities: Literal["tables", "super"] = "tables"
     too_long: Literal["fail", "cut"] = "fail"
     every_s: float = 60.0
+    remember_days: float = 7.0
     batch_payloads: int = 20_000
     batch_bytes: int = 33_554_432
 

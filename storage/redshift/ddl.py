@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from protocol.tables import COLUMNS
 from storage.redshift.tables import Column, quoted
 
-VERSION = 1
+VERSION = 2
 NAMES = frozenset(
-    ("events", "failed_events", "failed_payloads", "dropped_events", "manifest", "spoorway_columns", "spoorway_state")
+    (
+        *("events", "failed_events", "failed_payloads", "dropped_events", "manifest"),
+        *("spoorway_columns", "spoorway_gone", "spoorway_erasures", "spoorway_state"),
+    )
 )
 
 # All of the 131 columns; those that Redshift's canonical table has no place for are SUPER.
@@ -65,15 +68,40 @@ def create(schema: str, events: Sequence[Column]) -> list[str]:
         f"CREATE TABLE IF NOT EXISTS {name}.spoorway_columns (family VARCHAR(512) NOT NULL, table_name VARCHAR(128) NOT NULL,"
         " position INT NOT NULL, column_name VARCHAR(128) NOT NULL, kind VARCHAR(64) NOT NULL, path VARCHAR(65535) NOT NULL)"
         " DISTSTYLE ALL",
+        *_removals(schema),
         # One row. lanes: the cursor. mark: names the last batch, so that the same one offered again is known; the last_ columns
         # are what it counted. Last of all tables, so that where it exists all of them do.
         f"CREATE TABLE IF NOT EXISTS {name}.spoorway_state (version INT NOT NULL, lanes VARCHAR(65535) NOT NULL,"
         " payloads BIGINT NOT NULL, stored BIGINT NOT NULL, failed BIGINT NOT NULL, duplicate BIGINT NOT NULL,"
         " dropped BIGINT NOT NULL, erased BIGINT NOT NULL, mark VARCHAR(64) NOT NULL, last_payloads BIGINT NOT NULL,"
-        " last_stored BIGINT NOT NULL, last_failed BIGINT NOT NULL, last_duplicate BIGINT NOT NULL, last_erased BIGINT NOT NULL)"
+        " last_stored BIGINT NOT NULL, last_failed BIGINT NOT NULL, last_duplicate BIGINT NOT NULL, last_erased BIGINT NOT NULL,"
+        " expired BIGINT NOT NULL)"
         " DISTSTYLE ALL",
-        f"INSERT INTO {name}.spoorway_state SELECT {VERSION}, '{{}}', 0, 0, 0, 0, 0, 0, '', 0, 0, 0, 0, 0"
+        f"INSERT INTO {name}.spoorway_state SELECT {VERSION}, '{{}}', 0, 0, 0, 0, 0, 0, '', 0, 0, 0, 0, 0, 0"
         f" FROM (SELECT count(*) AS n FROM {name}.spoorway_state) AS there WHERE n = 0",
+    ]
+
+
+def upgrade(schema: str, version: int) -> list[str]:
+    """From an older version to this one; to be run in the transaction that looked."""
+    if version >= VERSION:
+        return []
+    state = f"{quoted(schema)}.spoorway_state"
+    return [
+        *_removals(schema),
+        f"ALTER TABLE {state} ADD COLUMN expired BIGINT NOT NULL DEFAULT 0",
+        f"UPDATE {state} SET version = {VERSION}",
+    ]
+
+
+def _removals(schema: str) -> list[str]:
+    """Ids of what was erased or has expired lately, so that it does not come again; and what each erasure removed."""
+    name = quoted(schema)
+    return [
+        f"CREATE TABLE IF NOT EXISTS {name}.spoorway_gone (event_id CHAR(36) NOT NULL ENCODE ZSTD, event_fingerprint VARCHAR(128)"
+        " ENCODE ZSTD, gone_ms BIGINT NOT NULL) DISTSTYLE KEY DISTKEY (event_id) SORTKEY (gone_ms)",
+        f"CREATE TABLE IF NOT EXISTS {name}.spoorway_erasures (erasure_id VARCHAR(128) NOT NULL, events BIGINT NOT NULL,"
+        " failed BIGINT NOT NULL) DISTSTYLE ALL",
     ]
 
 

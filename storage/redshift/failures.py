@@ -22,6 +22,7 @@ from storage.rows import json_text, timestamp, to_tsv
 from storage.targets import Waiting
 
 _ASK = 500
+TRANSPORT = "redshift"  # of a payload that is an event which Redshift cannot hold
 _PART_CHARACTERS = LONGEST_VARCHAR // 4
 _SHORTER = 1_000  # characters of a value where all of them are too long
 _TIMES = ("collector_tstamp", "failed_tstamp", "replayed_tstamp")
@@ -36,7 +37,7 @@ def unfit(event: Event, reasons: Sequence[Reason]) -> FailedEvent:
     """An event that Redshift cannot hold. Its payload is not at hand any more: the event itself is kept, as a line of TSV."""
     received = event.get("collector_tstamp", 0)
     identity = (event.get("event_id", ""), event.get("event_fingerprint"))
-    payload = RawPayload(_derived(identity), received, "redshift", "/redshift/event", body=to_tsv(event).encode())
+    payload = RawPayload(_derived(identity), received, TRANSPORT, "/redshift/event", body=to_tsv(event).encode())
     # The id that trying this payload again will fail with, so that it stays instead of being taken for solved.
     failed_id = payloads.derived_id(payload.id, "payload", "failed")
     return FailedEvent(failed_id, "schema_violations", tuple(reasons), payload, event.get("etl_tstamp", received), event=event)
@@ -165,6 +166,36 @@ def drop(db: Session, schema: str, waiting: Mapping[str, str], dropped_ms: int) 
         )
         db.run(f"DELETE FROM {quoted(schema)}.failed_events WHERE failed_id IN ({marks})", *some)
     _forget_payloads(db, schema, waiting.values())
+
+
+def remove(db: Session, schema: str, gone: Mapping[str, str]) -> None:
+    """Nothing of them is kept, solved or not. gone: of failed events, and of their payloads, the ids."""
+    for marks, some in _pieces(gone):
+        db.run(f"DELETE FROM {quoted(schema)}.failed_events WHERE failed_id IN ({marks})", *some)
+    _forget_payloads(db, schema, gone.values())
+
+
+def payload_texts(db: Session, schema: str, ids: Iterable[str]) -> dict[str, str]:
+    """Of those that are kept, by id."""
+    found: dict[str, str] = {}
+    for marks, some in _pieces(ids):
+        for payload_id, part in db.ask(
+            f"SELECT payload_id, payload FROM {quoted(schema)}.failed_payloads WHERE payload_id IN ({marks})"
+            " ORDER BY payload_id, part",
+            *some,
+        ):
+            found[payload_id] = found.get(payload_id, "") + part
+    return found
+
+
+def replace_payload(db: Session, schema: str, payload_id: str, payload: RawPayload) -> None:
+    """When it is kept still."""
+    table = f"{quoted(schema)}.failed_payloads"
+    if db.ask(f"SELECT 1 FROM {table} WHERE payload_id = %s LIMIT 1", payload_id):
+        db.run(f"DELETE FROM {table} WHERE payload_id = %s", payload_id)
+        for line in _parts(payload_id, payload):
+            _, part, text = line.split("\t")
+            db.run(f"INSERT INTO {table} VALUES (%s, {int(part)}, %s)", payload_id, text)
 
 
 def _forget_payloads(db: Session, schema: str, ids: Iterable[str]) -> None:

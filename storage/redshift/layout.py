@@ -62,7 +62,13 @@ class Layout:
                 db.run(f"CREATE SCHEMA {quoted(self._schema)}")
             for statement in ddl.create(self._schema, self._wanted):
                 db.run(statement)
-        ((version,),) = db.ask(f"SELECT version FROM {quoted(self._schema)}.spoorway_state")
+        state = f"{quoted(self._schema)}.spoorway_state"
+        ((version,),) = db.ask(f"SELECT version FROM {state}")
+        if version < ddl.VERSION:
+            db.run(f"LOCK TABLE {state}")
+            ((version,),) = db.ask(f"SELECT version FROM {state}")  # another process may have been faster
+            for statement in ddl.upgrade(self._schema, version):
+                db.run(statement)
         if version > ddl.VERSION:
             about = f"was made by a newer Spoorway: version {version}, this one knows up to {ddl.VERSION}"
             raise PermanentError(f"redshift: schema {self._schema} {about}")
@@ -97,6 +103,15 @@ class Layout:
                     narrow.family,
                     column.name,
                 )
+
+    def written(self, db: Session) -> dict[str, Table]:
+        """Every table of entities that was ever loaded, by family, also where entities have none now."""
+        return self._read_tables(db)
+
+    def inside(self, db: Session) -> list[str]:
+        """The columns of `events` that hold entities themselves."""
+        found = self._columns(db, "events")
+        return [column.name for column in ddl.EVERY if column.kind == "super" and column.name in found]
 
     def empty(self, db: Session) -> None:
         """The tables of entities stay, and what others built on them."""

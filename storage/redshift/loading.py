@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ LONGEST_URL = 256  # what SYS_LOAD_ERROR_DETAIL keeps of a file's name
 NULL = "\\N"
 _FOLDER_BYTES = 12
 _MOST_ERRORS = 100_000
+_is_ours = re.compile(r"[0-9a-f]{24}/\d+\.(?:tsv\.gz|manifest)").fullmatch
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 
 
@@ -109,6 +111,11 @@ class Load:
         """As far as it goes: what stays is for the bucket's own rule, see docs/redshift.md."""
         with suppress(TransientError, PermanentError):
             self._objects.delete(self._names)
+
+
+def sweep(objects: Objects) -> None:
+    """Takes away what a kill left of earlier loads. Nobody else may be loading. Raises TransientError, PermanentError."""
+    objects.delete([found.name for found in objects.list() if _is_ours(found.name)])
 
 
 def place(schema: str, table: str) -> str:

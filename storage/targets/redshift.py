@@ -11,28 +11,41 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar, cast
 
-from protocol.seams import ConfigurationError, Cursor, Event, FailedEvent, Json, PermanentError, Position, RawPayload, Reason
+from protocol.seams import (
+    ConfigurationError,
+    Cursor,
+    Event,
+    FailedEvent,
+    Json,
+    PermanentError,
+    Position,
+    RawPayload,
+    Reason,
+    TransientError,
+)
 from storage.duplicates import identity, sort_out
 from storage.marks import mark_of
 from storage.objects import open_objects
-from storage.redshift import failures
+from storage.redshift import failures, removal
 from storage.redshift.connection import Config as Config
 from storage.redshift.connection import Link, Session
 from storage.redshift.layout import Layout, TooNarrow
-from storage.redshift.loading import LONGEST_URL, Load, literal
+from storage.redshift.loading import LONGEST_URL, Load, literal, sweep
 from storage.redshift.tables import Column, quoted
 from storage.redshift.writing import Writer
-from storage.targets import Batch, Counts, SchemaLookup, Waiting
+from storage.targets import Batch, Counts, Erasure, Removed, Rule, SchemaLookup, Waiting
 from storage.views import schemas_of
 
 boto3: Any = import_module("boto3")
 
 _FEW = 500  # ids that are looked up by name; more go by COPY into a table of their own
 _LEAST = {"every_s": 0, "batch_payloads": 1, "batch_bytes": 1024, "timeout_s": 1}
+_REMOVALS = ("spoorway_gone", "spoorway_erasures")
 _STAGING = "spoorway_staging"
 _STAGED = (Column("event_id", "char(36)", ()),)
 
@@ -94,10 +107,10 @@ class Plugin:
 
     def totals(self) -> Counts:
         with self._lock, self._link.transaction() as db:
-            ((payloads, stored, failed, duplicate, dropped, erased),) = db.ask(
-                f"SELECT payloads, stored, failed, duplicate, dropped, erased FROM {self._schema}.spoorway_state"
+            ((payloads, stored, failed, duplicate, dropped, erased, expired),) = db.ask(
+                f"SELECT payloads, stored, failed, duplicate, dropped, erased, expired FROM {self._schema}.spoorway_state"
             )
-        return Counts(payloads, stored, failed, duplicate, dropped, erased=erased)
+        return Counts(payloads, stored, failed, duplicate, dropped, erased=erased, expired=expired)
 
     def pause_s(self, finishing: bool) -> float:
         """Between two loads, because a COPY costs the same for few rows as for many; at the end everything is taken."""
@@ -159,14 +172,42 @@ class Plugin:
         with self._lock:
             self._work(lambda work: self._layout.see(work.db, uris, again=True))
 
+    # Keeper ---------------------------------------------------------------------------------------------------------
+
+    def erase(self, erasure: Erasure, after: removal.Place | None, *, dry: bool = False) -> tuple[Removed, removal.Place | None]:
+        """See Keeper.erase. The last piece also takes away what kills left in the bucket; it needs s3:ListBucket."""
+
+        def erasing(db: Session) -> tuple[Removed, removal.Place | None]:
+            removed, following = removal.erase(self._held(db), erasure, after, dry)
+            if following is None and not dry:  # the state's table is locked: no load of this schema is under way
+                sweep(self._objects)
+            return removed, following
+
+        return self._removing(erasing, dry)
+
+    def expire(
+        self, rule: Rule, now_ms: int, after: removal.Place | None, *, dry: bool = False
+    ) -> tuple[Removed, removal.Place | None]:
+        """See Keeper.expire. The bucket as for `erase`, as far as it goes: for nobody's sake loading should stop."""
+        remember_ms = round(self._config.remember_days * 86_400_000)
+
+        def expiring(db: Session) -> tuple[Removed, removal.Place | None]:
+            removed, following = removal.expire(self._held(db), rule, now_ms, after, remember_ms, dry)
+            if following is None and not dry:
+                with suppress(TransientError, PermanentError):
+                    sweep(self._objects)
+            return removed, following
+
+        return self._removing(expiring, dry)
+
     def wipe(self) -> None:
         """Begin again: no events or entities, no failed or dropped events, no cursor, all totals 0. One transaction."""
 
         def wiping(work: _Work) -> None:
-            for name in ("events", "failed_events", "failed_payloads", "dropped_events", "manifest"):
+            for name in ("events", "failed_events", "failed_payloads", "dropped_events", "manifest", *_REMOVALS):
                 work.db.run(f"DELETE FROM {self._schema}.{name}")
             self._layout.empty(work.db)
-            names = ("payloads", "stored", "failed", "duplicate", "dropped", "erased")
+            names = ("payloads", "stored", "failed", "duplicate", "dropped", "erased", "expired")
             zero = ", ".join(f"{name} = 0" for name in names)
             work.db.run(f"UPDATE {self._schema}.spoorway_state SET lanes = '{{}}', mark = '', {zero}")
 
@@ -198,6 +239,18 @@ class Plugin:
                 raise
             finally:
                 load.clear()
+
+    def _held(self, db: Session) -> removal.Store:
+        return removal.Store(db, self._config.schema, self._layout.written(db), self._layout.inside(db))
+
+    def _removing(
+        self, piece: Callable[[Session], tuple[Removed, removal.Place | None]], dry: bool
+    ) -> tuple[Removed, removal.Place | None]:
+        with self._lock:
+            if not dry:
+                return self._work(lambda work: piece(work.db))
+            with self._link.transaction() as db:
+                return piece(db)
 
     def _access(self) -> str:
         """How Redshift may read what is written for it."""
@@ -305,19 +358,25 @@ class Plugin:
         return {lane: Position(*place) for lane, place in json.loads(lanes).items()}
 
     def _stored(self, work: _Work, ids: Sequence[str]) -> Mapping[str, str | None]:
-        """Of these ids, the events that are stored, with their fingerprints."""
+        """Of these ids, the events that are stored or were until lately, with their fingerprints."""
         fitting = list({one: None for one in ids if one.isascii() and 0 < len(one) <= 36 and "\\" not in one})
         if not fitting:
             return {}
-        select = "SELECT trim(e.event_id), e.event_fingerprint"
+
+        def question(condition: str) -> str:
+            return " UNION ALL ".join(
+                f"SELECT trim(e.event_id), e.event_fingerprint FROM {self._schema}.{table} AS e {condition}"
+                for table in ("spoorway_gone", "events")
+            )
+
         if len(fitting) <= _FEW:
             marks = ", ".join(["%s"] * len(fitting))
-            rows = work.db.ask(f"{select} FROM {self._schema}.events AS e WHERE e.event_id IN ({marks})", *fitting)
+            rows = work.db.ask(question(f"WHERE e.event_id IN ({marks})"), *fitting, *fitting)
             return dict(cast(list[tuple[str, str | None]], rows))
         # Many: a table for the length of the transaction, so that Redshift joins where it would compare.
         work.db.run(f"CREATE TEMP TABLE {_STAGING} (event_id CHAR(36) ENCODE RAW DISTKEY)")
         work.load.copy(work.db, "", _STAGING, _STAGED, fitting)
-        rows = work.db.ask(f"{select} FROM {self._schema}.events AS e JOIN {_STAGING} AS s ON s.event_id = e.event_id")
+        rows = work.db.ask(question(f"JOIN {_STAGING} AS s ON s.event_id = e.event_id"))
         work.db.run(f"DROP TABLE {_STAGING}")
         return dict(cast(list[tuple[str, str | None]], rows))
 

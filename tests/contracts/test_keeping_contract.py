@@ -16,8 +16,9 @@ from protocol.schemas import bundled
 from protocol.seams import Event, FailedEvent, Position, RawPayload, Reason
 from storage import removal
 from storage.targets import Batch, Counts, Erasure, FailedStore, Keeper, Removed, Rule, Target, memory, sqlite
-from tests.contracts import postgres_bench
+from tests.contracts import postgres_bench, redshift_bench
 from tests.peers.postgres_server import PostgresServer
+from tests.peers.redshift_double import RedshiftDouble
 
 RECEIVED = 1_700_000_000_000
 DAY = 86_400_000
@@ -68,6 +69,7 @@ BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
     "memory": lambda folder, _: MemoryBench(folder),
     "postgres": postgres_bench.plain,
     "postgres_months": postgres_bench.by_month,
+    "redshift": redshift_bench.tables,
 }
 
 
@@ -75,6 +77,18 @@ BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def redshift(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedshiftDouble]:
+    with (
+        RedshiftDouble(tmp_path_factory.mktemp("redshift"), postgres=postgres) as double,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in double.s3.environment.items():
+            patch.setenv(name, value)
+        double.s3.bucket(redshift_bench.BUCKET)
+        yield double
 
 
 @pytest.fixture(params=sorted(BENCHES))

@@ -144,6 +144,10 @@ CREATE TABLE IF NOT EXISTS "atomic".manifest (base VARCHAR(512) NOT NULL, types 
 
 CREATE TABLE IF NOT EXISTS "atomic".spoorway_columns (family VARCHAR(512) NOT NULL, table_name VARCHAR(128) NOT NULL, position INT NOT NULL, column_name VARCHAR(128) NOT NULL, kind VARCHAR(64) NOT NULL, path VARCHAR(65535) NOT NULL) DISTSTYLE ALL;
 
-CREATE TABLE IF NOT EXISTS "atomic".spoorway_state (version INT NOT NULL, lanes VARCHAR(65535) NOT NULL, payloads BIGINT NOT NULL, stored BIGINT NOT NULL, failed BIGINT NOT NULL, duplicate BIGINT NOT NULL, dropped BIGINT NOT NULL, erased BIGINT NOT NULL, mark VARCHAR(64) NOT NULL, last_payloads BIGINT NOT NULL, last_stored BIGINT NOT NULL, last_failed BIGINT NOT NULL, last_duplicate BIGINT NOT NULL, last_erased BIGINT NOT NULL) DISTSTYLE ALL;
+CREATE TABLE IF NOT EXISTS "atomic".spoorway_gone (event_id CHAR(36) NOT NULL ENCODE ZSTD, event_fingerprint VARCHAR(128) ENCODE ZSTD, gone_ms BIGINT NOT NULL) DISTSTYLE KEY DISTKEY (event_id) SORTKEY (gone_ms);
 
-INSERT INTO "atomic".spoorway_state SELECT 1, '{}', 0, 0, 0, 0, 0, 0, '', 0, 0, 0, 0, 0 FROM (SELECT count(*) AS n FROM "atomic".spoorway_state) AS there WHERE n = 0;
+CREATE TABLE IF NOT EXISTS "atomic".spoorway_erasures (erasure_id VARCHAR(128) NOT NULL, events BIGINT NOT NULL, failed BIGINT NOT NULL) DISTSTYLE ALL;
+
+CREATE TABLE IF NOT EXISTS "atomic".spoorway_state (version INT NOT NULL, lanes VARCHAR(65535) NOT NULL, payloads BIGINT NOT NULL, stored BIGINT NOT NULL, failed BIGINT NOT NULL, duplicate BIGINT NOT NULL, dropped BIGINT NOT NULL, erased BIGINT NOT NULL, mark VARCHAR(64) NOT NULL, last_payloads BIGINT NOT NULL, last_stored BIGINT NOT NULL, last_failed BIGINT NOT NULL, last_duplicate BIGINT NOT NULL, last_erased BIGINT NOT NULL, expired BIGINT NOT NULL) DISTSTYLE ALL;
+
+INSERT INTO "atomic".spoorway_state SELECT 2, '{}', 0, 0, 0, 0, 0, 0, '', 0, 0, 0, 0, 0, 0 FROM (SELECT count(*) AS n FROM "atomic".spoorway_state) AS there WHERE n = 0;
