@@ -89,13 +89,18 @@ def target_instance(settings: Settings, name: str | None) -> Instance:
 
 def open_target(settings: Settings, instance: Instance, schemas: Lookup | None = None) -> Any:
     """The target, ready for `commit`; without a path a file is DATA/events.db. Raises ConfigurationError, PermanentError."""
+    return instance.module.Plugin(placed(settings, instance), schemas or schema_lookup(settings))
+
+
+def placed(settings: Settings, instance: Instance) -> Any:
+    """The target's options, with the files in the data folder that are meant where none is named."""
     config = instance.config
     if getattr(config, "state", None) == "":
         kind = instance.use.rpartition(".")[2]
         config = dataclasses.replace(config, state=str(settings.data / f"{instance.name}.{kind}.db"))
     if getattr(config, "path", None) == "":
         config = dataclasses.replace(config, path=str(settings.data / "events.db"))
-    return instance.module.Plugin(config, schemas or schema_lookup(settings))
+    return config
 
 
 def database(settings: Settings) -> Path:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from protocol.seams import ConfigurationError
+from protocol.seams import ConfigurationError, TransientError
 from spoorway import building
 from spoorway.commands import Subparsers, command, settings
 from spoorway.config import Instance, Settings
 from spoorway.console import tracked
 from spoorway.files import Claim
 from storage import lake
-from storage.lake import commits, merging
+from storage.lake import commits, merging, removal
 from storage.objects import Objects, open_objects
 
 _KEPT_COMMITS = 10_000
@@ -46,9 +47,11 @@ def _compact(args: argparse.Namespace) -> int:
         plan = merging.plan(objects, lake.SUFFIXES, _day(args.before), args.max_mb << 20, newest.number - (not newest.settled))
         told = {"files": plan.files, "merged": sum(map(len, plan.merges)), "into": len(plan.merges), "deleted": len(plan.tidy)}
         if not args.dry_run:
+            state = building.placed(found, instance).state
             objects.delete(plan.tidy)
             for members in tracked("compacting", plan.merges):
-                merging.merge(objects, members)
+                with removal.alone(state):
+                    _merge(objects, members)
             told["deleted"] += told["merged"]
             commits.prune(objects, _KEPT_COMMITS)
     finally:
@@ -59,6 +62,13 @@ def _compact(args: argparse.Namespace) -> int:
         would = "would merge" if args.dry_run else "merged"
         print(f"{plan.files:,} files; {would} {told['merged']:,} of them into {told['into']:,}")
     return 0
+
+
+def _merge(objects: Objects, members: Sequence[lake.Piece]) -> None:
+    newest, _ = commits.newest(objects)
+    if newest.replaced and not newest.settled:  # it names files that would be merged into another now
+        raise TransientError(f"{objects.url(lake.EVENTS)}: what was cut off there is finished when the target is loaded again")
+    merging.merge(objects, members)
 
 
 def lake_instance(found: Settings, name: str | None) -> Instance:

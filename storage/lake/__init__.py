@@ -11,6 +11,9 @@ The two numbers are the first and the last commit that a file holds the events o
 another file of its partition is superseded: the other one holds its events as well. So one PUT of a merged file replaces many
 at once, and what is deleted afterwards, or by the next run, or written once more by somebody who was stopped for a week,
 counts no more. Nothing is ever written here that was not committed before.
+
+A third number, as in 0000000007-0000000007-0000000012.parquet, is the commit that took rows out of the file
+(storage/lake/removal.py): of the files with the same two numbers the one with the highest third counts.
 """
 
 from __future__ import annotations
@@ -35,7 +38,10 @@ SUFFIXES: Final = {EVENTS: ".parquet", TSV: ".tsv.gz", FAILED: ".ndjson.gz"}
 _UNKNOWN_DAY = "1970-01-01"
 _LONGEST_NAME = 120
 _OTHER = re.compile(r"[^A-Za-z0-9_.\-]")
-_PIECE = re.compile(r"(?P<partition>(?P<kind>events|tsv|failed)/day=(?P<day>[^/]+)(?:/name=[^/]+)?)/(\d{10,})-(\d{10,})\.[a-z.]+")
+_PIECE = re.compile(
+    r"(?P<partition>(?P<kind>events|tsv|failed)/day=(?P<day>[^/]+)(?:/name=[^/]+)?)/"
+    r"(\d{10,})-(\d{10,})(?:-(\d{10,}))?\.[a-z.]+"
+)
 
 
 def is_money(column: Column) -> bool:
@@ -44,7 +50,10 @@ def is_money(column: Column) -> bool:
 
 
 class Piece(NamedTuple):
-    """A file of events. partition: the folder's name. first, last: the commits whose events it holds."""
+    """A file of events. partition: the folder's name. first, last: the commits whose events it holds.
+
+    revision: the commit that took rows out of it last; 0 = none did.
+    """
 
     name: str
     size: int
@@ -53,6 +62,7 @@ class Piece(NamedTuple):
     day: str
     first: int
     last: int
+    revision: int = 0
 
 
 @lru_cache(maxsize=4096)
@@ -74,16 +84,18 @@ def events_partition(day: str, name: str) -> str:
     return f"day={day}/name={safe}"
 
 
-def piece_name(kind: str, partition: str, first: int, last: int) -> str:
+def piece_name(kind: str, partition: str, first: int, last: int, revision: int = 0) -> str:
     """partition: without the kind."""
-    return f"{kind}/{partition}/{first:010d}-{last:010d}{SUFFIXES[kind]}"
+    revised = f"-{revision:010d}" if revision else ""
+    return f"{kind}/{partition}/{first:010d}-{last:010d}{revised}{SUFFIXES[kind]}"
 
 
 def pieces(found: Iterable[Found]) -> Iterator[Piece]:
     """Of a listing; objects that are none of ours are passed over."""
     for one in found:
         if parts := _PIECE.fullmatch(one.name):
-            yield Piece(one.name, one.size, parts["kind"], parts["partition"], parts["day"], int(parts[4]), int(parts[5]))
+            numbers = int(parts[4]), int(parts[5]), int(parts[6] or 0)
+            yield Piece(one.name, one.size, parts["kind"], parts["partition"], parts["day"], *numbers)
 
 
 def sorted_out(found: Iterable[Found]) -> tuple[list[Piece], list[Piece]]:
@@ -92,7 +104,7 @@ def sorted_out(found: Iterable[Found]) -> tuple[list[Piece], list[Piece]]:
     superseded: list[Piece] = []
     for _, members in groupby(pieces(found), attrgetter("partition")):
         last = 0
-        for piece in sorted(members, key=lambda one: (one.first, -one.last)):
+        for piece in sorted(members, key=lambda one: (one.first, -one.last, -one.revision)):
             (live if piece.last > last else superseded).append(piece)
             last = max(last, piece.last)
     return live, superseded

@@ -4,6 +4,8 @@ A commit is one conditional PUT: a line of JSON (where the journal is read on, t
 makes), then the files' bytes one after the other. That PUT is the transaction. Afterwards the files are put in their places,
 as often as it takes, and the commit is written once more without their bytes: it is settled. Who opens the target settles what a
 crash left.
+
+A commit may also take rows out of files: then it holds the files without them, and names those that they stand for.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _FORMAT = 1
 class Commit:
     """origin: names this life of the target, from its first batch to a `wipe`. mark, counted: of the batch.
 
-    objects: (name, bytes) of the files it makes. wiped: everything before it is to be deleted.
+    objects: (name, bytes) of the files it makes. replaced: names of those that go for them. wiped: everything before it is to be
+    deleted.
     """
 
     number: int = 0
@@ -39,6 +42,7 @@ class Commit:
     objects: tuple[tuple[str, int], ...] = ()
     wiped: bool = False
     settled: bool = False
+    replaced: tuple[str, ...] = ()
 
 
 def check(objects: Objects) -> None:
@@ -67,11 +71,13 @@ def newest(objects: Objects) -> tuple[Commit, bytes]:
 
 
 def settle(objects: Objects, commit: Commit, bodies: bytes) -> Commit:
-    """Puts the files in their places. Any number of times, by anybody."""
+    """Puts the files in their places, then deletes those they stand for. Any number of times, by anybody."""
     start = 0
     for name, size in commit.objects:
         objects.put(name, bodies[start : start + size])
         start += size
+    if commit.replaced:
+        objects.delete(commit.replaced)
     settled = replace(commit, settled=True)
     objects.put(_name(commit.number), _header(settled))
     return settled
@@ -110,6 +116,7 @@ def _read(name: str, header: bytes) -> Commit:
             tuple((one[0], one[1]) for one in fields["objects"]),
             fields["wiped"],
             fields["settled"],
+            tuple(fields.get("replaced", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise PermanentError(f"{name}: is no commit of this target: {error!r}") from error

@@ -9,24 +9,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
 
+import orjson
+
 from protocol.seams import ConfigurationError, Cursor, Event, FailedEvent, PermanentError, TransientError
 from storage import lake
 from storage.duplicates import identity, sort_out
-from storage.lake import commits
+from storage.lake import commits, removal
 from storage.lake.commits import Commit
 from storage.lake.index import Index, Known
 from storage.lake.writing import WRITERS, events_in, failed_in, files
 from storage.marks import mark_of
 from storage.objects import NoSuchObject, open_objects
 from storage.rows import clean
-from storage.targets import Batch, Counts, SchemaLookup
+from storage.targets import Batch, Counts, Erasure, Removed, Rule, SchemaLookup
 
 _KINDS = {"parquet": (lake.EVENTS,), "tsv": (lake.TSV,), "both": (lake.EVENTS, lake.TSV)}
+_ERASURES = "_spoorway/erasures/"
 _LEAST = {"every_s": 0, "batch_payloads": 1, "batch_bytes": 1024, "remember_days": 0}
 
 
@@ -71,7 +74,7 @@ class Plugin:
         self._index = Index(Path(config.state))
         self._checked = False  # that the store heeds conditions
         self._last: Commit | None = None  # None: to be asked
-        self._told: int | None = None  # the commit whose cursor the caller has, when it asked
+        self._told: str | None = None  # the mark of the commit whose cursor the caller has, when it asked
         self._wait_until = 0.0
 
     # Target ---------------------------------------------------------------------------------------------------------
@@ -80,7 +83,7 @@ class Plugin:
         with self._lock:
             self._last = None
             last = self._newest()
-            self._told = last.number
+            self._told = last.mark
             return dict(last.cursor)
 
     def totals(self) -> Counts:
@@ -96,11 +99,10 @@ class Plugin:
         with self._lock:
             last = self._newest()
             if last.mark != mark:
-                if self._told not in (None, last.number):
-                    raise self._overtaken()
+                self._check_told(last)
                 last = self._add(last, batch, mark)
             # Otherwise this very batch was committed before; only the caller did not hear of it.
-            self._told = last.number
+            self._told = last.mark
             self._wait_until = 0.0 if batch.more else self._timer() + self._config.every_s
             return last.counted
 
@@ -116,7 +118,38 @@ class Plugin:
             number = last.number + 1
             if not commits.add(self._objects, Commit(number, f"{number}-wiped-{last.mark}", wiped=True), ()):
                 raise self._overtaken()
-            self._told = self._newest().number
+            self._told = self._newest().mark
+
+    # Keeper ---------------------------------------------------------------------------------------------------------
+
+    def erase(self, erasure: Erasure, after: removal.Place | None, *, dry: bool = False) -> tuple[Removed, removal.Place | None]:
+        return self._remove(removal.Theirs(erasure), after, dry, erasure.id)
+
+    def expire(
+        self, rule: Rule, now_ms: int, after: removal.Place | None, *, dry: bool = False
+    ) -> tuple[Removed, removal.Place | None]:
+        return self._remove(removal.Old(rule, now_ms), after, dry)
+
+    def _remove(
+        self, going: removal.Going, after: removal.Place | None, dry: bool, erasure_id: str = ""
+    ) -> tuple[Removed, removal.Place | None]:
+        """One commit, which moves no cursor. The index keeps the ids: what comes again is a duplicate."""
+        if dry:
+            step = removal.look(self._objects, going, after, None)
+            return step.removed, step.following
+        with self._lock, removal.alone(self._config.state):
+            last = self._newest()
+            self._check_told(last)
+            counted = f"{_ERASURES}{erasure_id}" if erasure_id else ""
+            found = self._objects.get_with_etag(counted) if counted else None
+            before = Removed(*orjson.loads(found[0])) if found else Removed()
+            step = removal.look(self._objects, going, after, last.number + 1)
+            removed = Removed(before.events + step.removed.events, before.failed + step.removed.failed)
+            if step.replaced:
+                if counted:
+                    step.made.append((counted, orjson.dumps(list(removed))))
+                self._take_out(last, step, bool(erasure_id))
+        return removed, step.following
 
     # Within the lock ------------------------------------------------------------------------------------------------
 
@@ -164,6 +197,36 @@ class Plugin:
         self._last = commit
         return commit
 
+    def _take_out(self, last: Commit, step: removal.Step, erased: bool) -> None:
+        had, (events, failed) = last.totals, step.removed
+        totals = replace(
+            had,
+            stored=had.stored - events,
+            failed=had.failed - failed,
+            erased=had.erased + (events + failed if erased else 0),
+            expired=had.expired + (0 if erased else events + failed),
+        )
+        commit = replace(
+            last,
+            number=last.number + 1,
+            totals=totals,
+            objects=tuple((name, len(body)) for name, body in step.made),
+            replaced=tuple(step.replaced),
+            wiped=False,
+            settled=False,
+        )
+        bodies = [body for _, body in step.made]
+        self._last = None  # whatever happens now, the store is asked
+        if commits.add(self._objects, commit, bodies):
+            self._last = self._settle(commit, b"".join(bodies))
+            self._catch_up(self._last)
+        elif replace(self._newest(), settled=False) != commit:  # otherwise an attempt of ours that seemed to fail
+            raise self._overtaken()
+
+    def _check_told(self, last: Commit) -> None:
+        if self._told not in (None, last.mark):
+            raise self._overtaken()
+
     def _overtaken(self) -> PermanentError:
         return PermanentError(f"{self._config.url}: another process moved the cursor; only one may load this target")
 
@@ -176,6 +239,7 @@ class Plugin:
     def _settle(self, commit: Commit, bodies: bytes) -> Commit:
         if commit.wiped:
             self._objects.delete([piece.name for kind in lake.SUFFIXES for piece in lake.pieces(self._objects.list(f"{kind}/"))])
+            self._objects.delete([found.name for found in self._objects.list(_ERASURES)])
         return commits.settle(self._objects, commit, bodies)
 
     def _remember(self, commit: Commit, events: Sequence[Event], failed: Sequence[FailedEvent]) -> None:

@@ -16,7 +16,7 @@ from protocol.schemas import bundled
 from protocol.seams import Event, FailedEvent, Position, RawPayload, Reason
 from storage import removal
 from storage.targets import Batch, Counts, Erasure, FailedStore, Keeper, Removed, Rule, Target, memory, sqlite
-from tests.contracts import postgres_bench, redshift_bench
+from tests.contracts import postgres_bench, redshift_bench, s3_keeping
 from tests.peers.postgres_server import PostgresServer
 from tests.peers.redshift_double import RedshiftDouble
 
@@ -69,8 +69,13 @@ BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
     "memory": lambda folder, _: MemoryBench(folder),
     "postgres": postgres_bench.plain,
     "postgres_months": postgres_bench.by_month,
+    "s3_both": s3_keeping.both,
+    "s3_tsv": s3_keeping.tsv,
     "redshift": redshift_bench.tables,
 }
+
+# Targets whose failed events can be solved in them.
+SOLVING = sorted(set(BENCHES) - {"s3_both", "s3_tsv"})
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +261,7 @@ def test_a_payload_that_others_failed_in_is_kept_without_the_person(bench: Bench
     assert (target.show_failed("failed-2") or (None, None))[1] == left
 
 
+@pytest.mark.parametrize("bench", SOLVING, indirect=True)
 def test_a_failed_event_that_was_solved_goes_and_counts_no_more(bench: Bench) -> None:
     target = bench.open()
     load(target, failed=(failed_of(1, parameters={"uid": "u1"}),))
