@@ -51,7 +51,7 @@ def _compact(args: argparse.Namespace) -> int:
             objects.delete(plan.tidy)
             for members in tracked("compacting", plan.merges):
                 with removal.alone(state):
-                    _merge(objects, members)
+                    merge(objects, members)
             told["deleted"] += told["merged"]
             commits.prune(objects, _KEPT_COMMITS)
     finally:
@@ -64,7 +64,8 @@ def _compact(args: argparse.Namespace) -> int:
     return 0
 
 
-def _merge(objects: Objects, members: Sequence[lake.Piece]) -> None:
+def merge(objects: Objects, members: Sequence[lake.Piece]) -> None:
+    """Only within `removal.alone`. Raises TransientError."""
     newest, _ = commits.newest(objects)
     if newest.replaced and not newest.settled:  # it names files that would be merged into another now
         raise TransientError(f"{objects.url(lake.EVENTS)}: what was cut off there is finished when the target is loaded again")

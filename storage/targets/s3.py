@@ -137,7 +137,7 @@ class Plugin:
         if dry:
             step = removal.look(self._objects, going, after, None)
             return step.removed, step.following
-        with self._lock, removal.alone(self._config.state):
+        with removal.alone(self._config.state), self._lock:
             last = self._newest()
             self._check_told(last)
             counted = f"{_ERASURES}{erasure_id}" if erasure_id else ""

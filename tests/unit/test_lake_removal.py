@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,11 @@ import pytest
 
 from protocol.persons import Person
 from protocol.seams import Event, FailedEvent, PermanentError, Position, RawPayload, Reason, TransientError
+from spoorway.cli import main
+from spoorway.commands import compact
 from storage import lake
 from storage.lake import commits, merging, removal
+from storage.objects import Objects
 from storage.targets import Batch, Counts, Erasure, Removed, Rule, s3
 from tests.contracts.s3_bench import LakeBench, Refusing
 from tests.peers.s3_server import S3Server
@@ -302,6 +307,69 @@ def test_a_rule_reads_only_the_files_of_its_days_and_its_event(bench: LakeBench,
     monkeypatch.setattr(objects, "get", noted)
     assert expired(target, Rule(DAY_MS, event="page_ping"), NOON + 2 * DAY_MS) == Removed(1, 0)
     assert {name.split("/", 1)[1].rpartition("/")[0] for name in read} == {"day=2026-01-15/name=page_ping"}
+
+
+def is_alone(bench: LakeBench) -> bool:
+    with Path(f"{bench.config.state}.lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_rows_are_taken_out_while_nobody_merges(bench: LakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = bench.open()
+    filled(target, 1)
+    seen: list[bool] = []
+    objects = target._objects
+
+    def watched(call: Any) -> Any:
+        def noted(*arguments: Any) -> Any:
+            seen.append(is_alone(bench))
+            return call(*arguments)
+
+        return noted
+
+    for name in ("get", "put_new", "put", "delete"):
+        monkeypatch.setattr(objects, name, watched(getattr(objects, name)))
+    erased(target)
+    assert len(seen) > 8 and all(seen)
+    assert not is_alone(bench)
+
+
+def test_files_are_merged_while_nobody_takes_rows_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spoorway.toml").write_text(f'data = "{tmp_path}"\n[storage.targets.s3]\nurl = "{tmp_path / "lake"}"\n')
+    bench = LakeBench(tmp_path)
+    bench.config = replace(bench.config, state=str(tmp_path / "s3.s3.db"))
+    filled(bench.open())
+    seen: list[bool] = []
+    merge = merging.merge
+
+    def noted(objects: Objects, members: Sequence[lake.Piece]) -> str:
+        seen.append(is_alone(bench))
+        return merge(objects, members)
+
+    monkeypatch.setattr(merging, "merge", noted)
+    assert main(["compact", "--config", str(tmp_path / "spoorway.toml")]) == 0
+    assert seen == [True] * 4
+    assert bench.target
+    bench.target.close()
+
+
+def test_what_was_cut_off_is_not_merged(bench: LakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = bench.open()
+    filled(target)
+    refusing = Refusing(target._objects)
+    refusing.fail_at = 2  # the commit is made, its files are not in their places
+    target._objects = refusing  # type: ignore[assignment]
+    with pytest.raises(TransientError):
+        erased(target)
+    members = [piece for piece in lake.sorted_out(bench.objects().list("events/"))[0] if piece.day == "2026-01-15"]
+    with pytest.raises(TransientError, match="is finished when the target is loaded again"):
+        compact.merge(bench.objects(), members)
+    bench.open()
+    assert len(bench.ids()) == 6
 
 
 def test_who_does_not_load_the_target_any_more_may_not_remove(tmp_path: Path) -> None:
