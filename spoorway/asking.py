@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from protocol.seams import ConfigurationError, TransientError
+from protocol.seams import ConfigurationError, PermanentError, TransientError
 from spoorway import building
 from spoorway.config import Settings
 from spoorway.database import open_read_only
@@ -26,7 +26,7 @@ from storage.failed import FailedRow
 from storage.objects import open_objects
 from storage.rows import timestamp
 from storage.sql import Parameter, Question, questions, render
-from storage.sql.dialects import DUCKDB, POSTGRES, SQLITE, Dialect
+from storage.sql.dialects import DUCKDB, POSTGRES, REDSHIFT, SQLITE, Dialect
 
 Value = str | int | float | None
 _AGO = re.compile(r"(\d+)([mhdw])")
@@ -220,6 +220,33 @@ class Postgres:
         self._db.close()
 
 
+class Redshift:
+    """A schema that our target keeps; each question is a transaction. limit_s: the longest a question may take."""
+
+    def __init__(self, config: Any, limit_s: float = 600) -> None:
+        """config: as the target's. Nothing connects yet, and no table is made. Raises ConfigurationError."""
+        connection: Any = import_module("storage.redshift.connection")  # whoever has its config has the driver
+        schema = config.schema.replace('"', '""')  # the driver leaves alone what stands in quotes, % too
+        self.dialect = replace(REDSHIFT, schema=f'"{schema}".')
+
+        def limit(db: Any) -> None:
+            db.run(f"SET statement_timeout TO {round(limit_s * 1000)}")
+
+        self._link = connection.Link(config, limit)
+
+    def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        used = {name: value for name, value in values.items() if f"%({name})s" in sql}
+        try:
+            with self._link.transaction() as db:
+                names, rows = db.named(sql, used)
+                return names, rows
+        except PermanentError as error:
+            raise _unanswered(error) from None
+
+    def close(self) -> None:
+        self._link.close()
+
+
 def _list(files: Sequence[str]) -> str:
     return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
 
@@ -250,6 +277,8 @@ def opened(where: str, settings: Callable[[], Settings]) -> Store:
         instance = targets[where]
         if instance.use == "postgres":
             return Postgres(instance.config)
+        if instance.use == "redshift":
+            return Redshift(instance.config)
         if instance.use == "s3" and "://" not in instance.config.url:
             return _folder(instance.config.url)
         raise ConfigurationError(

@@ -8,7 +8,7 @@ TransientError like any other; who offers the same batch again is told what happ
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -72,6 +72,12 @@ class Session:
 
     def run(self, sql: str, *values: object) -> None:
         self._cursor.execute(sql, values or None)
+
+    def named(self, sql: str, values: Mapping[str, object]) -> tuple[list[str], list[list[Any]]]:
+        """Of a statement with %(name)s in it: the names of its columns, and the rows."""
+        self._cursor.paramstyle = "pyformat"
+        self._cursor.execute(sql, dict(values))
+        return [column[0] for column in self._cursor.description], [list(row) for row in self._cursor.fetchall()]
 
     def ask(self, sql: str, *values: object) -> list[list[Any]]:
         self._cursor.execute(sql, values or None)

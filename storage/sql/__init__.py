@@ -20,6 +20,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal, cast, get_args
 
+from protocol.seams import ConfigurationError
 from storage.sql.dialects import FUNCTIONS, Dialect
 
 Kind = Literal["time", "text", "integer", "number"]
@@ -183,7 +184,10 @@ def _chart(name: str, line: str, columns: set[str]) -> Chart:
 
 
 def render(question: Question, dialect: Dialect) -> str:
-    """The statement as the dialect's store takes it, with the dialect's own way to write each parameter."""
+    """The statement as the dialect's store takes it, with the dialect's own way to write each parameter.
+
+    Raises ConfigurationError for a question that the dialect cannot put.
+    """
     kinds = {parameter.name: parameter for parameter in question.parameters}
 
     def parameter(name: str) -> str:
@@ -214,6 +218,8 @@ def _macro(question: Question, dialect: Dialect, name: str, arguments: list[str]
     if name in FUNCTIONS:
         return FUNCTIONS[name](*arguments)
     template = dialect.macros.get(name)
+    if template is None and dialect.lacks:
+        raise ConfigurationError(f"{question.name} cannot be asked there: {dialect.lacks}")
     if template is None or int(max(re.findall(r"\$(\d)", template))) > len(arguments):
         raise ValueError(f"{question.name}.sql: there is no macro @{name} of {len(arguments)} arguments")
     return re.sub(r"\$(\d)", lambda place: arguments[int(place[1]) - 1], template)

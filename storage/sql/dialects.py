@@ -21,12 +21,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """schema: what stands for `atomic.`. parameter: (name, kind, default) -> how it is written in a statement."""
+    """schema: what stands for `atomic.`. parameter: (name, kind, default) -> how it is written in a statement.
+
+    lacks: why questions with other macros than these cannot be asked; "" = there are all.
+    """
 
     name: str
     schema: str
     parameter: Callable[[str, str, str], str]
     macros: Mapping[str, str]
+    lacks: str = ""
 
 
 def literal(argument: str) -> str | None:
@@ -171,4 +175,21 @@ def _postgres_parameter(name: str, kind: str, default: str) -> str:
 
 POSTGRES = Dialect("postgres", "atomic.", _postgres_parameter, _POSTGRES)
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (SQLITE, DUCKDB, POSTGRES)}
+# Redshift: as an old PostgreSQL, where extract() drops the milliseconds and NUMERIC alone has no decimals. Entities are rows of
+# tables of their own there, named by schema, which no macro of one expression can reach.
+_REDSHIFT = {
+    **_SHARED,
+    "ms": "(CAST(extract(epoch FROM date_trunc('second', $1)) AS bigint) * 1000 + CAST(to_char($1, 'MS') AS bigint))",
+    **{name: _POSTGRES[name] for name in ("stamp", "stamp_of", "day", "hour", "days", "day_of", "div", "real")},
+    "round": "round(CAST($1 AS decimal(38, 10)), $2)",
+}
+REDSHIFT = Dialect(
+    "redshift",
+    "atomic.",
+    _postgres_parameter,
+    _REDSHIFT,
+    "it looks into entities or self-describing events, which Redshift keeps in tables of their own;"
+    " SQLite, Parquet and PostgreSQL answer it",
+)
+
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (SQLITE, DUCKDB, POSTGRES, REDSHIFT)}
