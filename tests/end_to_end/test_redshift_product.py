@@ -89,7 +89,7 @@ def test_events_are_loaded_through_a_restart_failed_ones_are_shown_and_all_is_bu
     site.wait(2, 2)
     assert site.rows("SELECT target_url FROM com_snowplowanalytics_snowplow_link_click_1") == [("http://shop.example/x",)]
     double.cut_all()
-    site.post({"page": "after the restart"})
+    site.post({"page": "after the restart", "uid": "somebody"})
     site.wait(3, 2)
     assert site.rows("SELECT page_title FROM events WHERE page_title IS NOT NULL") == [("after the restart",)]
     failed = [json.loads(line) for line in site.out("failed", "list", "--json").splitlines()]
@@ -104,3 +104,12 @@ def test_events_are_loaded_through_a_restart_failed_ones_are_shown_and_all_is_bu
     site.out("replay", "--from", "journal", "--to", "warehouse")
     assert site.rows("SELECT stored, failed, duplicate FROM spoorway_state") == [(4, 1, 0)]
     assert site.rows("SELECT count(*), max(length(page_url)) FROM events") == [(4, 5_018)]
+    # A person goes, from the journal and the store; a rule finds nothing that is old enough.
+    receipt = json.loads(site.out("erase", "--user", "somebody", "--yes", "--json"))
+    assert receipt["stores"]["warehouse"] | {"at": ""} == {"state": "done", "events": 1, "failed": 0, "at": ""}
+    assert site.rows("SELECT stored, erased FROM spoorway_state") == [(3, 1)]
+    assert site.rows("SELECT count(*) FROM events WHERE user_id IS NOT NULL") == [(0,)]
+    with site.config.open("a") as file:
+        file.write("[storage.retention.all]\nolder_than = '1d'\n")
+    assert [json.loads(line)["target"] for line in site.out("retain", "--json").splitlines()] == ["warehouse"]
+    assert json.loads(site.out("ask", "run", "schemas", "--on", "warehouse", "--json").splitlines()[0])["events"] > 0
