@@ -9,7 +9,7 @@ import pytest
 
 from protocol.persons import Person
 from protocol.schemas import bundled
-from protocol.seams import Position
+from protocol.seams import Position, TransientError
 from storage.objects import open_objects
 from storage.redshift import ddl, removal
 from storage.targets import Batch, Counts, Erasure, Removed, Rule, redshift
@@ -27,7 +27,7 @@ from tests.contracts.test_keeping_contract import (
     load,
     run,
 )
-from tests.peers.redshift_double import RedshiftDouble
+from tests.peers.redshift_double import Cut, RedshiftDouble
 
 DEVICES = "io_spoorway_device_time_1"
 
@@ -163,3 +163,17 @@ def test_what_is_gone_is_forgotten_after_a_while_and_by_wiping(bench: RedshiftBe
     target.wipe()
     assert target.totals() == Counts()
     assert target.commit(Batch([event_of(1)], [], {"lane": Position(1, 3, 3)}, 1)).stored == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the driver leaves a lost socket to the collector
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_piece_whose_answer_is_lost_counts_once(bench: RedshiftBench, after: bool) -> None:
+    target = bench.open()
+    load(target, event_of(1, user_id="u1"), event_of(2))
+    bench.double.cuts = [Cut("^commit", after=after, nth=2)]
+    who = Person(user=frozenset({"u1"}))
+    with pytest.raises(TransientError):
+        erased(target, who)
+    assert bench.ids() == ([id_of(2)] if after else [id_of(1), id_of(2)])
+    assert erased(target, who) == Removed(1, 0)
+    assert target.totals() == Counts(2, 1, erased=1)
