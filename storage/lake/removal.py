@@ -29,7 +29,7 @@ from storage.rows import json_text, timestamp
 from storage.targets import Erasure, Removed, Rule
 
 _KINDS: Final = (TSV, EVENTS, FAILED)
-_BYTES = 16_777_216  # looked at in one piece, of files as they lie there
+_BYTES = 4_194_304  # looked at in one piece, of files as they lie there; no batch is loaded meanwhile
 _FILES = 500
 _TIME = "collector_tstamp"
 

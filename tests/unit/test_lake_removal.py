@@ -382,9 +382,8 @@ def test_a_commit_of_ours_whose_first_answer_was_lost_is_known(bench: LakeBench,
     filled(target, 1)
     target.cursor()
     put_new = target._objects.put_new
-    monkeypatch.setattr(
-        target._objects, "put_new", lambda *arguments: put_new(*arguments) and False
-    )  # as a client that asks again
+    # As a client answers that asked again by itself.
+    monkeypatch.setattr(target._objects, "put_new", lambda *arguments: put_new(*arguments) and False)
     assert erased(target) == Removed(2, 1)
     assert target.totals() == Counts(6, 2, 1, erased=3)
     monkeypatch.undo()
