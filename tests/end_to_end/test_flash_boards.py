@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def test_uno_from_blank_to_its_first_event_in_sql(uno: Board, made: Made, gatewa
     # Looking at it takes the port from the gateway for a while, and gives it back.
     command = [sys.executable, "-m", "spoorway", "monitor", "--port", str(uno.port), "--data", str(running.data), "--json"]
     said: list[dict[str, Any]] = []
-    with subprocess.Popen([*command, "--for", "300"], stdout=subprocess.PIPE, text=True) as monitor:
+    # A shell that runs us in the background has told us to ignore Ctrl-C, and our children would, too.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen([*command, "--for", "120"], stdout=subprocess.PIPE, text=True, preexec_fn=heed) as monitor:
         assert monitor.stdout is not None
         for line in monitor.stdout:
             said.append(json.loads(line))
