@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.journal.disk import DISK, Disk
 from gateway.journal.lanes import FINISH, lanes, lock, open_record, plain, published, recover, sealed, segments
 from gateway.journal.options import Options
 from gateway.journal.sealing import Pause, seal, sealed_size
-from gateway.journal.writer import FileWriter
 from protocol.seams import START, Cursor, Position
+
+if TYPE_CHECKING:  # who erases needs no event loop
+    from gateway.journal.writer import FileWriter
 
 
 @dataclass(frozen=True, slots=True)
