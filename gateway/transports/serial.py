@@ -96,10 +96,14 @@ class Plugin:
             await self._pause(self._config.rescan_s)
 
     def _found(self) -> dict[str, tuple[str, Settled]]:
+        """Real path -> path, and the options of the first pattern that stands for it.
+
+        Looked for from the last pattern to the first: a port plugged in meanwhile must not miss the one that is its own.
+        """
         found: dict[str, tuple[str, Settled]] = {}
-        for pattern, options in self._patterns:
-            for path in [pattern] if pattern == STANDARD_INPUT else sorted(glob.glob(pattern)):
-                found.setdefault(os.path.realpath(path) if path != STANDARD_INPUT else path, (path, options))
+        for pattern, options in reversed(self._patterns):
+            for path in [pattern] if pattern == STANDARD_INPUT else sorted(glob.glob(pattern), reverse=True):
+                found[os.path.realpath(path) if path != STANDARD_INPUT else path] = (path, options)
         return found
 
     def _begin(self, real: str, path: str, options: Settled) -> None:

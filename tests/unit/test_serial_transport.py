@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import glob
 import grp
 import logging
 import os
@@ -261,3 +262,21 @@ def test_without_pyserial_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_no_port_at_all_is_a_mistake() -> None:
     with pytest.raises(ConfigurationError, match="ports names none"):
         Plugin(Config(ports=()))
+
+
+def test_port_that_appears_while_we_look_has_the_options_that_are_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its first opening would speak for nobody, at a speed of others."""
+    port, look = tmp_path / "ttyACM0", glob.glob
+
+    def plugged_in_after_the_first_look(pattern: str) -> list[str]:
+        found = look(pattern)
+        port.touch()
+        return found
+
+    monkeypatch.setattr(glob, "glob", plugged_in_after_the_first_look)
+    own = {f"{tmp_path}/ttyACM*": Port(device="greenhouse", baud=9600)}
+    plugin = Plugin(Config(ports=(f"{tmp_path}/tty*",), port=own))
+    ((path, options),) = plugin._found().values()
+    assert (path, options.device, options.baud) == (str(port), "greenhouse", 9600)
