@@ -22,9 +22,7 @@ test: venv runtimes generate-check  ## linters, types and every test
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/pyright
-	$(PY) -m pytest -n 2 --dist loadscope || { \
-	  echo "What failed beside everything else is run once more, alone: emulated boards and brokers keep real time. Name it in an issue."; \
-	  $(PY) -m pytest -n 0 --last-failed --last-failed-no-failures none; }
+	$(PY) -m pytest -n 2 --dist loadscope
 
 generate: venv  ## write the blocks other files hold of columns.json and parameters.json
 	@$(PY) tools/generate.py
