@@ -5,6 +5,7 @@ After a change that is meant: `SPOORWAY_WRITE_GOLDEN=1 pytest tests/unit/test_re
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -43,7 +44,6 @@ def statements() -> dict[str, str]:
     entities = copy_sql("atomic", table.name, (*META, *table.columns), "s3://b/1.manifest", "IAM_ROLE default", "", False)
     return {
         "tables": ";\n\n".join(ddl.create("atomic", ddl.CANONICAL)) + ";\n",
-        "events_with_super": ddl.create("atomic", ddl.EVERY)[0] + ";\n",
         "entities": tables.create_sql("atomic", table) + ";\n",
         "copy_events": events + ";\n",
         "copy_entities": entities + ";\n",
@@ -67,6 +67,16 @@ def test_the_double_takes_it(name: str) -> None:
             redshift_copy.parse(statement)
         else:
             redshift_sql.translate(statement)
+
+
+def test_entities_as_super_are_three_columns_more_in_their_canonical_places() -> None:
+    plain, every = (ddl.create("atomic", columns)[0] for columns in (ddl.CANONICAL, ddl.EVERY))
+    redshift_sql.translate(every)
+    more = [line for line in difflib.ndiff(plain.splitlines(), every.splitlines()) if line[0] in "+-"]
+    assert more == [f"+     {name} SUPER," for name in ("contexts", "unstruct_event", "derived_contexts")]
+    names = [line.split()[0] for line in every.splitlines() if line.startswith("    ")]
+    order = [c.name for c in COLUMNS]
+    assert [name for name in names if name in order] == order
 
 
 def test_events_are_the_canonical_columns_with_their_types_in_order() -> None:
