@@ -95,10 +95,12 @@ class Receipt:
 
 
 def folder(data: Path) -> Path:
+    """Of all erasures: what was asked, what each store did, the receipts."""
     return data / "erasures"
 
 
 def asked_file(data: Path, erasure_id: str) -> Path:
+    """What is asked of it, with the identifiers; there as long as it is open."""
     return folder(data) / f"{erasure_id}.asked"
 
 
@@ -108,6 +110,7 @@ def events_file(data: Path, erasure_id: str) -> Path:
 
 
 def receipt_file(data: Path, erasure_id: str) -> Path:
+    """What was done, with salted hashes in place of the identifiers."""
     return folder(data) / f"{erasure_id}.json"
 
 
@@ -350,6 +353,7 @@ def erased_in(target: Any, erasure: Erasure, go_on: Callable[[], bool]) -> dict[
 
 
 def part_of(removed: Removed) -> dict[str, Any]:
+    """What a target has removed, for its part file."""
     return {"state": "done", **removed._asdict(), "at": _iso(building.now_ms())}
 
 

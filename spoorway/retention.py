@@ -52,10 +52,12 @@ def rules_of(rules: Rules, target: str) -> dict[str, Rule]:
 
 
 def result_file(data: Path, target: str) -> Path:
+    """What the last round of rules removed from the target."""
     return data / "retention" / f"{target}.json"
 
 
 def request_file(data: Path, target: str) -> Path:
+    """There while `spoorway retain` wants a round now."""
     return data / "retention" / f"{target}.asked"
 
 

@@ -39,6 +39,7 @@ class Place(NamedTuple):
 
 
 def erase(db: sqlite3.Connection, erasure: Erasure, after: Place | None, dry: bool) -> tuple[Removed, Place | None]:
+    """One piece: what it removed, and where to go on; None: that was the last. dry: counts only. Raises sqlite3.Error."""
     place = after or Place("known", 0)
     events = failed = 0
     following: Place | None = None

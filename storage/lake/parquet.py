@@ -86,6 +86,7 @@ def money(value: Any) -> Decimal | None:
 
 
 def int32(value: int | None) -> int | None:
+    """None outside 32 bits."""
     return value if value is not None and -_INT32 <= value < _INT32 else None
 
 

@@ -95,6 +95,7 @@ def _object(part: SelfDescribing) -> dict[str, Json]:
 
 
 def failed_document(one: FailedEvent) -> dict[str, Any]:
+    """The columns of `failed_events`, times as ISO 8601, and the payload as the journal writes it."""
     document: dict[str, Any] = failures.to_json(failures.to_row(one))
     for name in ("collector_tstamp", "failed_tstamp"):
         document[name] = _iso(document[name]) if document[name] else None

@@ -124,6 +124,7 @@ def migrate(db: Connection, config: Config) -> None:
 
 
 def is_partitioned(db: Connection) -> bool:
+    """Whether `events` has a table per month. Raises psycopg.Error."""
     found = db.execute("SELECT relkind = 'p' FROM pg_class WHERE oid = 'events'::regclass").fetchone()
     return bool(found and found[0])
 

@@ -48,6 +48,7 @@ PAYLOADS = (
 
 
 def create(schema: str, events: Sequence[Column]) -> list[str]:
+    """The statements that make all tables in a schema. events: columns of that table, see CANONICAL and EVERY."""
     name = quoted(schema)
     return [
         f"CREATE TABLE IF NOT EXISTS {name}.events (\n    "

@@ -69,6 +69,7 @@ def keep(db: Session, schema: str, failed: Sequence[FailedEvent], write: Write) 
 
 
 def find(db: Session, schema: str, kind: str | None, since_ms: int | None, limit: int, replayed: bool) -> list[dict[str, Json]]:
+    """As FailedStore.list_failed."""
     where, values = _where(kind, since_ms, replayed)
     rows = db.ask(
         f"SELECT {_SELECT} FROM {quoted(schema)}.failed_events AS f{where}"
@@ -79,6 +80,7 @@ def find(db: Session, schema: str, kind: str | None, since_ms: int | None, limit
 
 
 def ids(db: Session, schema: str, kind: str | None, since_ms: int | None, limit: int) -> list[str]:
+    """As FailedStore.failed_ids."""
     where, values = _where(kind, since_ms, False)
     rows = db.ask(
         f"SELECT f.failed_id FROM {quoted(schema)}.failed_events AS f{where}"
@@ -89,6 +91,7 @@ def ids(db: Session, schema: str, kind: str | None, since_ms: int | None, limit:
 
 
 def show(db: Session, schema: str, failed_id: str) -> tuple[dict[str, Json], RawPayload | None] | None:
+    """As FailedStore.show_failed."""
     rows = db.ask(f"SELECT {_SELECT} FROM {quoted(schema)}.failed_events AS f WHERE f.failed_id = %s", failed_id)
     if not rows:
         return None

@@ -119,6 +119,7 @@ def sweep(objects: Objects) -> None:
 
 
 def place(schema: str, table: str) -> str:
+    """A table's quoted name; schema "" = of the session, a temporary one."""
     return f"{quoted(schema)}.{quoted(table)}" if schema else quoted(table)
 
 

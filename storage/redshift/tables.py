@@ -101,6 +101,7 @@ def extended(
 
 
 def create_sql(schema: str, table: Table) -> str:
+    """The statement that makes the table of a schema's data."""
     columns = [
         f"{quoted(column.name)} {column.kind.upper()}{_encoding(column)}{' NOT NULL' if column in META else ''}"
         for column in (*META, *table.columns)
@@ -113,6 +114,7 @@ def create_sql(schema: str, table: Table) -> str:
 
 
 def add_sql(schema: str, table: Table, column: Column) -> str:
+    """The statement for a column that a newer version of the schema brought."""
     return f"ALTER TABLE {quoted(schema)}.{quoted(table.name)} ADD COLUMN {quoted(column.name)} {column.kind.upper()} ENCODE ZSTD"
 
 
@@ -122,6 +124,7 @@ def widen_sql(schema: str, table: Table, column: Column) -> str:
 
 
 def value_at(data: Json, path: Sequence[str]) -> Json:
+    """The value under these keys, one inside the other; None where one is missing."""
     for name in path:
         if not isinstance(data, dict):
             return None
@@ -130,10 +133,12 @@ def value_at(data: Json, path: Sequence[str]) -> Json:
 
 
 def ref_tree(table: str) -> str:
+    """The column of that name: the way from `events` to the table, as JSON."""
     return json_text(["events", table])
 
 
 def quoted(name: str) -> str:
+    """As an identifier in SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
