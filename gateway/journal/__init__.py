@@ -2,12 +2,15 @@
 
 Call order, writer: `open` -> `append` from any task of one event loop -> `close`.
 Call order, reader: `read(cursor)` as often as wanted, from any process; the cursor is kept by who reads, never here.
+Call order, reader of a group: `read` often, also when nothing is wanted (it keeps the place in the group); `loaded` after each
+commit of the target; `close`, which leaves the group at once.
 
 Implementations: `files` (segment files in lanes, one writer per lane).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +26,10 @@ class JournalFull(TransientError):
 
 class JournalBroken(TransientError):
     """The disk refused a write or an fsync: nothing was taken, the segment was given up and the next append begins another."""
+
+
+class Reassigned(TransientError):
+    """A `GroupReader` has other lanes than at its last read. Nothing was read; ask the target's cursor anew, then read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +83,32 @@ class Reader(Protocol):
     def pending(self, cursor: Cursor) -> int:
         """Durable payloads after `cursor`."""
         ...
+
+
+class GroupReader(Reader, Protocol):
+    """Of a journal that the readers of one group share: it has those lanes that the group gave it, and no others.
+
+    For one thread. A read begins at the cursor it is handed, wherever the group's own record stands.
+    """
+
+    def read(self, cursor: Cursor, *, max_payloads: int = 2_000, max_bytes: int = 4_194_304) -> Chunk:
+        """As Reader.read, in the lanes it has now. In a lane that the cursor does not name it begins at the lane's beginning.
+
+        Raises Reassigned, once, when these are others than at the last read, the first time included; TransientError when the
+        journal is out of reach.
+        """
+        ...
+
+    def pending(self, cursor: Cursor) -> int:
+        """Payloads after `cursor` in the lanes it has now, as far as is known without asking."""
+        ...
+
+    def lag(self) -> Mapping[str, int]:
+        """Of each lane it has now: payloads after the cursor of the last read or `loaded`, whichever came last."""
+        ...
+
+    def loaded(self, cursor: Cursor) -> None:
+        """The target has everything before `cursor`. Told to the group, so that the usual tools show the lag; never raises."""
+        ...
+
+    def close(self) -> None: ...

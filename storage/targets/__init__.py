@@ -8,6 +8,9 @@ every event is kept once (event_id + fingerprint), every failed event once (its 
 A module with `TAKES = "payloads"` has a `PayloadTarget` instead: the same calls in the same order, with payloads as the journal
 holds them and no pipeline before it; `pause_s` is asked before each batch.
 
+Several loaders may load one target, each its own lanes of the journal: a batch says where it began (`Batch.since`), and in the
+transaction of the commit the target compares that with its cursor. A loader that was overtaken is told so, and nothing is taken.
+
 An error after the commit itself looks like one before it. So the very batch that was committed last (same cursor, same ids)
 is recognised: `commit` changes nothing and answers what it counted the first time. After any error, either offer the same
 batch again or ask `cursor()` anew.
@@ -20,10 +23,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from protocol.persons import Person
-from protocol.seams import Cursor, Event, FailedEvent, Json, RawPayload
+from protocol.seams import START, Cursor, Event, FailedEvent, Json, RawPayload, TransientError
 
 # The schema document of an Iglu URI, or None when nobody knows it. Handed in by the wiring, for typed views and tables.
 SchemaLookup = Callable[[str], dict[str, Json] | None]
+
+
+class Overtaken(TransientError):
+    """Another loader was here: nothing was taken. Ask `cursor()` anew, and read from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,7 @@ class Batch:
 
     payloads: payloads and damaged places that the batch covers. more: the journal holds more already.
     erased: events in them that had been erased before.
+    since: the cursor that it was read after; None = whoever made the batch knows that nobody else loads these lanes.
     """
 
     events: Sequence[Event]
@@ -40,6 +48,23 @@ class Batch:
     payloads: int
     more: bool = False
     erased: int = 0
+    since: Cursor | None = None
+
+    def moved(self, there: Cursor) -> Cursor:
+        """The lanes that the batch moves, and where to. there: the target's cursor, read in the transaction of the commit.
+
+        Raises Overtaken when one of them does not stand where the batch began. Lanes that it does not move are other loaders'.
+        """
+        if self.since is None:
+            return self.cursor
+        since = self.since
+        moved = {lane: at for lane, at in self.cursor.items() if at != since.get(lane, START)}
+        for lane in moved:
+            if there.get(lane, START) != since.get(lane, START):
+                raise Overtaken(
+                    f"another loader is at {there.get(lane, START)} of lane {lane}, this one at {since.get(lane, START)}"
+                )
+        return moved
 
 
 @dataclass(frozen=True, slots=True)
