@@ -20,7 +20,7 @@ from gateway.journal.lanes import lanes
 from gateway.journal.reader import FileReader
 from protocol.seams import START, ConfigurationError, Cursor, PermanentError, Position
 from spoorway.config import Settings
-from spoorway.erasing import receipts
+from spoorway.erasures import receipts
 from spoorway.files import cursor_file, journal_folder, write_cursor
 from storage.ddl import APPLICATION_ID, STEPS
 

@@ -15,9 +15,9 @@ import secrets
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, cast
@@ -25,104 +25,29 @@ from typing import IO, Any, cast
 from gateway.journal.erasing import Rewritten, ask_to_seal, checksum, ends, rewrite, sealed_segments
 from gateway.journal.lanes import sealed
 from protocol.persons import COLUMNS, Person
-from protocol.seams import ConfigurationError, Cursor, Event, PermanentError, Position, RawPayload
+from protocol.seams import ConfigurationError, Cursor, Event, PermanentError, RawPayload
 from spoorway import building
 from spoorway.config import Instance, Settings
 from spoorway.cutting import Cutting, suspect
+from spoorway.erasures import (
+    Asked,
+    Receipt,
+    asked_file,
+    events_file,
+    folder,
+    iso,
+    part_file,
+    part_of,
+    receipt_file,
+    write_private,
+)
 from spoorway.files import Claim, journal_folder, read_json, write_json
 from storage.targets import Erasure, Removed
 
-NOT_COVERED = (
-    "backups, exports and copies made before; after a restore, erase again",
-    "whatever a relay or another program has taken on already: erase there too",
-    "old versions that a bucket or a file system keeps by itself",
-    "places of the journal that are damaged: nobody can read whose they are",
-)
 _POLL_S = 0.2
 _SEAL_S = 120.0
 
 Tell = Callable[[str], None]
-
-
-@dataclass(slots=True)
-class Asked:
-    """What an erasure must know to be done, or done to its end. ready: the journal holds nothing of them any more.
-
-    until_ms: of what was received until then. ends: how far the journal reached. targets: their names.
-    """
-
-    id: str
-    until_ms: int
-    who: Person
-    ends: dict[str, Position]
-    targets: list[str]
-    salt: str
-    ready: bool = False
-
-    @classmethod
-    def read(cls, path: Path) -> Asked | None:
-        found = read_json(path)
-        if found is None:
-            return None
-        who = Person(**{kind: frozenset(values) for kind, values in found.pop("who").items()})
-        places = {lane: Position(*position) for lane, position in found.pop("ends").items()}
-        return cls(who=who, ends=places, **found)
-
-    def write(self, path: Path) -> None:
-        kinds = {f.name: sorted(getattr(self.who, f.name)) for f in fields(Person)}
-        _write_private(path, {**asdict(self), "who": kinds, "ends": {lane: list(p) for lane, p in self.ends.items()}})
-
-
-@dataclass(slots=True)
-class Receipt:
-    """What was done. who: by kind, SHA-256 of "SALT\\nKIND\\nIDENTIFIER". state: journal, archive, stores or done.
-
-    journal, archive: the rewritten segments, by lane and number. stores: events and failed events removed, by target.
-    """
-
-    id: str
-    state: str
-    asked: str
-    until: str
-    salt: str
-    who: dict[str, list[str]]
-    journal: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    archive: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    stores: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    remembered: int = 0
-    finished: str = ""
-    not_covered: tuple[str, ...] = NOT_COVERED
-
-
-def folder(data: Path) -> Path:
-    """Of all erasures: what was asked, what each store did, the receipts."""
-    return data / "erasures"
-
-
-def asked_file(data: Path, erasure_id: str) -> Path:
-    """What is asked of it, with the identifiers; there as long as it is open."""
-    return folder(data) / f"{erasure_id}.asked"
-
-
-def events_file(data: Path, erasure_id: str) -> Path:
-    """Ids of events and failed events that the journal knew as theirs."""
-    return folder(data) / f"{erasure_id}.events"
-
-
-def receipt_file(data: Path, erasure_id: str) -> Path:
-    """What was done, with salted hashes in place of the identifiers."""
-    return folder(data) / f"{erasure_id}.json"
-
-
-def part_file(data: Path, erasure_id: str, target: str) -> Path:
-    """What a loading process has done of it."""
-    return folder(data) / f"{erasure_id}.{target}.part"
-
-
-def open_ones(data: Path) -> list[Asked]:
-    """Erasures that were begun and not finished, oldest first."""
-    found = [Asked.read(path) for path in sorted(folder(data).glob("*.asked"))]
-    return [asked for asked in found if asked is not None]
 
 
 def cutting(settings: Settings, who: Person, until_ms: int) -> Cutting:
@@ -189,7 +114,7 @@ class Erasing:
     def begin(cls, settings: Settings, who: Person, now_ms: int, tell: Tell) -> Erasing:
         """Raises ConfigurationError, also when another one is under way."""
         erasure_id = f"{datetime.fromtimestamp(now_ms / 1000, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-        salt, moment = secrets.token_hex(16), _iso(now_ms)
+        salt, moment = secrets.token_hex(16), iso(now_ms)
         targets = [instance.name for instance in settings.targets()]
         stored = as_stored(settings, who)
         asked = Asked(erasure_id, now_ms, stored, ends(journal_folder(settings.data)), targets, salt)
@@ -205,7 +130,7 @@ class Erasing:
     @classmethod
     def resume(cls, settings: Settings, asked: Asked, tell: Tell) -> Erasing:
         """Raises ConfigurationError."""
-        moment = _iso(asked.until_ms)
+        moment = iso(asked.until_ms)
         receipt = Receipt(asked.id, "journal", moment, moment, asked.salt, asked.who.hashed(asked.salt))
         if found := read_json(receipt_file(settings.data, asked.id)):
             receipt = Receipt(**found)
@@ -222,7 +147,7 @@ class Erasing:
             self._stores()
             self._archive()  # what was on its way there meanwhile
             self.receipt.remembered += _forget(self._data / "memory.db", self._asked.who)
-            self.receipt.finished = _iso(building.now_ms())
+            self.receipt.finished = iso(building.now_ms())
             self._state("done")
             for path in folder(self._data).glob(f"{self._asked.id}.*"):
                 if path.suffix != ".json":
@@ -336,7 +261,7 @@ class Erasing:
         self._write()
 
     def _write(self) -> None:
-        _write_private(receipt_file(self._data, self._asked.id), asdict(self.receipt))
+        write_private(receipt_file(self._data, self._asked.id), asdict(self.receipt))
 
 
 def erased_in(target: Any, erasure: Erasure, go_on: Callable[[], bool]) -> dict[str, Any]:
@@ -350,11 +275,6 @@ def erased_in(target: Any, erasure: Erasure, go_on: Callable[[], bool]) -> dict[
     while after is not None and go_on():
         removed, after = target.erase(erasure, after)
     return part_of(removed)
-
-
-def part_of(removed: Removed) -> dict[str, Any]:
-    """What a target has removed, for its part file."""
-    return {"state": "done", **removed._asdict(), "at": _iso(building.now_ms())}
 
 
 def seal(journal: Path, until: Cursor, settings: Settings, tell: Tell) -> None:
@@ -437,29 +357,3 @@ def _locked(data: Path) -> IO[str]:
         lock.close()
         raise ConfigurationError("erase: another erasure is under way in this data folder") from None
     return lock
-
-
-def _write_private(path: Path, value: Mapping[str, Any]) -> None:
-    """As write_json, readable by its owner only, and on the medium when it returns."""
-    fresh = path.with_name(f".{path.name}.new")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    held = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(held)
-    finally:
-        os.close(held)
-
-
-def _iso(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}.{ms % 1000:03d}"
-
-
-def receipts(data: Path) -> Iterator[Receipt]:
-    """Of all erasures, oldest first."""
-    for path in sorted(folder(data).glob("*.json")):
-        if found := read_json(path):
-            yield Receipt(**found)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from spoorway.config import Settings
-from spoorway.erasing import erasure_of, folder, open_ones, part_file, part_of
+from spoorway.erasures import Asked, folder, open_ones, part_file, part_of
 from spoorway.files import write_json
 from spoorway.retention import Expiry, rules_of
 from storage.targets import Erasure
@@ -52,11 +52,14 @@ class Housework:
                     and self._name in asked.targets
                     and not part_file(self._settings.data, asked.id, self._name).exists()
                 ):
-                    self._begin(erasure_of(self._settings, asked))
+                    self._begin(asked)
                     return True
         return self._expiry.step(now_ms)
 
-    def _begin(self, erasure: Erasure) -> None:
+    def _begin(self, asked: Asked) -> None:
+        from spoorway.erasing import erasure_of  # large, and seldom needed
+
+        erasure = erasure_of(self._settings, asked)
         self._reader.close()  # segments were replaced: what is open is what they were
         if hasattr(self._target, "erase"):
             self._erasure, self._after = erasure, None

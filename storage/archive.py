@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,6 +120,7 @@ class Archive:
 
     def entries(self, lane: str = "") -> Iterator[Entry]:
         """By lane and number; of one lane, or of all."""
+        from concurrent.futures import ThreadPoolExecutor  # the options above are read by processes that archive nothing
 
         def read(name: str) -> Entry:
             return _from_json(self._objects.get(name), self._objects.url(name))

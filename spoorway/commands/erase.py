@@ -12,7 +12,8 @@ from protocol.persons import Person
 from protocol.seams import ConfigurationError
 from spoorway import building
 from spoorway.commands import Subparsers, command, settings
-from spoorway.erasing import Erasing, Receipt, open_ones, receipt_file, would_erase
+from spoorway.erasing import Erasing, would_erase
+from spoorway.erasures import Receipt, open_ones, receipt_file
 
 _OPTIONS = {
     "user": "user_id, as the tracker sent it",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import os
 import resource
@@ -20,6 +19,8 @@ from spoorway.console import complain, host_text
 from spoorway.files import prepare, running, write_json
 
 if TYPE_CHECKING:
+    import asyncio
+
     from spoorway.config import Settings
     from spoorway.supervisor import LoaderProcess
 
@@ -99,12 +100,16 @@ def _load(args: argparse.Namespace) -> int:
 
 
 def _serve(found: Settings, loader: LoaderProcess | None) -> int:
+    import asyncio  # who only loads does without
+
     _raise_file_limit()
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
         return runner.run(_main(found, loader))
 
 
 async def _main(found: Settings, loader: LoaderProcess | None) -> int:
+    import asyncio
+
     from spoorway.admin import AdminServer, Answers
     from spoorway.intake import Intake
     from spoorway.metrics import render

@@ -20,7 +20,8 @@ from protocol.seams import ConfigurationError, RawPayload
 from spoorway import building, erasing
 from spoorway.archiving import Archiving, open_archive
 from spoorway.config import Settings, load
-from spoorway.erasing import Erasing, asked_file, folder, open_ones, receipt_file, would_erase
+from spoorway.erasing import Erasing, would_erase
+from spoorway.erasures import asked_file, folder, open_ones, receipt_file
 from spoorway.files import Claim
 from spoorway.housework import Housework
 from spoorway.loader import Loader
