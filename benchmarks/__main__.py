@@ -10,7 +10,7 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks import machine, result
+from benchmarks import figures, machine, result
 from benchmarks.measures import Effort
 
 NAMES = (
@@ -66,6 +66,8 @@ def main() -> int:
         if out is not None:
             result.save(out, name, found, machine.circumstances(described, HERE.parent, busy))
             result.write_readme(out, NAMES)
+            if out == HERE / "results":
+                figures.write()
     return code
 
 
