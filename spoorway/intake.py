@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Event as Signal
 from threading import Thread
@@ -31,15 +31,18 @@ from spoorway.metrics import Metric
 log = logging.getLogger("spoorway.intake")
 
 _ROUND_S = 5.0
+# So long after a refusal we are called unready. Then somebody must be let through to find out: where a load balancer keeps all
+# away from who is unready, nothing would ever be taken again.
+_REFUSED_S = 15.0
 _DAY_MS = 86_400_000
 
 
 class Intake:
     """Call order: start -> (events flow) -> stop. Lives on one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises ConfigurationError."""
-        self._settings = settings
+    def __init__(self, settings: Settings, clock_s: Callable[[], float] = time.monotonic) -> None:
+        """clock_s: never goes back. Raises ConfigurationError."""
+        self._settings, self._clock_s = settings, clock_s
         self._devices = Register(settings.data, settings.devices)
         self._names = [instance.name for instance in settings.transports()]
         self._transports: list[Transport] = [
@@ -47,7 +50,7 @@ class Intake:
         ]
         self._targets = settings.target_names()
         self._writer: FileWriter | None = None
-        self._trouble = ""
+        self._trouble, self._refused_s = "", 0.0
         self._ending = Signal()
         self._keeping = Thread(target=self._keep, name="housekeeping", daemon=True)
 
@@ -82,7 +85,8 @@ class Intake:
         return found
 
     def unready(self) -> str:
-        return self._trouble
+        """Why the journal refused, if it did just now."""
+        return self._trouble if self._clock_s() - self._refused_s < _REFUSED_S else ""
 
     def metrics(self) -> list[Metric]:
         writer = self._writer
@@ -114,6 +118,7 @@ class Intake:
         try:
             await written
         except TransientError as error:
+            self._refused_s = self._clock_s()
             if self._trouble != str(error):
                 self._trouble = str(error)
                 log.error("the journal takes nothing: %s", error)
