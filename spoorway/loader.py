@@ -220,6 +220,8 @@ def outcomes(pipeline: Pipeline, payload: RawPayload, now_ms: int) -> list[Event
 def damaged(damage: Damage, now_ms: int) -> FailedEvent:
     """What is left of bytes in the journal that are no payload any more."""
     place = f"{damage.lane}/{damage.position.segment}/{damage.position.offset}"
-    payload = RawPayload(derived_id(place, "damage").replace("-", ""), now_ms, "journal", f"/{place}", body=damage.data)
-    why = reason("payload", "journal", f"{len(damage.data)} damaged bytes before {place}", None, "Damaged")
+    told = (damage.what,) if damage.what else ()  # which record it was, where segment and offset do not say it
+    payload = RawPayload(derived_id(place, "damage", *told).replace("-", ""), now_ms, "journal", f"/{place}", body=damage.data)
+    what = damage.what or f"{len(damage.data)} damaged bytes before {place}"
+    why = reason("payload", "journal", what, None, "Damaged")
     return FailedEvent(derived_id(payload.id, "payload", "failed"), "journal_damage", (why,), payload, now_ms)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from protocol.seams import Cursor, Position, RawPayload, TransientError
+from protocol.seams import Cursor, PermanentError, Position, RawPayload, TransientError
 
 if TYPE_CHECKING:  # who only reads needs no event loop
     from asyncio import Future
@@ -32,16 +32,21 @@ class Reassigned(TransientError):
     """A `GroupReader` has other lanes than at its last read. Nothing was read; ask the target's cursor anew, then read again."""
 
 
+class TooLarge(PermanentError):
+    """The payload is larger than a record of this journal may be: nothing was taken. The sender may split it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Damage:
     """Bytes in the journal that are no payload any more (a flipped bit, a lost block); reported once, in their place.
 
-    position: just after the damaged bytes.
+    position: just after the damaged bytes. what: what happened and where, when the bytes do not say it.
     """
 
     lane: str
     position: Position
     data: bytes
+    what: str = ""
 
 
 @dataclass(frozen=True, slots=True)
