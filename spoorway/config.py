@@ -139,6 +139,11 @@ def load(file: Path | None = None, flags: Mapping[str, Any] | None = None, envir
     return _settings(values, sources)
 
 
+def merged(values: Mapping[str, Any]) -> Settings:
+    """Of `Settings.values` that another machine handed over; nothing of this one is asked. Raises ConfigurationError."""
+    return _settings(dict(values), {})
+
+
 def _settings(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     data = Path(convert(str, values.get("data", "spoorway-data"), "data")).expanduser()
     gateway, enrich, storage = (_table(values, name) for name in ("gateway", "enrich", "storage"))

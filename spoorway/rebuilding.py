@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,6 +53,10 @@ class Rebuilding:
 
     def empty(self) -> bool:
         return not self._places and not self._tail.pending({})
+
+    def places(self) -> Sequence[Place]:
+        """Every sealed segment, in the order it is read."""
+        return self._places
 
     def archived(self) -> int:
         """Segments that are read from the archive."""

@@ -48,7 +48,7 @@ def files(
     for one in failed:
         days[day_of(one.payload.received_ms)].append(one)
     for day, some in sorted(days.items()):
-        yield piece_name(FAILED, f"day={day}", number, number), gzipped(map(_failed_line, some))
+        yield piece_name(FAILED, f"day={day}", number, number), gzipped(map(failed_line, some))
 
 
 def gzipped(lines: Iterable[str]) -> bytes:
@@ -56,7 +56,7 @@ def gzipped(lines: Iterable[str]) -> bytes:
     return gzip.compress("".join([f"{line}\n" for line in lines]).encode(), _GZIP_LEVEL, mtime=0)
 
 
-def _failed_line(one: FailedEvent) -> str:
+def failed_line(one: FailedEvent) -> str:
     """The columns of `failed_events`, the JSON ones as text so that every engine reads them alike, and the payload."""
     columns = to_row(one)._asdict() | {"payload": payload_text(one.payload)}
     del columns["replayed_tstamp"]  # nothing is replayed here

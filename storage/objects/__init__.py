@@ -44,6 +44,13 @@ class Objects(Protocol):
         """Replaces that version only; False, and nothing is changed: it is another now, or gone."""
         ...
 
+    def copy(self, source: str, name: str) -> None:
+        """Makes or replaces `name`, in one step, of what lies under `source`; in S3 nothing passes through here.
+
+        Of S3 up to 5 GB. Raises NoSuchObject.
+        """
+        ...
+
     def get(self, name: str) -> bytes:
         """Raises NoSuchObject."""
         ...

@@ -96,6 +96,9 @@ class FolderObjects:
             self._sync_names(path.parent)
         return True
 
+    def copy(self, source: str, name: str) -> None:
+        self.put(name, self.root / checked(source))
+
     @_translating
     def get(self, name: str) -> bytes:
         return (self.root / checked(name)).read_bytes()

@@ -67,6 +67,10 @@ class S3Objects:
         with self._translating(name):
             self._put(name, body, {}, "")
 
+    def copy(self, source: str, name: str) -> None:
+        with self._translating(source):
+            self._client.copy_object(**self._place(name), CopySource=self._place(source))
+
     def get(self, name: str) -> bytes:
         with self.open(name) as stream:
             return stream.read()

@@ -54,6 +54,17 @@ def names(objects: Objects, prefix: str = "") -> list[str]:
     return [found.name for found in objects.list(prefix)]
 
 
+def test_a_copy_takes_the_place_of_what_was_there(objects: Objects) -> None:
+    objects.put("staged/one", b"one")
+    objects.put("two", b"two")
+    objects.copy("staged/one", "two")
+    objects.copy("staged/one", "deep/er/three")
+    assert [objects.get(name) for name in ("staged/one", "two", "deep/er/three")] == [b"one"] * 3
+    with pytest.raises(NoSuchObject):
+        objects.copy("staged/two", "two")
+    assert objects.get("two") == b"one"
+
+
 def test_what_was_put_is_got_by_another(objects: Objects, url: str) -> None:
     assert objects.put_new("a/b.bin", b"one")
     other = open_objects(url)
