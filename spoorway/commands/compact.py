@@ -44,7 +44,7 @@ def _compact(args: argparse.Namespace) -> int:
     try:
         objects = lake_objects(instance)
         newest, _ = commits.newest(objects)
-        plan = merging.plan(objects, lake.SUFFIXES, _day(args.before), args.max_mb << 20, newest.number - (not newest.settled))
+        plan = merging.plan(objects, lake.SUFFIXES, _day(args.before), args.max_mb << 20, newest.placed)
         told = {"files": plan.files, "merged": sum(map(len, plan.merges)), "into": len(plan.merges), "deleted": len(plan.tidy)}
         if not args.dry_run:
             state = building.placed(found, instance).state

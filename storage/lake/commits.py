@@ -36,8 +36,8 @@ class Commit:
     """origin: names this life of the target, from its first batch to a `wipe`. mark, counted: of the batch.
 
     objects: (name, bytes) of the files it makes. replaced: names of those that go for them. wiped: everything before it is to be
-    deleted. staged: where each of `objects` lies until it is settled; empty where their bytes follow. first: of the numbers that it
-    stands for, which end with `number`; 0 = that one alone.
+    deleted. staged: where each of `objects` lies until it is settled; empty where their bytes follow. first: of the numbers that
+    it stands for, which end with `number`; 0 = that one alone.
     """
 
     number: int = 0
@@ -52,6 +52,11 @@ class Commit:
     replaced: tuple[str, ...] = ()
     staged: tuple[str, ...] = ()
     first: int = 0
+
+    @property
+    def placed(self) -> int:
+        """The newest number of which every file is in its place."""
+        return self.number if self.settled else (self.first or self.number) - 1
 
 
 def check(objects: Objects) -> None:
