@@ -68,13 +68,19 @@ class KafkaServer:
     def start(self) -> None:
         """Returns when it takes connections; after a kill that is when it has recovered."""
         assert self._process is None, "it runs already"
-        options = ["-Xms192m", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+        options = [
+            "-Xms192m",
+            "-Xmx192m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            f"-XX:SharedArchiveFile={LIBRARIES}/classes.jsa",
+        ]
         scram = [
             f"SCRAM-SHA-{size}=[name={name},password={password}]" for name, password in self._users.items() for size in (256, 512)
         ]
         with (self._folder / "said").open("ab") as said:
             self._process = process = subprocess.Popen(
-                ["java", *options, "-cp", f"{LIBRARIES}/classes:{LIBRARIES}/lib/*", "KafkaNode",
+                ["java", *options, "-cp", f"{LIBRARIES}/lib/*", "KafkaNode",
                  str(self._folder / "server.properties"), CLUSTER, *scram],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
