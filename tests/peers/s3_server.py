@@ -18,14 +18,15 @@ _START_S = 60.0
 class S3Server:
     """`with S3Server() as s3`. environment: what a process must have in its environment to reach it without other options."""
 
+    PROGRAM = "from moto.server import main; main(['-H', '127.0.0.1', '-p', '0'])"
+
     def __init__(self) -> None:
         self.endpoint = ""
         self.environment: dict[str, str] = {}
 
     def __enter__(self) -> S3Server:
         self._log = tempfile.NamedTemporaryFile("ab")
-        code = "from moto.server import main; main(['-H', '127.0.0.1', '-p', '0'])"
-        self._process = subprocess.Popen([sys.executable, "-c", code], stdout=self._log, stderr=self._log)
+        self._process = subprocess.Popen([sys.executable, "-c", self.PROGRAM], stdout=self._log, stderr=self._log)
         try:
             self.endpoint = self._address()
         except BaseException:

@@ -1,0 +1,207 @@
+"""The journal's reader for Kinesis: a cursor -> payloads after it, from all shards of the stream or from those leased to it.
+
+Every read looks once at each shard that it has nothing of, when that may be asked again: so a read that finds nothing has taken
+up to `poll_s`, and did look. A shard that was made of others is read when the target has all of those. Kinesis tells how many
+milliseconds a reader is behind, and not how many payloads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from gateway.journal import Chunk, Damage, Reassigned
+from gateway.journal.kinesis import Config
+from gateway.journal.kinesis.leases import Leases
+from gateway.journal.kinesis.service import Service, Shard, Stream
+from gateway.journal.kinesis.shards import ShardReader
+from protocol.seams import START, ConfigurationError, Cursor, PermanentError, Position, RawPayload, TransientError
+
+log = logging.getLogger("gateway.kinesis.reader")
+
+_LISTED_EVERY_S = 30.0
+_CALLS = 8  # at once
+_LONGEST_LOOK_S = 60.0
+
+
+class KinesisReader:
+    """A `gateway.journal.GroupReader`, or, without a group, a Reader of every shard. For one thread."""
+
+    def __init__(
+        self,
+        service: Service,
+        group: str = "",
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], object] | None = None,
+    ) -> None:
+        """group: its name and the target's; "" = no leases, every shard. clock, wait: seconds. Nobody is asked yet."""
+        self._service, self._group, self._clock = service, group, clock
+        self._closing = threading.Event()
+        self._wait = wait or self._closing.wait
+        self._stream: Stream | None = None
+        self._leases: Leases | None = None
+        self._had: set[str] | None = None  # at the last read; None: there was none
+        self._readers: dict[str, ShardReader] = {}
+        self._finished: set[str] = set()
+        self._listed: dict[str, Shard] = {}
+        self._list_at = 0.0
+        self._turn = 0
+        self._threads: ThreadPoolExecutor | None = None
+
+    @classmethod
+    def open(cls, config: Config, target: str = "") -> KinesisReader:
+        """target: the name of the target that it reads for, with others of the group; "" = every shard, and no leases.
+
+        Raises ConfigurationError, PermanentError. Where the service is out of reach it is asked again at the first read.
+        """
+        reader = cls(Service(config), f"{config.group}.{target}" if target else "")
+        with suppress(TransientError):
+            reader._begin()
+        return reader
+
+    def read(self, cursor: Cursor, *, max_payloads: int = 2_000, max_bytes: int = 4_194_304) -> Chunk:
+        self._assigned(cursor)
+        readers = list(self._readers.values())
+        for reader in readers:
+            reader.seek(cursor.get(reader.shard.lane, START))
+        self._look(readers, max_payloads)
+        items, after = list[RawPayload | Damage](), dict(cursor)
+        self._turn += 1  # another shard is the first one every time, and none takes more than its share while others wait
+        having = [reader for reader in readers if reader.waiting]
+        for index in range(len(having)):
+            reader = having[(index + self._turn) % len(having)]
+            if items and (len(items) >= max_payloads or max_bytes <= 0):
+                break
+            rest = len(having) - index
+            found, size = reader.take(max(1, (max_payloads - len(items)) // rest), max(1, max_bytes // rest))
+            items += found
+            max_bytes -= size
+            if reader.at != START:
+                after[reader.shard.lane] = reader.at
+        return Chunk(tuple(items), after, any(reader.waiting or reader.behind_ms for reader in readers))
+
+    def pending(self, cursor: Cursor) -> int:
+        """What was fetched and not handed over, and one more for each shard that has more: Kinesis counts no payloads."""
+        return sum(reader.waiting + bool(reader.behind_ms) for reader in self._readers.values())
+
+    def lag(self) -> Mapping[str, int]:
+        """Lane -> milliseconds, not payloads, that the last look was behind the newest record."""
+        return {reader.shard.lane: reader.behind_ms for reader in self._readers.values() if reader.behind_ms is not None}
+
+    def loaded(self, cursor: Cursor) -> None:
+        """Closed shards that the target has all of are told to be finished."""
+        self._finish(cursor)
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._leases is not None:
+            self._leases.close()
+        if self._threads is not None:
+            self._threads.shutdown()
+        self._service.close()
+
+    # Which shards ---------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Raises ConfigurationError, TransientError, PermanentError."""
+        stream = self._service.stream()
+        if self._group:
+            owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+            leases = Leases(self._service, stream, self._group, owner, clock=self._clock)
+            leases.check()
+            self._leases = leases
+        self._stream = stream
+
+    def _assigned(self, cursor: Cursor) -> None:
+        """Makes `_readers` those of the shards that are to be read now. Raises Reassigned."""
+        if self._stream is None:
+            try:
+                self._begin()
+            except ConfigurationError as error:
+                raise PermanentError(str(error)) from error
+        self._finish(cursor)
+        if self._leases is None:
+            self._keep(self._unfinished())
+            return
+        held = self._leases.held()
+        shards = {name: shard for name, shard in held.items() if name not in self._finished}
+        had, self._had = self._had, set(shards)
+        if had is None or had - self._finished != self._had:
+            log.info("%d shards of %s are read here", len(shards), self._group)
+            self._readers.clear()
+            raise Reassigned(f"{len(shards)} shards are read here, {len(had or ())} were")
+        self._keep(shards)
+
+    def _unfinished(self) -> dict[str, Shard]:
+        """Without leases: every shard, once those that it was made of are finished."""
+        assert self._stream is not None
+        if self._clock() >= self._list_at:
+            self._listed = self._service.shards(self._stream)
+            self._list_at = self._clock() + _LISTED_EVERY_S
+        open_ = {name: shard for name, shard in self._listed.items() if name not in self._finished}
+        return {name: shard for name, shard in open_.items() if not any(parent in open_ for parent in shard.parents)}
+
+    def _keep(self, shards: Mapping[str, Shard]) -> None:
+        for name in [name for name in self._readers if name not in shards]:
+            del self._readers[name]
+        for name, shard in shards.items():
+            if name not in self._readers:
+                self._readers[name] = ShardReader(self._service, shard, self._clock, self._kept(shard))
+
+    def _kept(self, shard: Shard) -> Callable[[Position], bool]:
+        leases = self._leases
+        return lambda position: leases is not None and leases.was_idle(shard, position)
+
+    def _finish(self, cursor: Cursor) -> None:
+        """What ends here: closed shards, all of which the target has."""
+        for name, reader in list(self._readers.items()):
+            if reader.ended and not reader.waiting and cursor.get(reader.shard.lane, START) == reader.at:
+                self._finished.add(name)
+                self._list_at = 0.0
+                del self._readers[name]
+                if self._leases is not None:
+                    self._leases.finish(reader.shard)
+
+    # What is in them ------------------------------------------------------------------------------------------------
+
+    def _look(self, readers: list[ShardReader], payloads: int) -> None:
+        """Fetches until there is something to hand over, or each shard has said that there is nothing."""
+        unseen = [reader for reader in readers if not reader.waiting and not reader.ended]
+        end = self._clock() + max(_LONGEST_LOOK_S, 2 * self._service.config.poll_s)
+        while unseen:
+            now = self._clock()
+            answered = self._fetch([reader for reader in unseen if reader.due <= now], payloads)
+            for reader in answered:
+                if not reader.waiting and not reader.behind_ms and self._leases is not None and reader.at != START:
+                    self._leases.idle(reader.shard, reader.at)
+            if any(reader.waiting for reader in readers):
+                return
+            unseen = [reader for reader in unseen if reader not in answered or reader.behind_ms]
+            if unseen and self._closing.is_set():
+                raise TransientError("the reader is closed")
+            if unseen and now > end:
+                raise TransientError(f"{unseen[0].shard.id}: for a minute Kinesis has not said whether there is more")
+            if unseen:
+                self._wait(max(0.0, min(reader.due for reader in unseen) - self._clock()))
+
+    def _fetch(self, due: list[ShardReader], payloads: int) -> list[ShardReader]:
+        """Those that were answered. Raises TransientError, PermanentError, when all calls have ended."""
+        if len(due) < 2:
+            return [reader for reader in due if reader.fetch(payloads)]
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_CALLS, "kinesis-read")
+        calls = [self._threads.submit(reader.fetch, payloads) for reader in due]
+        futures.wait(calls)
+        return [reader for reader, call in zip(due, calls, strict=True) if call.result()]
+
+
+__all__ = ["KinesisReader"]
