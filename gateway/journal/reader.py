@@ -51,9 +51,9 @@ class _PlainSegment:
 class FileReader:
     """A `gateway.journal.Reader`. Used from one thread at a time; any number of readers may look at one journal."""
 
-    def __init__(self, folder: Path, disk: Disk = DISK) -> None:
-        """The journal need not exist yet."""
-        self._folder, self._disk = folder, disk
+    def __init__(self, folder: Path, disk: Disk = DISK, only: str | None = None) -> None:
+        """The journal need not exist yet. only: the name of the one lane to look at."""
+        self._folder, self._disk, self._only = folder, disk, only
         self._lanes: dict[str, _LaneReader] = {}
         self._turn = 0
 
@@ -95,7 +95,7 @@ class FileReader:
 
     def _found(self) -> list[_LaneReader]:
         """Raises OSError."""
-        paths = lanes(self._folder)
+        paths = [path for path in lanes(self._folder) if self._only in (None, path.name)]
         for path in paths:
             if path.name not in self._lanes:
                 self._lanes[path.name] = _LaneReader(path, self._disk)
