@@ -2,6 +2,9 @@
 
 The rows and the place in the journal are one commit of the target; a crash between two commits repeats nothing. A target that
 takes payloads gets them without enrichment, and says itself when it wants the next ones.
+
+Several loaders may share a target, each with lanes of its own. When a loader's lanes are others now, or another loader was in
+one of them, the target is asked anew where it stands: its cursor is the only one that counts.
 """
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ from threading import Event as Signal
 from typing import TYPE_CHECKING, Any, cast
 
 from enrich.reasons import derived_id, reason
-from gateway.journal import Chunk, Damage, Reader
-from protocol.seams import Event, FailedEvent, PermanentError, Position, RawPayload, TransientError
-from storage.targets import Batch, Counts, PayloadTarget, RawBatch, Target
+from gateway.journal import Chunk, Damage, GroupReader, Reader, Reassigned
+from protocol.seams import Cursor, Event, FailedEvent, PermanentError, Position, RawPayload, TransientError
+from storage.targets import Batch, Counts, Overtaken, PayloadTarget, RawBatch, Target
 
 if TYPE_CHECKING:  # which validates, and is large: a process that only forwards does without
     from enrich.pipeline import Pipeline
@@ -37,6 +40,9 @@ class Status:
 
     held: its other side takes no payloads now, so the journal keeps them; nothing is wrong here. contact_ms, error, error_ms,
     errors: see storage.targets.Contact.
+    Of a loader among several, beside the counts of the whole target: own, what this one committed since it began; lag, payloads
+    that wait in each lane it has now; reassigned, how often it got other lanes; overtaken, how often a commit was refused
+    because another loader had been there.
     """
 
     target: str
@@ -56,6 +62,10 @@ class Status:
     errors: dict[str, int] = field(default_factory=dict[str, int])
     erased: int = 0
     expired: int = 0
+    own: dict[str, int] = field(default_factory=dict[str, int])
+    lag: dict[str, int] = field(default_factory=dict[str, int])
+    reassigned: int = 0
+    overtaken: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,6 +88,7 @@ class Loader:
         beside: Callable[[], bool] = lambda: False,
     ) -> None:
         self._reader, self._pipeline, self._target, self._clock, self._beside = reader, pipeline, target, clock, beside
+        self._group = cast(GroupReader, reader) if hasattr(reader, "lag") else None
         self._raw = cast(PayloadTarget, target) if pipeline is None else None
         self._limits: tuple[int, int] = getattr(target, "limits", (BATCH_PAYLOADS, BATCH_BYTES))
         self._asks_pause: Callable[[bool], float] | None = getattr(target, "pause_s", None)
@@ -103,19 +114,39 @@ class Loader:
             self.cursor = dict(self._target.cursor())
         self._unsure = False
         payloads, size = self._limits
-        chunk = self._reader.read(self.cursor, max_payloads=payloads, max_bytes=size)
+        try:
+            chunk = self._reader.read(self.cursor, max_payloads=payloads, max_bytes=size)
+        except Reassigned:
+            self.status.reassigned += 1
+            self._unsure = True
+            return True
         if not chunk.items and chunk.cursor == self.cursor:
             return False
         now_ms = self._clock()
         self._unsure = True
-        if self._raw is not None:
-            self._raw.commit(_as_it_is(chunk, now_ms))
-        elif self._pipeline is not None:
-            cast(Target, self._target).commit(_enriched(self._pipeline, chunk, now_ms))
+        try:
+            counts = self._commit(chunk, now_ms)
+        except Overtaken as told:
+            self.status.overtaken += 1
+            log.info("target %s: %s", self.status.target, told)
+            return True
         self.cursor, self._unsure = dict(chunk.cursor), False
         self.status.committed_ms = now_ms
+        if self._group is not None:
+            self._group.loaded(self.cursor)
+            self._count(counts)
         self._tell(self._target.totals())
         return True
+
+    def _count(self, counts: Counts) -> None:
+        own = self.status.own
+        for name in ("payloads", "stored", "failed", "duplicate"):
+            own[name] = own.get(name, 0) + getattr(counts, name)
+
+    def _commit(self, chunk: Chunk, now_ms: int) -> Counts:
+        if self._pipeline is None:
+            return cast(PayloadTarget, self._target).commit(_as_it_is(chunk, now_ms))
+        return cast(Target, self._target).commit(enriched(self._pipeline, chunk, now_ms, since=self.cursor))
 
     def run(self, stop: Signal, finish: Signal) -> None:
         """Until `stop`; after `finish`, until the journal's end is reached. Machine trouble is waited out."""
@@ -147,6 +178,8 @@ class Loader:
                 self._report("retrying" if self._raw is None else "held", error)
                 if finish.is_set() and self._asks_pause is not None:  # it may be out of reach for long; the journal keeps it
                     return
+                if self._group is not None:
+                    self._group.pending(self.cursor)  # which keeps its place, however long this takes
                 if not self._pause_s(False):
                     stop.wait(backoff_s)
                     backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
@@ -171,13 +204,15 @@ class Loader:
         status.failed, status.duplicate, status.dropped = totals.failed, totals.duplicate, totals.dropped
         status.erased, status.expired = totals.erased, totals.expired
         status.forwarded, status.pending = totals.forwarded, self._reader.pending(self.cursor)
+        if self._group is not None:
+            status.lag = dict(self._group.lag())
         if self._raw is not None:
             contact = self._raw.contact()
             status.contact_ms, status.error, status.error_ms = contact.contact_ms, contact.error, contact.error_ms
             status.errors = dict(contact.errors)
 
 
-def _enriched(pipeline: Pipeline, chunk: Chunk, now_ms: int) -> Batch:
+def enriched(pipeline: Pipeline, chunk: Chunk, now_ms: int, since: Cursor) -> Batch:
     events: list[Event] = []
     failed: list[FailedEvent] = []
     erased = 0
@@ -189,7 +224,7 @@ def _enriched(pipeline: Pipeline, chunk: Chunk, now_ms: int) -> Batch:
                 failed.append(outcome)
             else:
                 events.append(outcome)
-    return Batch(events, failed, chunk.cursor, len(chunk.items), chunk.more, erased)
+    return Batch(events, failed, chunk.cursor, len(chunk.items), chunk.more, erased, since)
 
 
 def _as_it_is(chunk: Chunk, now_ms: int) -> RawBatch:

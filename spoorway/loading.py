@@ -1,4 +1,8 @@
-"""The loading process: a thread per target, each with its own reader, pipeline and place in the journal; one for the archive."""
+"""The loading process: a thread per target, each with its own reader, pipeline and place in the journal; one for the archive.
+
+With `readers` it is one of several that load the same targets (spoorway/working.py): then it claims nothing, publishes no cursor,
+and ends after the batch under way instead of at the journal's end.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
-from gateway.journal import Chunk
+from gateway.journal import Chunk, GroupReader, Reader
 from gateway.journal.reader import FileReader
 from protocol.seams import ConfigurationError, Cursor, PermanentError
 from spoorway import building
-from spoorway.config import Settings
+from spoorway.config import Instance, Settings
 from spoorway.files import Claim, cursor_file, journal_folder, replaying_file, write_cursor
 from spoorway.housework import Housework
 from spoorway.loader import Loader, collect_seldom
@@ -37,19 +41,31 @@ _CLAIM_S = 15.0
 class Loading:
     """Call order: `Loading(settings)` opens everything -> `run` until a signal -> exit code."""
 
-    def __init__(self, settings: Settings, supervised: bool) -> None:
-        """supervised: a parent reads our standard output and closes our input at its end. Raises ConfigurationError."""
-        self._settings, self._supervised = settings, supervised
+    def __init__(
+        self,
+        settings: Settings,
+        supervised: bool,
+        instances: Sequence[Instance] | None = None,
+        readers: Callable[[str], GroupReader] | None = None,
+    ) -> None:
+        """supervised: a parent reads our standard output and closes our input at its end.
+
+        instances: the targets; by default all that are configured. readers: of the group that shares the journal, by target.
+        Raises ConfigurationError.
+        """
+        self._settings, self._supervised, self._readers = settings, supervised, readers
         self._stop, self._finish = threading.Event(), threading.Event()
-        instances = settings.targets()
+        instances = settings.targets() if instances is None else instances
         if not instances and not settings.archive.url:
             raise ConfigurationError("storage.targets: none is configured, nothing to load")
-        self._claims = [Claim(settings.data, instance.name, _CLAIM_S if supervised else 0) for instance in instances]
+        claimed = instances if readers is None else ()
+        self._claims = [Claim(settings.data, instance.name, _CLAIM_S if supervised else 0) for instance in claimed]
         self._lookup = building.schema_lookup(settings)
         templates = building.templates(settings)
         self._targets = [building.open_target(settings, instance, self._lookup) for instance in instances]
-        self.archiving = _archiving(settings)
+        self.archiving = _archiving(settings) if readers is None else None
         self.loaders: list[Loader] = []
+        self._opened: list[Opened] = []
         for instance, target in zip(instances, self._targets, strict=True):
             if getattr(instance.module, "TAKES", "events") == "payloads":
                 reader = self._reader(instance.name)
@@ -65,7 +81,9 @@ class Loading:
             self.loaders.append(Loader(instance.name, reader, pipeline, target, building.now_ms, beside=beside))
 
     def run(self, once: bool = False) -> int:
-        """0 when every target reached the end of the journal, 1 when one gave up. once: do not wait for more.
+        """0 when every target reached the end of the journal, or was loaded until the end of us; 1 when one gave up.
+
+        once: do not wait for more.
 
         The archive is waited for with `once` only: what it has begun to copy it copies again at the next start.
         """
@@ -76,8 +94,8 @@ class Loading:
         if self._supervised:
             threading.Thread(target=self._await_parent, name="parent", daemon=True).start()
         threads = [
-            threading.Thread(target=loader.run, args=(self._stop, self._finish), name=f"load-{loader.status.target}")
-            for loader in self.loaders
+            threading.Thread(target=self._load, args=(loader, reader), name=f"load-{loader.status.target}")
+            for loader, reader in zip(self.loaders, self._opened, strict=True)
         ]
         if self.archiving is not None:
             arguments = {"stop": self._stop, "finish": self._finish, "once": once}
@@ -100,8 +118,25 @@ class Loading:
         self._publish()
         for target in self._targets:
             target.close()
+        if self._readers is not None:
+            return 1 if any(loader.status.state == "stopped" for loader in self.loaders) else 0
         archived = self.archiving is None or not once or self.archiving.status.state == "finished"
         return 0 if archived and all(loader.status.state == "finished" for loader in self.loaders) else 1
+
+    def end(self) -> None:
+        """Asks to finish: what the journal holds is loaded first. One among several leaves the rest to the others."""
+        if self._readers is not None:
+            self._stop.set()
+        self._finish.set()
+
+    def _load(self, loader: Loader, reader: Opened) -> None:
+        try:
+            loader.run(self._stop, self._finish)
+        except Exception as error:  # the thread's rim: a target that nobody loads must not look as if it were loaded
+            log.exception("loading %s broke", loader.status.target)
+            loader.status.state, loader.status.message = "stopped", f"a fault in the loader: {type(error).__name__}: {error}"
+        finally:
+            reader.close()  # its lanes are another's at once
 
     def _watch_schemas(self) -> None:
         enrich = self._settings.enrich
@@ -119,12 +154,12 @@ class Loading:
         # The first signal asks to finish; one from a person who does not want to wait ends it at once.
         if self._finish.is_set():
             self._stop.set()
-        self._finish.set()
+        self.end()
 
     def _await_parent(self) -> None:
         """Ends when the parent closes our standard input: because it finishes, or because it is gone."""
         sys.stdin.read()
-        self._finish.set()
+        self.end()
 
     def _teller(self) -> Callable[[], None]:
         told: dict[str, str] = {}
@@ -149,22 +184,35 @@ class Loading:
                     except BrokenPipeError:
                         # The parent is gone; what Python flushes at exit must not complain about it again.
                         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  lives as long as the process
-                        self._finish.set()
+                        self.end()
 
         return tell
 
-    def _reader(self, target: str) -> FileReader | _CutShort:
+    def _reader(self, target: str) -> Opened:
+        reader = self._journal(target)
+        self._opened.append(reader)
+        return reader
+
+    def _journal(self, target: str) -> Opened:
+        if self._readers is not None:
+            return self._readers(target)
         if replaying_file(self._settings.data, target).exists():
             return _CutShort()
         return FileReader(journal_folder(self._settings.data))
 
     def _publish(self) -> None:
+        if self._readers is not None:  # the journal here is not the one they read
+            return
         for loader in self.loaders:
             if replaying_file(self._settings.data, loader.status.target).exists():
                 continue  # what is there already was not all there was before it
             if not loader.opened:
                 continue  # out of reach since the start: what is known of it stays
             write_cursor(cursor_file(self._settings.data, loader.status.target), loader.cursor)
+
+
+class Opened(Reader, Protocol):
+    def close(self) -> None: ...
 
 
 class _CutShort:

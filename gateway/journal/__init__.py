@@ -2,8 +2,8 @@
 
 Call order, writer: `open` -> `append` from any task of one event loop -> `close`.
 Call order, reader: `read(cursor)` as often as wanted, from any process; the cursor is kept by who reads, never here.
-Call order, reader of a group: `read` often, also when nothing is wanted (it keeps the place in the group); `loaded` after each
-commit of the target; `close`, which leaves the group at once.
+Call order, reader of a group: `read`, or `pending` where nothing is wanted, every few seconds, which keeps the place in the group;
+`loaded` after each commit of the target; `close`, which leaves the group at once.
 
 Implementations: `files` (segment files in lanes, one writer per lane).
 """
@@ -105,7 +105,7 @@ class GroupReader(Reader, Protocol):
         ...
 
     def pending(self, cursor: Cursor) -> int:
-        """Payloads after `cursor` in the lanes it has now, as far as is known without asking."""
+        """Payloads after `cursor` in the lanes it has now, as far as is known without asking. Keeps the place, never raises."""
         ...
 
     def lag(self) -> Mapping[str, int]:

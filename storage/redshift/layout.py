@@ -1,7 +1,7 @@
 """The tables as they are in one schema of Redshift: made where they are missing, longer and wider as schemas become known.
 
 Works inside the caller's transaction; what is remembered here is read anew with each connection, so a transaction that came to
-nothing must be followed by a new one.
+nothing must be followed by a new one. Tables that other loaders make or widen are seen by `follow`.
 """
 
 from __future__ import annotations
@@ -77,6 +77,11 @@ class Layout:
         if self.tables is not None:
             self.tables = self._read_tables(db)
             self._foreign = {*there, *ddl.NAMES} - {table.name for table in self.tables.values()}
+
+    def follow(self, db: Session) -> None:
+        """What others made of the tables of entities since the last look: whoever holds the lock sees the newest state."""
+        if self.tables is not None:
+            self.tables = self._read_tables(db)
 
     def see(self, db: Session, uris: Collection[str], again: bool = False) -> None:
         """Schemas seen for the first time, or whose document was not to be had before: their tables are made, or get columns.

@@ -74,10 +74,11 @@ class Plugin:
             if kept.last is not None and _same(kept.last[0], batch):
                 counts = kept.last[1]
             else:
+                moved = batch.moved(kept.cursor)
                 kept, counts = _take(kept, batch.events, batch.failed, batch.payloads)
                 counts = replace(counts, erased=batch.erased)
                 totals = replace(kept.totals, erased=kept.totals.erased + batch.erased)
-                kept = replace(kept, cursor={**kept.cursor, **batch.cursor}, last=(batch, counts), totals=totals)
+                kept = replace(kept, cursor={**kept.cursor, **moved}, last=(batch, counts), totals=totals)
             if moment == "inside":
                 raise TransientError("memory: told to fail inside the commit")
             self._kept = kept

@@ -2,7 +2,8 @@
 
 A store without transactions: documents carry the number of their commit, and a commit is done when the one document that holds
 the cursor and the counts says that number. What a failed attempt left is deleted before the next one begins. That document
-is replaced only as the version that was read, so of two loaders one is refused. Knows no clock.
+is replaced only as the version that was read, so of two commits at the same time one comes to nothing and is tried again:
+several loaders take turns, and are no faster than one. Knows no clock.
 """
 
 from __future__ import annotations
@@ -56,7 +57,6 @@ class Plugin:
         self._server = Server(config)
         self._events, self._failed, self._state_index = (f"{config.name}-{part}" for part in ("events", "failed", "state"))
         self._lock = threading.Lock()
-        self._told: Cursor | None = None  # what the caller thinks the cursor is
         self._last: _State | None = None  # of our last commit; None: what failed since may have left something
         self._recent: dict[str, str | None] = {}  # stored, and perhaps not searchable yet
         self._prepared = False
@@ -65,12 +65,11 @@ class Plugin:
 
     def cursor(self) -> Cursor:
         with self._lock:
-            self._told = dict(self._read().cursor)
-            return dict(self._told)
+            return dict(self._read().cursor)
 
     def totals(self) -> Counts:
         with self._lock:
-            return (self._last or self._read()).totals
+            return self._read().totals
 
     def commit(self, batch: Batch) -> Counts:
         mark = mark_of(batch)
@@ -78,13 +77,11 @@ class Plugin:
             last, self._last = self._last, None  # whatever happens now, it must be put in order
             state = self._read()  # each time, so that a loader that was overtaken writes nothing
             if state.mark != mark:
-                if self._told is not None and dict(self._told) != dict(state.cursor):
-                    raise self._overtaken()
+                moved = batch.moved(state.cursor)
                 if last is None or last.version != state.version:
                     state = self._put_in_order(state)
-                self._last = state = self._add(state, batch, mark)
+                self._last = state = self._add(state, batch, {**state.cursor, **moved}, mark)
             # Otherwise this very batch was committed before; only the caller did not hear of it.
-            self._told = dict(state.cursor)
             return state.counted
 
     def close(self) -> None:
@@ -97,11 +94,10 @@ class Plugin:
             self._last = None
             state = self._read()
             self._last = self._put_in_order(self._write(_State(state.version, state.commit, wiped=True)))
-            self._told = {}
 
     # Within the lock ------------------------------------------------------------------------------------------------
 
-    def _add(self, state: _State, batch: Batch, mark: str) -> _State:
+    def _add(self, state: _State, batch: Batch, cursor: Cursor, mark: str) -> _State:
         number = state.commit + 1
         new, duplicates = sort_out(batch.events, self._stored)
         documents = [(identity(event)[0], event) for event in new]
@@ -115,7 +111,7 @@ class Plugin:
         known = duplicates + len(offered) - len(fresh)
         counts = Counts(batch.payloads, len(stored), len(fresh), known, erased=batch.erased)
         totals = Counts(*(had + came for had, came in zip(astuple(state.totals), astuple(counts), strict=True)))
-        done = self._write(_State(state.version, number, {**state.cursor, **batch.cursor}, totals, mark, counts))
+        done = self._write(_State(state.version, number, cursor, totals, mark, counts))
         self._recent.update(map(identity, stored))
         if len(self._recent) > _RECENT:
             self._refresh()
@@ -212,7 +208,7 @@ class Plugin:
         )
 
     def _write(self, state: _State) -> _State:
-        """Replaces the version that was read, and no other. Raises PermanentError when it is another by now."""
+        """Replaces the version that was read, and no other. Raises TransientError when it is another by now."""
         said = asdict(replace(state, version=None, cursor={})) | {"cursor": {lane: [*at] for lane, at in state.cursor.items()}}
         condition = "op_type=create"
         if state.version is not None:
@@ -220,13 +216,10 @@ class Plugin:
         place = f"/{self._state_index}/_doc/state?{condition}"
         answer = self._server.call("PUT", place, orjson.dumps(said), passing=(409,))
         if "_seq_no" not in answer:
-            raise self._overtaken()
+            raise TransientError(
+                f"{self._server.url}/{self._events}: another loader committed at the same time; this one tries again"
+            )
         return replace(state, version=(int(answer["_seq_no"]), int(answer["_primary_term"])))
-
-    def _overtaken(self) -> PermanentError:
-        return PermanentError(
-            f"{self._server.url}/{self._events}: another process moved the cursor; only one may load this target"
-        )
 
     # Indices --------------------------------------------------------------------------------------------------------
 

@@ -59,16 +59,14 @@ class Plugin:
         self._lock = threading.Lock()
         self._views = Views(schemas)
         self._months: set[str] = set()
-        self._cursor: dict[str, Position] | None = None  # as this process last saw it; None before it saw any
-        self._link = Link(config, self._prepare)
+        self._link = Link(config, lambda db: migrate(db, config))
 
     # Target ---------------------------------------------------------------------------------------------------------
 
     def cursor(self) -> Cursor:
         # In turn with those who write: a commit of ours whose answer was lost may be under way still.
         with self._writing() as db:
-            self._cursor = there = _read_cursor(db)
-            return dict(there)
+            return _read_cursor(db)
 
     def totals(self) -> Counts:
         with self._reading() as db:
@@ -80,27 +78,21 @@ class Plugin:
             before, *counted = _one(
                 db, "SELECT mark, last_payloads, last_stored, last_failed, last_duplicate, last_erased FROM totals"
             )
-            there = _read_cursor(db)
             if before == mark:  # this very batch: its commit had succeeded, only the caller did not hear of it
-                self._cursor = there
                 return _counts(*counted)
-            if there != self._cursor:  # two loaders would skip each other's events
-                raise PermanentError(
-                    f"postgres {self._config.schema}: another process moved the cursor; only one may load this target"
-                )
+            moved = batch.moved(_read_cursor(db))
             counts = self._take(db, batch.events, batch.failed, batch.payloads, batch.erased)
             with db.cursor() as cursor:
                 cursor.executemany(
                     "INSERT INTO cursors VALUES (%s, %s, %s, %s) ON CONFLICT (lane) DO UPDATE SET segment = excluded.segment,"
                     ' "offset" = excluded."offset", sequence = excluded.sequence',
-                    [(lane, *position) for lane, position in batch.cursor.items()],
+                    [(lane, *position) for lane, position in moved.items()],
                 )
             db.execute(
                 "UPDATE totals SET mark = %s, last_payloads = %s, last_stored = %s, last_failed = %s, last_duplicate = %s,"
                 " last_erased = %s",
                 (mark, *astuple(counts)[:4], counts.erased),
             )
-        self._cursor = {**there, **batch.cursor}
         return counts
 
     def close(self) -> None:
@@ -223,7 +215,7 @@ class Plugin:
                 "UPDATE totals SET payloads = 0, stored = 0, failed = 0, duplicate = 0, dropped = 0, erased = 0, expired = 0,"
                 " mark = ''"
             )
-        self._views.known, self._cursor = set(), {}
+        self._views.known = set()
 
     # Inside one transaction -----------------------------------------------------------------------------------------
 
@@ -287,11 +279,6 @@ class Plugin:
                 raise PermanentError(f"postgres: {len(events)} events were handed over, {cursor.rowcount} were stored")
 
     # The machine ----------------------------------------------------------------------------------------------------
-
-    def _prepare(self, db: Connection) -> None:
-        migrate(db, self._config)
-        if self._cursor is None:
-            self._cursor = _read_cursor(db)
 
     @contextmanager
     def _reading(self) -> Generator[Connection]:

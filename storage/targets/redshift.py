@@ -95,15 +95,13 @@ class Plugin:
             raise ConfigurationError(
                 f"redshift: url = {config.url!r} is too long; Redshift's errors name {LONGEST_URL} characters"
             )
-        self._told: dict[str, Position] | None = None  # the cursor that the caller has, when it asked
         self._wait_until = 0.0
 
     # Target ---------------------------------------------------------------------------------------------------------
 
     def cursor(self) -> Cursor:
         with self._lock, self._link.transaction() as db:
-            self._told = self._read_cursor(db)
-            return dict(self._told)
+            return self._read_cursor(db)
 
     def totals(self) -> Counts:
         with self._lock, self._link.transaction() as db:
@@ -119,8 +117,7 @@ class Plugin:
     def commit(self, batch: Batch) -> Counts:
         mark = mark_of(batch)
         with self._lock:
-            counts, cursor = self._work(lambda work: self._commit(work, batch, mark))
-            self._told = cursor
+            counts = self._work(lambda work: self._commit(work, batch, mark))
             self._wait_until = 0.0 if batch.more else self._timer() + self._config.every_s
         return counts
 
@@ -213,7 +210,6 @@ class Plugin:
 
         with self._lock:
             self._work(wiping)
-            self._told = {}
 
     # Attempts -------------------------------------------------------------------------------------------------------
 
@@ -225,6 +221,7 @@ class Plugin:
             try:
                 with self._link.transaction() as db:
                     db.run(f"LOCK TABLE {self._schema}.spoorway_state")
+                    self._layout.follow(db)
                     return does(_Work(db, load, refused))
             except _RowsRefused as told:
                 self._link.close()
@@ -264,18 +261,16 @@ class Plugin:
         token = f" SESSION_TOKEN {literal(keys.token)}" if keys.token else ""
         return f"ACCESS_KEY_ID {literal(keys.access_key)} SECRET_ACCESS_KEY {literal(keys.secret_key)}{token}"
 
-    def _commit(self, work: _Work, batch: Batch, mark: str) -> tuple[Counts, dict[str, Position]]:
+    def _commit(self, work: _Work, batch: Batch, mark: str) -> Counts:
         ((before, payloads, stored, failed, duplicate, erased),) = work.db.ask(
             "SELECT mark, last_payloads, last_stored, last_failed, last_duplicate, last_erased"
             f" FROM {self._schema}.spoorway_state"
         )
         cursor = self._read_cursor(work.db)
         if before == mark:  # this very batch: its commit had succeeded, only the caller did not hear of it
-            return Counts(payloads, stored, failed, duplicate, erased=erased), cursor
-        if self._told not in (None, cursor):  # two loaders would skip each other's events
-            raise PermanentError("redshift: another process moved the cursor; only one may load this target")
+            return Counts(payloads, stored, failed, duplicate, erased=erased)
+        cursor.update(batch.moved(cursor))
         counts = self._take(work, batch.events, batch.failed, batch.payloads, batch.erased)
-        cursor.update(batch.cursor)
         work.db.run(
             f"UPDATE {self._schema}.spoorway_state SET lanes = %s, mark = %s, last_payloads = %s, last_stored = %s,"
             " last_failed = %s, last_duplicate = %s, last_erased = %s",
@@ -283,7 +278,7 @@ class Plugin:
             mark,
             *(counts.payloads, counts.stored, counts.failed, counts.duplicate, counts.erased),
         )
-        return counts, cursor
+        return counts
 
     def _resolve(
         self, work: _Work, resolutions: Sequence[tuple[str, Sequence[Event], Sequence[FailedEvent]]], replayed_ms: int

@@ -1,7 +1,8 @@
 """Keeps events as Parquet or canonical TSV in S3, in a store that speaks as S3 does, or in a folder; docs/s3.md describes it.
 
 A batch is one conditional PUT (storage/lake/commits.py); only then its files appear in their places (storage/lake), so readers
-never see what was not committed. Which events came before is asked of a local index that can be lost. Knows no wall clock.
+never see what was not committed. Which events came before is asked of a local index that can be lost, and that follows the
+commits of other loaders. Knows no wall clock.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Literal
 
 import orjson
 
-from protocol.seams import ConfigurationError, Cursor, Event, FailedEvent, PermanentError, TransientError
+from protocol.seams import ConfigurationError, Cursor, Event, FailedEvent, TransientError
 from storage import lake
 from storage.duplicates import identity, sort_out
 from storage.lake import commits, removal
@@ -30,6 +31,7 @@ from storage.targets import Batch, Counts, Erasure, Removed, Rule, SchemaLookup
 
 _KINDS = {"parquet": (lake.EVENTS,), "tsv": (lake.TSV,), "both": (lake.EVENTS, lake.TSV)}
 _ERASURES = "_spoorway/erasures/"
+_TRIES = 20  # for the next number, which another loader may take
 _LEAST = {"every_s": 0, "batch_payloads": 1, "batch_bytes": 1024, "remember_days": 0}
 
 
@@ -74,7 +76,7 @@ class Plugin:
         self._index = Index(Path(config.state))
         self._checked = False  # that the store heeds conditions
         self._last: Commit | None = None  # None: to be asked
-        self._told: str | None = None  # the mark of the commit whose cursor the caller has, when it asked
+        self._alone = True  # no other loader has been met; while that is so, the store need not be asked before each commit
         self._wait_until = 0.0
 
     # Target ---------------------------------------------------------------------------------------------------------
@@ -82,9 +84,7 @@ class Plugin:
     def cursor(self) -> Cursor:
         with self._lock:
             self._last = None
-            last = self._newest()
-            self._told = last.mark
-            return dict(last.cursor)
+            return dict(self._newest().cursor)
 
     def totals(self) -> Counts:
         with self._lock:
@@ -97,14 +97,17 @@ class Plugin:
     def commit(self, batch: Batch) -> Counts:
         mark = mark_of(batch)
         with self._lock:
-            last = self._newest()
-            if last.mark != mark:
-                self._check_told(last)
-                last = self._add(last, batch, mark)
-            # Otherwise this very batch was committed before; only the caller did not hear of it.
-            self._told = last.mark
-            self._wait_until = 0.0 if batch.more else self._timer() + self._config.every_s
-            return last.counted
+            for _ in range(_TRIES):
+                if not self._alone:
+                    self._last = None
+                last = self._newest()
+                # The very batch that was committed last is not committed again; only the caller did not hear of it.
+                done = last if last.mark == mark else self._add(last, batch, mark)
+                if done is not None:
+                    self._wait_until = 0.0 if batch.more else self._timer() + self._config.every_s
+                    return done.counted
+                self._alone = False
+            raise self._too_late()
 
     def close(self) -> None:
         with self._lock:
@@ -117,8 +120,8 @@ class Plugin:
             self._last = None
             number = last.number + 1
             if not commits.add(self._objects, Commit(number, f"{number}-wiped-{last.mark}", wiped=True), ()):
-                raise self._overtaken()
-            self._told = self._newest().mark
+                raise self._too_late()
+            self._newest()
 
     # Keeper ---------------------------------------------------------------------------------------------------------
 
@@ -139,7 +142,6 @@ class Plugin:
             return step.removed, step.following
         with removal.alone(self._config.state), self._lock:
             last = self._newest()
-            self._check_told(last)
             counted = f"{_ERASURES}{erasure_id}" if erasure_id else ""
             found = self._objects.get_with_etag(counted) if counted else None
             before = Removed(*orjson.loads(found[0])) if found else Removed()
@@ -166,7 +168,9 @@ class Plugin:
             self._last = last
         return self._last
 
-    def _add(self, last: Commit, batch: Batch, mark: str) -> Commit:
+    def _add(self, last: Commit, batch: Batch, mark: str) -> Commit | None:
+        """None: another loader took the number, and what it stored has to be known first. Raises Overtaken."""
+        moved = batch.moved(last.cursor)
         new, duplicates = sort_out(batch.events, self._index.stored)
         fresh = self._fresh(batch.failed)
         duplicates += len(batch.failed) - len(fresh)
@@ -177,7 +181,7 @@ class Plugin:
             number,
             last.origin or mark,
             mark,
-            {**last.cursor, **batch.cursor},
+            {**last.cursor, **moved},
             Counts(*(had + came for had, came in zip(astuple(last.totals), astuple(counts), strict=True))),
             counts,
             tuple((name, len(body)) for name, body in made),
@@ -186,9 +190,7 @@ class Plugin:
         self._last = None  # whatever happens now, the store is asked
         if not commits.add(self._objects, commit, bodies):
             found = self._newest()
-            if found.mark == mark:  # an attempt of ours that seemed to fail
-                return found
-            raise self._overtaken()
+            return found if found.mark == mark else None  # an attempt of ours that seemed to fail
         commit = self._settle(commit, b"".join(bodies))
         if self._index.reached() == (last.origin, last.number):
             self._remember(commit, new, fresh)
@@ -221,14 +223,11 @@ class Plugin:
             self._last = self._settle(commit, b"".join(bodies))
             self._catch_up(self._last)
         elif replace(self._newest(), settled=False) != commit:  # otherwise an attempt of ours that seemed to fail
-            raise self._overtaken()
+            raise self._too_late()
 
-    def _check_told(self, last: Commit) -> None:
-        if self._told not in (None, last.mark):
-            raise self._overtaken()
-
-    def _overtaken(self) -> PermanentError:
-        return PermanentError(f"{self._config.url}: another process moved the cursor; only one may load this target")
+    def _too_late(self) -> TransientError:
+        self._alone, self._last = False, None
+        return TransientError(f"{self._config.url}: another loader committed at the same time; this one tries again")
 
     def _fresh(self, failed: Sequence[FailedEvent]) -> list[FailedEvent]:
         """Those that are new, each once."""

@@ -64,7 +64,6 @@ class Plugin:
         self._remember_ms = int(config.remember_days * 86_400_000)
         self._lock = threading.Lock()
         self._known: set[str] = set()  # schemas that need no more thought in this run
-        self._cursor: dict[str, Position] = {}  # as this process last saw it
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # One cached statement per shape; SQLite's own default would forget them within a batch.
@@ -82,8 +81,6 @@ class Plugin:
                 self._db.execute("PRAGMA journal_size_limit = 67108864")
             with self._transaction() as db:
                 migrate(db)
-                self._cursor = _read_cursor(db)
-                self._gone = db.execute("SELECT 1 FROM gone_events LIMIT 1").fetchone() is not None
             self._inode = os.stat(self._path).st_ino
         except BaseException:
             self._db.close()
@@ -93,8 +90,7 @@ class Plugin:
 
     def cursor(self) -> Cursor:
         with self._lock, self._translated():
-            self._cursor = _read_cursor(self._db)
-            return dict(self._cursor)
+            return _read_cursor(self._db)
 
     def totals(self) -> Counts:
         with self._lock, self._translated():
@@ -111,18 +107,15 @@ class Plugin:
                     "SELECT mark, last_payloads, last_stored, last_failed, last_duplicate FROM totals"
                 ).fetchone()
                 if before == mark:  # this very batch: its commit had succeeded, only the caller did not hear of it
-                    self._cursor = _read_cursor(db)
                     return replace(Counts(*counted), erased=batch.erased)
-                if _read_cursor(db) != self._cursor:  # two loaders would skip each other's events
-                    raise PermanentError("another process moved the cursor; only one may load this target")
+                moved = batch.moved(_read_cursor(db))
                 counts = self._take(db, batch.events, batch.failed, batch.payloads)
                 db.execute("UPDATE totals SET erased = erased + ?", (batch.erased,))
-                db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?)", [(k, *p) for k, p in batch.cursor.items()])
+                db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?)", [(k, *p) for k, p in moved.items()])
                 db.execute(
                     "UPDATE totals SET mark = ?, last_payloads = ?, last_stored = ?, last_failed = ?, last_duplicate = ?",
                     (mark, *astuple(counts)[:4]),
                 )
-            self._cursor.update(batch.cursor)
         return replace(counts, erased=batch.erased)
 
     def close(self) -> None:
@@ -246,7 +239,6 @@ class Plugin:
             finally:
                 with suppress(sqlite3.Error):
                     self._db.execute("PRAGMA secure_delete = OFF")
-            self._gone = True
         return removed, following
 
     def expire(
@@ -256,9 +248,7 @@ class Plugin:
             with self._lock, self._translated():
                 return removal.expire(self._db, rule, now_ms, after, self._remember_ms, dry)
         with self._lock, self._transaction() as db:
-            removed = removal.expire(db, rule, now_ms, after, self._remember_ms, dry)
-        self._gone = True
-        return removed
+            return removal.expire(db, rule, now_ms, after, self._remember_ms, dry)
 
     def wipe(self) -> None:
         """Begin again: no events, no failed or dropped ones, no views, no cursor, all totals 0. One transaction."""
@@ -272,7 +262,7 @@ class Plugin:
                 "UPDATE totals SET payloads = 0, stored = 0, failed = 0, duplicate = 0, dropped = 0, erased = 0, expired = 0,"
                 " mark = ''"
             )
-        self._known, self._cursor = set(), {}
+        self._known = set()
 
     # Inside one transaction -----------------------------------------------------------------------------------------
 
@@ -313,11 +303,12 @@ class Plugin:
     def _stored(self, ids: Sequence[str]) -> Mapping[str, str | None]:
         found: dict[str, str | None] = {}
         question = f"SELECT event_id, event_fingerprint FROM events WHERE event_id IN ({', '.join('?' * _ASK)})"
+        gone = self._db.execute("SELECT 1 FROM gone_events LIMIT 1").fetchone() is not None  # another process may have removed
         rest = iter(ids)
         while asked := list(islice(rest, _ASK)):
             # Filled up to the one length, so that there is one statement to prepare.
             asked += asked[-1:] * (_ASK - len(asked))
-            if self._gone:
+            if gone:
                 found.update(self._db.execute(question.replace(" events ", " gone_events "), asked).fetchall())
             found.update(self._db.execute(question, asked).fetchall())
         return found

@@ -55,6 +55,9 @@ class SearchBench:
         self.target = opensearch.Plugin(self.config, bundled)
         return self.target
 
+    def another(self) -> opensearch.Plugin:
+        return opensearch.Plugin(self.config, bundled)
+
     def hits(self, part: str, query: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         index = f"{self.config.name}-{part}"
         self.server.call("POST", f"/{index}/_refresh")

@@ -45,6 +45,9 @@ class PostgresBench:
         self.target = postgres.Plugin(self.config, bundled)
         return self.target
 
+    def another(self) -> postgres.Plugin:
+        return postgres.Plugin(self.config, bundled)
+
     def connect(self) -> psycopg.Connection[dict[str, Any]]:
         db = psycopg.connect(self.config.dsn, autocommit=True, row_factory=dict_row)
         db.execute("SELECT set_config('search_path', quote_ident(%s), false)", (self.config.schema,))

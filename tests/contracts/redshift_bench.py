@@ -43,6 +43,9 @@ class RedshiftBench:
         self.target = redshift.Plugin(self.config, bundled)
         return self.target
 
+    def another(self) -> redshift.Plugin:
+        return redshift.Plugin(self.config, bundled)
+
     def rows(self, question: str, *values: object) -> list[tuple[Any, ...]]:
         with self.double.query() as db:
             db.execute("SELECT set_config('search_path', quote_ident(%s), false)", (self.config.schema,))

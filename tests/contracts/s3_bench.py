@@ -7,6 +7,7 @@ import json
 import random
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,11 @@ class LakeBench:
             self.target = s3.Plugin(self.config, bundled)
         self.target.totals()  # the store is asked, and checked: what is counted below begins with a commit
         return self.target
+
+    def another(self) -> s3.Plugin:
+        """With an index of its own, as on another machine."""
+        with patch.object(s3, "open_objects", self._opened):
+            return s3.Plugin(replace(self.config, state=f"{self.config.state}.another"), bundled)
 
     def objects(self) -> Objects:
         assert self.target

@@ -514,18 +514,6 @@ def test_work_is_done_in_pieces_and_each_counts_once(
 # Trouble --------------------------------------------------------------------------------------------------------------
 
 
-def test_two_loaders_of_one_schema_are_refused(bench: PostgresBench) -> None:
-    first = bench.open()
-    second = postgres.Plugin(bench.config, bundled)
-    assert second.cursor() == {}
-    first.commit(batch_of(event_of(1), end=1))
-    with pytest.raises(PermanentError, match="another process moved the cursor"):
-        second.commit(batch_of(event_of(2), end=1))
-    assert second.cursor() == {"lane": Position(1, 1, 1)}  # asked anew, it may go on
-    assert second.commit(batch_of(event_of(2), end=2)).stored == 1
-    second.close()
-
-
 def test_another_process_may_store_a_replay_between_two_commits(bench: PostgresBench) -> None:
     payload = RawPayload("0" * 32, NOON, "http", "/i")
     failed = FailedEvent("f", "schema_violations", (Reason("atomic", "", "no"),), payload, NOON, 0)

@@ -32,7 +32,7 @@ from storage.objects import open_objects
 from storage.redshift.connection import Link
 from storage.targets import Counts, redshift
 from tests.contracts.redshift_bench import BUCKET, config_of
-from tests.contracts.test_target_contract import RECEIVED, at, batch_of, event_of, failed_of
+from tests.contracts.test_target_contract import RECEIVED, batch_of, event_of, failed_of
 from tests.peers.redshift_double import ROLE, Cut, RedshiftDouble
 
 ROOT = Path(__file__).parents[2]
@@ -447,15 +447,13 @@ def test_a_failed_event_is_cut_to_fit_and_its_payload_is_whole(site: Site) -> No
 # Trouble -----------------------------------------------------------------------------------------------------------------
 
 
-def test_two_loaders_of_one_schema_are_refused(site: Site) -> None:
+def test_a_loader_sees_the_tables_and_columns_that_another_made(site: Site) -> None:
     first, second = site.open(), site.open()
+    entity = {"schema": "iglu:com.acme/of_two/jsonschema/1-0-0", "data": {"n": 1}}
     first.cursor()
     second.cursor()
-    first.commit(batch_of(event_of(1), end=1))
-    with pytest.raises(PermanentError, match="another process moved the cursor"):
-        second.commit(batch_of(event_of(2), end=1))
-    assert second.cursor() == at(1)
-    assert second.commit(batch_of(event_of(2), end=2)).stored == 1
+    first.commit(batch_of(event_of(1, contexts=[entity]), end=1))
+    assert second.commit(batch_of(event_of(2, contexts=[entity]), end=2)).stored == 1
 
 
 def test_a_cluster_that_is_restarted_is_passing_trouble(site: Site) -> None:

@@ -23,7 +23,7 @@ from protocol.schemas import bundled
 from protocol.seams import START, Cursor, Event, FailedEvent, PermanentError, Position, RawPayload, Reason, TransientError
 from storage import ddl
 from storage.duplicates import DUPLICATE, synthetic_id
-from storage.targets import Batch, Counts, Target, WaitingStore, memory, sqlite
+from storage.targets import Batch, Counts, Overtaken, Target, WaitingStore, memory, sqlite
 from tests.contracts import opensearch_bench, postgres_bench, redshift_bench, s3_bench
 from tests.peers.opensearch_server import OpenSearchServer
 from tests.peers.postgres_server import PostgresServer
@@ -45,6 +45,10 @@ class Bench(Protocol):
     """How the suite treats one kind of target. open() again after a crash finds what was durable."""
 
     def open(self) -> Target: ...
+    def another(self) -> Target:
+        """Another loader's, on another machine."""
+        ...
+
     def failed_ids(self) -> list[str]: ...
     def ids(self) -> list[str]: ...
     def event(self, event_id: str) -> dict[str, Any]: ...
@@ -69,6 +73,9 @@ class SqliteBench:
             self.target.close()
         self.target = sqlite.Plugin(sqlite.Config(str(self.path), busy_ms=20), bundled)
         return self.target
+
+    def another(self) -> sqlite.Plugin:
+        return sqlite.Plugin(sqlite.Config(str(self.path)), bundled)
 
     def rows(self, sql: str, *values: object) -> list[Any]:
         db = sqlite3.connect(self.path)
@@ -115,6 +122,9 @@ class MemoryBench:
         self.target = memory.Plugin(memory.Config(), bundled)
 
     def open(self) -> memory.Plugin:
+        return self.target
+
+    def another(self) -> memory.Plugin:
         return self.target
 
     def ids(self) -> list[str]:
@@ -522,6 +532,124 @@ def test_whatever_fails_every_event_is_kept_exactly_once(bench: Bench, seed: int
     assert totals.failed == len({f.id for f in journal if isinstance(f, FailedEvent)}) == len(bench.failed_ids())
 
 
+# Several loaders of one target -------------------------------------------------------------------------------------------
+
+
+def stretch(since: Cursor, *outcomes: Event | FailedEvent, lane: str = "lane") -> Batch:
+    """The next so many payloads of a lane, one outcome each; read after `since`, of which a reader copies every lane."""
+    end = since.get(lane, START).sequence + len(outcomes)
+    events = [one for one in outcomes if not isinstance(one, FailedEvent)]
+    failed = [one for one in outcomes if isinstance(one, FailedEvent)]
+    return Batch(events, failed, {**since, **at(end, lane)}, len(outcomes), since=since)
+
+
+@pytest.fixture
+def pair(bench: Bench) -> Iterator[tuple[Target, Target]]:
+    one, other = bench.open(), bench.another()
+    yield one, other
+    other.close()
+
+
+def test_loaders_with_lanes_of_their_own_do_not_hinder_each_other(bench: Bench, pair: tuple[Target, Target]) -> None:
+    one, other = pair
+    cursors = [one.cursor(), other.cursor()]
+    for number in range(1, 7):
+        who = number % 2
+        batch = stretch(cursors[who], event_of(number), event_of(number + 100), lane=f"lane{who}")
+        assert pair[who].commit(batch) == Counts(2, 2, 0, 0)
+        cursors[who] = batch.cursor  # of the other's lane it knows nothing, or an old place
+    assert one.cursor() == other.cursor() == at(6, "lane0") | at(6, "lane1")
+    assert one.totals() == other.totals() == Counts(12, 12, 0, 0)
+    assert len(bench.ids()) == 12
+
+
+def test_what_another_loader_stored_is_known(bench: Bench, pair: tuple[Target, Target]) -> None:
+    one, other = pair
+    one.commit(stretch(one.cursor(), event_of(1), failed_of(2), lane="a"))
+    assert other.commit(stretch({}, event_of(1), failed_of(2), event_of(3), lane="b")) == Counts(3, 1, 0, 2)
+    assert one.commit(stretch(at(2, "a"), event_of(3), event_of(3, "g"), lane="a")) == Counts(2, 1, 0, 1)
+    assert one.totals() == Counts(7, 3, 1, 3)
+
+
+def test_a_loader_that_was_overtaken_is_refused_and_nothing_is_doubled(bench: Bench, pair: tuple[Target, Target]) -> None:
+    stalled, other = pair
+    stalled.commit(stretch(stalled.cursor(), event_of(1)))
+    late = stretch(at(1), event_of(2), event_of(3))
+    other.commit(stretch(other.cursor(), event_of(2), event_of(3), failed_of(4)))
+    for _ in range(2):
+        with pytest.raises(Overtaken, match="another loader is at"):
+            stalled.commit(late)
+    assert (stalled.cursor(), stalled.totals()) == (at(4), Counts(4, 3, 1, 0))
+    assert stalled.commit(stretch(stalled.cursor(), event_of(5))).stored == 1
+    assert sorted(bench.ids()) == [event_of(n)["event_id"] for n in (1, 2, 3, 5)]
+
+
+def test_a_cursor_never_goes_back(bench: Bench, pair: tuple[Target, Target]) -> None:
+    stalled, other = pair
+    other.commit(stretch(other.cursor(), *map(event_of, range(1, 9))))
+    with pytest.raises(Overtaken):
+        stalled.commit(stretch({}, event_of(1)))  # shorter than what is there already
+    # Of a batch that moves two lanes one was moved by another loader: neither is taken.
+    both = Batch([event_of(20)], [], at(9) | at(1, "own"), 2, since=at(8) | {})
+    other.commit(stretch(other.cursor(), event_of(9), event_of(10)))
+    with pytest.raises(Overtaken):
+        stalled.commit(both)
+    assert (stalled.cursor(), len(bench.ids())) == (at(10), 10)
+
+
+def test_a_lost_answer_is_told_even_when_another_loader_committed_since(bench: Bench, pair: tuple[Target, Target]) -> None:
+    one, other = pair
+    batch = stretch(one.cursor(), event_of(1), event_of(1), lane="a")
+    with pytest.raises(TransientError):
+        bench.failing_commit("after", batch, random.Random(0))
+    other.commit(stretch(other.cursor(), event_of(2), lane="b"))
+    with pytest.raises(Overtaken):  # by itself, as it learns when it asks
+        one.commit(batch)
+    assert (one.cursor(), one.totals()) == (at(2, "a") | at(1, "b"), Counts(3, 2, 0, 1))
+
+
+def test_whatever_fails_and_whoever_has_a_lane_every_event_is_kept_exactly_once(bench: Bench) -> None:
+    """The life of a group: lanes change hands, also in the middle of a batch that its loader then commits too late."""
+    chance = random.Random(5)
+    journal = {
+        lane: [failed_of(n) if n % 9 == 4 else event_of(n // 2 if n % 10 == 7 else n) for n in range(start, start + 30)]
+        for start, lane in ((0, "a"), (30, "b"), (60, "c"))
+    }
+    loaders = [bench.open(), bench.another()]
+    known: list[Cursor] = [{}, {}]
+    refused = 0
+    for _ in range(400):
+        who, lane = chance.randrange(2), chance.choice("abc")
+        if chance.random() < 0.3:
+            known[who] = loaders[who].cursor()
+        place = known[who].get(lane, START).sequence
+        batch = stretch(known[who], *journal[lane][place : place + chance.randrange(2, 14)], lane=lane)
+        if batch.payloads == 0:
+            known[who] = loaders[who].cursor()
+            if all(known[who].get(name, START).sequence == len(part) for name, part in journal.items()):
+                break
+            continue
+        try:
+            if who == 0 and chance.random() < 0.2:
+                bench.failing_commit(chance.choice(["before", "inside", "after"]), batch, chance)
+            else:
+                loaders[who].commit(batch)
+            known[who] = batch.cursor
+        except TransientError as error:
+            refused += isinstance(error, Overtaken)
+            known[who] = loaders[who].cursor()
+    assert loaders[0].cursor() == loaders[1].cursor() == at(30, "a") | at(30, "b") | at(30, "c")
+    totals = loaders[0].totals()
+    assert totals == loaders[1].totals()
+    assert totals.stored + totals.failed + totals.duplicate == totals.payloads == 90
+    offered = [one for part in journal.values() for one in part]
+    assert len(bench.ids()) == len(set(bench.ids())) == totals.stored
+    assert totals.stored == len({one["event_id"] for one in offered if not isinstance(one, FailedEvent)})
+    assert sorted(bench.failed_ids()) == sorted(one.id for one in offered if isinstance(one, FailedEvent))
+    assert refused, "nobody was overtaken"
+    loaders[1].close()
+
+
 def test_the_memory_target_fails_as_its_configuration_says() -> None:
     target = memory.Plugin(memory.Config(fail="any", probability=0.5, seed=4), bundled)
     failures = 0
@@ -615,17 +743,6 @@ def test_another_process_may_store_a_replay_between_two_commits(on_disk: SqliteB
     other.close()
     loader.commit(batch_of(event_of(2), event_of(5), end=2))
     assert loader.totals() == Counts(4, 3, 0, 1)
-
-
-def test_two_loaders_on_one_file_are_refused(on_disk: SqliteBench) -> None:
-    first = on_disk.open()
-    second = sqlite.Plugin(sqlite.Config(str(on_disk.path)), bundled)
-    first.commit(batch_of(event_of(1), end=1))
-    with pytest.raises(PermanentError, match="another process moved the cursor"):
-        second.commit(batch_of(event_of(2), end=1))
-    assert second.cursor() == at(1)  # asked anew, it may go on
-    assert second.commit(batch_of(event_of(2), end=2)).stored == 1
-    second.close()
 
 
 def test_readers_see_whole_commits_only(on_disk: SqliteBench) -> None:

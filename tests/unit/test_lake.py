@@ -14,6 +14,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import count
@@ -50,7 +51,7 @@ from storage.lake.parquet import schema, to_table
 from storage.lake.statements import statements
 from storage.objects import Found, Objects, open_objects
 from storage.rows import to_row
-from storage.targets import Batch, Counts, s3
+from storage.targets import Batch, Counts, Overtaken, s3
 from tests.contracts.s3_bench import LakeBench, Refusing
 
 NOON = 1_768_478_400_000  # 2026-01-15 12:00
@@ -373,13 +374,32 @@ def test_two_writers_of_one_place_are_told(tmp_path: Path) -> None:
     one, other = first.open(), second.open()
     one.cursor(), other.cursor()
     one.commit(batch(1, event_of(1)))
-    with pytest.raises(PermanentError, match="another process moved the cursor"):
-        other.commit(batch(1, event_of(1), event_of(2)))
+    with pytest.raises(Overtaken, match="another loader is at"):
+        other.commit(replace(batch(1, event_of(1), event_of(2)), since={}))
     assert len(first.ids()) == 1
     assert other.cursor() == {"lane": Position(1, 1, 1)}
     assert other.commit(batch(2, event_of(1), event_of(2))) == Counts(2, 1, 0, 1)  # it has read what the first one stored
-    with pytest.raises(PermanentError, match="another process"):
-        one.commit(batch(3, event_of(3)))
+    with pytest.raises(Overtaken):
+        one.commit(replace(batch(3, event_of(3)), since={"lane": Position(1, 1, 1)}))
+    one.close(), other.close()
+
+
+def test_a_number_that_another_writer_took_is_followed_by_the_next(tmp_path: Path) -> None:
+    """Both hold the last commit for the newest; whoever comes second reads what the first one stored, and goes on."""
+    first = LakeBench(tmp_path)
+    second = LakeBench(tmp_path / "second", url=first.config.url)
+    one, other = first.open(), second.open()
+
+    def lane(name: str, end: int) -> dict[str, Position]:
+        return {name: Position(0, end, end)}
+
+    for number in range(3):
+        one.commit(Batch([event_of(number)], [], lane("a", number + 1), 1, since=lane("a", number)))
+        both = [event_of(number), event_of(number + 10)]
+        assert other.commit(Batch(both, [], lane("b", number + 1), 1, since=lane("b", number))) == Counts(1, 1, 0, 1)
+    assert one.cursor() == other.cursor() == lane("a", 3) | lane("b", 3)
+    assert other.totals() == Counts(6, 6, 0, 3)
+    assert commits.newest(first.objects())[0].number == 6
     one.close(), other.close()
 
 
@@ -391,8 +411,8 @@ def test_a_writer_in_trouble_is_told_that_another_went_on_meanwhile(tmp_path: Pa
     with pytest.raises(TransientError):
         second.failing_commit("inside", batch(1, event_of(1), event_of(2)), random.Random(0))
     one.commit(batch(5, event_of(1)))
-    with pytest.raises(PermanentError, match="another process"):  # its batch ends before the cursor that is there now
-        other.commit(batch(1, event_of(1), event_of(2)))
+    with pytest.raises(Overtaken):  # its batch ends before the cursor that is there now
+        other.commit(replace(batch(1, event_of(1), event_of(2)), since={}))
     assert one.cursor() == {"lane": Position(1, 5, 5)}
     one.close(), other.close()
 
