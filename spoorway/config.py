@@ -29,6 +29,8 @@ PREFIX = "SPOORWAY__"
 FILE = "spoorway.toml"
 SECRET_WORDS = ("password", "secret", "token", "key", "salt", "dsn")
 _TOP = ("data", "journal", "retention", "archive", "gateway", "enrich", "storage", "admin")
+# Journals that take the place of the one in files: gateway/journal/NAME has `Config`, and imports no client.
+_REMOTE = ("kafka", "kinesis")
 # What runs where the file has no table of that kind.
 _DEFAULTS: dict[str, tuple[str, ...]] = {
     "gateway.transports": ("http",),
@@ -106,6 +108,18 @@ class Settings:
     def targets(self) -> tuple[Instance, ...]:
         return _instances(self.values, "storage", "targets")
 
+    def remote(self) -> Instance | None:
+        """The journal that takes the place of the one in files: [journal.kafka] or [journal.kinesis]; None = neither is there."""
+        journal = _table(self.values, "journal")
+        given = [name for name in _REMOTE if name in journal]
+        if len(given) > 1:
+            raise ConfigurationError(f"journal: {' and '.join(given)} are both configured; one of them takes what comes in")
+        for name in given:
+            path = f"journal.{name}"
+            module, config = configure("gateway.journal", name, table(journal[name], path), path)
+            return Instance(name, name, module, config)
+        return None
+
     def target_names(self) -> list[str]:
         """Without importing them."""
         return [name for name, _ in _enabled(self.values, "storage", "targets")]
@@ -152,7 +166,7 @@ def _settings(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     rules = table(storage.get("retention", {}), "storage.retention")
     return Settings(
         data,
-        build(JournalOptions, _table(values, "journal"), "journal"),
+        build(JournalOptions, {k: v for k, v in _table(values, "journal").items() if k not in _REMOTE}, "journal"),
         build(DeviceOptions, table(gateway.get("devices", {}), "gateway.devices"), "gateway.devices"),
         build(Retention, _table(values, "retention"), "retention"),
         build(ArchiveOptions, _table(values, "archive"), "archive"),
