@@ -212,7 +212,8 @@ class Loader:
             status.errors = dict(contact.errors)
 
 
-def enriched(pipeline: Pipeline, chunk: Chunk, now_ms: int, since: Cursor) -> Batch:
+def enriched(pipeline: Pipeline, chunk: Chunk, now_ms: int, since: Cursor | None = None) -> Batch:
+    """What becomes of a stretch of the journal; since: see `Batch`."""
     events: list[Event] = []
     failed: list[FailedEvent] = []
     erased = 0
