@@ -139,10 +139,9 @@ def written(url: str, events: int, seed: int, folder: Path, segments: int = 12) 
     """An archive of so many segments in three lanes, some lines of which are damaged; how many payloads and damages."""
     archive, chance = Archive(open_objects(url)), random.Random(seed)
     every = payloads(events, seed)
-    at = 0
     numbers = Counter[str]()
     cuts = sorted(chance.sample(range(1, len(every)), segments - 1))
-    for start, end in zip([0, *cuts], [*cuts, len(every)], strict=True):
+    for at, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(every)], strict=True)):
         lane = LANES[at % len(LANES)]
         numbers[f"{lane}/segment"] += 1
         path = plain(folder / lane, segment := numbers[f"{lane}/segment"])
@@ -156,7 +155,6 @@ def written(url: str, events: int, seed: int, folder: Path, segments: int = 12) 
                 file.write(line)
         seal(path, DISK, block_bytes=128 << 10, level=4, pause=lambda _: False)
         archive.add(lane, segment, sealed(folder / lane, segment), contents(sealed(folder / lane, segment)))
-        at += 1
     return len(every)
 
 
