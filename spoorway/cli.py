@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "run",
     "gateway": "run",
     "load": "run",
+    "worker": "worker",
     "send": "send",
     "tail": "tail",
     "sql": "sql",

@@ -117,6 +117,7 @@ class Settings:
         for name in given:
             path = f"journal.{name}"
             module, config = configure("gateway.journal", name, table(journal[name], path), path)
+            config.check()
             return Instance(name, name, module, config)
         return None
 

@@ -31,6 +31,7 @@ BATCH_BYTES = 1 << 20
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.1
 _IDLE_ROUNDS = 200  # about four seconds of short waits before the long ones
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 5.0
+_OTHERS_EVERY_MS = 10_000
 _LONGEST_PAUSE_S = 1.0  # then what waits is counted again
 
 
@@ -96,6 +97,7 @@ class Loader:
         self.status = Status(name)
         self.opened = False
         self._unsure = False  # whether the last batch was taken
+        self._told_ms = 0
         try:
             self._open()
         except TransientError as error:  # it is out of reach now; the other targets must not wait for it
@@ -171,6 +173,7 @@ class Loader:
                     self.status.state, self.status.message = "loading", ""
                     continue
                 self.status.state = "waiting"
+                self._look_at_others()
                 if finishing:
                     self.status.state = "finished"
                     return
@@ -190,6 +193,12 @@ class Loader:
             idle += 1
             stop.wait(_SHORTEST_WAIT_S if idle < _IDLE_ROUNDS else _LONGEST_WAIT_S)
 
+    def _look_at_others(self) -> None:
+        """What the target holds is told also by those who have nothing to load."""
+        if self._group is not None and self._clock() - self._told_ms > _OTHERS_EVERY_MS:
+            self.cursor = dict(self._target.cursor())
+            self._tell(self._target.totals())
+
     def _pause_s(self, finishing: bool) -> float:
         return 0.0 if self._asks_pause is None or not self.opened else self._asks_pause(finishing)
 
@@ -199,7 +208,7 @@ class Loader:
         self.status.state, self.status.message = state, str(error)
 
     def _tell(self, totals: Counts) -> None:
-        status = self.status
+        status, self._told_ms = self.status, self._clock()
         status.payloads, status.stored = totals.payloads, totals.stored
         status.failed, status.duplicate, status.dropped = totals.failed, totals.duplicate, totals.dropped
         status.erased, status.expired = totals.erased, totals.expired

@@ -76,7 +76,8 @@ class Loading:
             replays = settings.enrich.resolver.come_back
             come_back = ComeBack(self._lookup, pipeline, target, building.now_ms, replays=replays, templates=templates)
             reader = self._reader(instance.name)
-            house = Housework(settings, instance.name, target, reader, building.now_ms)
+            files = reader if readers is None else _NoFiles()
+            house = Housework(settings, instance.name, target, files, building.now_ms)
             beside = _one_after_the_other(house, come_back)
             self.loaders.append(Loader(instance.name, reader, pipeline, target, building.now_ms, beside=beside))
 
@@ -223,6 +224,13 @@ class _CutShort:
 
     def pending(self, cursor: Cursor) -> int:
         return 0
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _NoFiles:
+    """Of a reader of a group: an erasure replaces no file that it has open, and to close it would be to leave the group."""
 
     def close(self) -> None:
         """Nothing is open."""

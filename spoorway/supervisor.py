@@ -1,4 +1,5 @@
-"""The loading process beside the gateway: started, watched, started again when it dies, let finish at the end.
+"""The loading process beside the gateway, a worker where the journal is not in files: started, watched, started again when it
+dies, let finish at the end.
 
 Two processes, because enrichment would otherwise take the interpreter from the event loop that answers trackers; see
 benchmarks/ for what that costs in memory and saves in latency.
@@ -11,7 +12,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from threading import Event as Signal
 from threading import Thread
@@ -29,11 +30,14 @@ _HEALTHY_AFTER_S = 30.0
 
 
 class LoaderProcess:
-    """`spoorway load` as a child. statuses: what its targets last said, by name; archive: its archive, {} = none."""
+    """`spoorway load`, or `spoorway worker`, as a child.
 
-    def __init__(self, arguments: Sequence[str]) -> None:
-        """arguments: of `spoorway load`, such as --data."""
-        self._command = [sys.executable, "-m", "spoorway", "load", "--supervised", *arguments]
+    statuses: what its targets last said, by name; archive: its archive, {} = none.
+    """
+
+    def __init__(self, arguments: Sequence[str], stage: Literal["load", "worker"] = "load") -> None:
+        """arguments: of that command, such as --data."""
+        self._command = [sys.executable, "-m", "spoorway", stage, "--supervised", *arguments]
         self.statuses: dict[str, dict[str, Any]] = {}
         self.archive: dict[str, Any] = {}
         self._child: subprocess.Popen[str] | None = None
@@ -76,8 +80,7 @@ class LoaderProcess:
         child = self._child
         if child is None or child.poll() is not None:
             return "the loader is not running"
-        bad = [f"{s['target']}: {s['message']}" for s in self.statuses.values() if s["state"] in ("retrying", "stopped")]
-        return "; ".join(bad)
+        return target_trouble(list(self.statuses.values()))
 
     def metrics(self) -> list[Metric]:
         return [*target_metrics(list(self.statuses.values())), *(archive_metrics(self.archive) if self.archive else ())]
@@ -119,14 +122,21 @@ class LoaderProcess:
             self._spawn()
 
 
-def target_metrics(statuses: Sequence[dict[str, Any]]) -> list[Metric]:
+def target_trouble(statuses: Sequence[Mapping[str, Any]]) -> str:
+    """What keeps targets from taking batches; "" = nothing."""
+    return "; ".join(f"{s['target']}: {s['message']}" for s in statuses if s["state"] in ("retrying", "stopped"))
+
+
+def target_metrics(statuses: Sequence[Mapping[str, Any]]) -> list[Metric]:
     def each(field: str) -> list[tuple[dict[str, str], float]]:
         return [({"target": s["target"]}, s[field]) for s in statuses]
 
     outcomes = ("stored", "failed", "duplicate", "dropped", "forwarded", "erased", "expired")
     errors = [({"target": s["target"], "error": kind}, n) for s in statuses for kind, n in s["errors"].items()]
     events = [({"target": s["target"], "outcome": o}, s[o]) for s in statuses for o in outcomes]
+    shared = [s for s in statuses if s["reassigned"]]
     return [
+        *(_group_metrics(shared) if shared else ()),
         Metric("target_payloads_taken", "counter", "Payloads a target has stored, failed or dropped.", each("payloads")),
         Metric("target_payloads_pending", "gauge", "Durable payloads a target has not taken yet.", each("pending")),
         Metric("target_events", "counter", "Events by what became of them.", events),
@@ -137,6 +147,22 @@ def target_metrics(statuses: Sequence[dict[str, Any]]) -> list[Metric]:
         Metric("target_errors", "counter", "What went wrong with the other side of a target, by kind.", errors),
         Metric("target_error_timestamp_seconds", "gauge", "When it last went wrong, since 1970.",
                [({"target": s["target"]}, s["error_ms"] / 1000) for s in statuses if s["error_ms"]]),
+    ]  # fmt: skip
+
+
+def _group_metrics(statuses: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    """Of this process among those that share the targets."""
+    own = [({"target": s["target"], "outcome": name}, n) for s in statuses for name, n in s["own"].items() if name != "payloads"]
+    lag = [({"target": s["target"], "lane": lane}, n) for s in statuses for lane, n in s["lag"].items()]
+    return [
+        Metric("worker_payloads", "counter", "Payloads that this process has committed.",
+               [({"target": s["target"]}, s["own"].get("payloads", 0)) for s in statuses]),
+        Metric("worker_events", "counter", "Events in them by what became of them.", own),
+        Metric("worker_lane_lag", "gauge", "What waits in each of its lanes: payloads; of Kinesis, milliseconds.", lag),
+        Metric("worker_reassigned", "counter", "How often this process got other lanes.",
+               [({"target": s["target"]}, s["reassigned"]) for s in statuses]),
+        Metric("worker_commits_refused", "counter", "Commits refused because another process had loaded the same lane.",
+               [({"target": s["target"]}, s["overtaken"]) for s in statuses]),
     ]  # fmt: skip
 
 

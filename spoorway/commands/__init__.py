@@ -7,6 +7,8 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage. A command imports what i
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,15 @@ def command(subparsers: Subparsers, name: str, about: str, examples: str) -> arg
     parser.add_argument("--config", metavar="FILE", type=Path, help="the TOML file (default: ./spoorway.toml if there is one)")
     parser.add_argument("--data", metavar="DIR", help="the data folder (default: ./spoorway-data)")
     return parser
+
+
+def log_to_stderr() -> None:
+    """Of a process that runs until a signal."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
 
 
 def address(text: str) -> tuple[str, int]:

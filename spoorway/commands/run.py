@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import resource
 import signal
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from protocol.seams import ConfigurationError
 from spoorway import __version__
-from spoorway.commands import Subparsers, address, address_or_off, command, settings
+from spoorway.commands import Subparsers, address, address_or_off, command, log_to_stderr, settings
 from spoorway.console import complain, host_text
 from spoorway.files import prepare, running, write_json
 
@@ -60,13 +59,13 @@ def add(subparsers: Subparsers) -> None:
 def _run(args: argparse.Namespace) -> int:
     from spoorway.supervisor import LoaderProcess
 
-    _log()
+    log_to_stderr()
     found = settings(args)
     prepare(found.data)
     arguments = ["--data", str(found.data)]
     if args.config is not None:
         arguments += ["--config", str(args.config)]
-    loader = LoaderProcess(arguments)
+    loader = LoaderProcess(arguments, "worker" if found.remote() else "load")
     loader.start()  # first, so that it starts while this process imports what listens
     try:
         code = _serve(found, loader)
@@ -76,7 +75,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _gateway(args: argparse.Namespace) -> int:
-    _log()
+    log_to_stderr()
     found = settings(args)
     prepare(found.data)
     return _serve(found, None)
@@ -86,10 +85,12 @@ def _load(args: argparse.Namespace) -> int:
     from spoorway.loading import Loading
     from spoorway.supervisor import MISCONFIGURED
 
-    _log()
+    log_to_stderr()
     found = settings(args)
     prepare(found.data)
     try:
+        if remote := found.remote():
+            raise ConfigurationError(f"journal.{remote.name}: events are not in files here; load them with `spoorway worker`")
         loading = Loading(found, supervised=args.supervised)
     except ConfigurationError as error:
         if not args.supervised:
@@ -172,11 +173,3 @@ def _raise_file_limit() -> None:
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _log() -> None:
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
