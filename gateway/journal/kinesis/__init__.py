@@ -14,7 +14,7 @@ from protocol.seams import ConfigurationError
 REQUEST_RECORDS = 500
 REQUEST_BYTES = 5 << 20
 LARGEST_RECORD_BYTES = 10 << 20
-_LEAST = {"create": 0, "delivery_s": 0.1, "max_record_bytes": 1024, "waiting_bytes": 1, "poll_s": 0.01, "lease_s": 0.5}
+_LEAST = {"create": 0, "delivery_ms": 100, "max_record_bytes": 1024, "waiting_bytes": 1, "poll_ms": 1, "lease_ms": 500}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,11 @@ class Config:
     """stream: its name. region, profile: "" = as the AWS command line finds them. endpoint: of services that are not Amazon's.
 
     create: where the stream does not exist it is made with so many shards, and the table of leases too; 0 = they must exist.
-    delivery_s: a payload that Kinesis has not acknowledged after so long is refused, or kept here (see `overflow`).
+    delivery_ms: a payload that Kinesis has not acknowledged after so long is refused, or kept here (see `overflow`).
     max_record_bytes: payload and key; more than 1 MiB only where the stream was set to it. waiting_bytes: the journal is full
     when so much waits for Kinesis.
-    group, leases: workers of one group share the shards, in this DynamoDB table. lease_s: a worker that has not been heard of
-    for so long has lost its shards. poll_s: how often a reader asks each of its shards for more; all readers of a shard
+    group, leases: workers of one group share the shards, in this DynamoDB table. lease_ms: a worker that has not been heard of
+    for so long has lost its shards. poll_ms: how often a reader asks each of its shards for more; all readers of a shard
     together may five times a second.
     """
 
@@ -35,13 +35,13 @@ class Config:
     endpoint: str = ""
     profile: str = ""
     create: int = 0
-    delivery_s: float = 10.0
+    delivery_ms: int = 5_000
     max_record_bytes: int = 1_048_576
     waiting_bytes: int = 64 << 20
     group: str = "spoorway"
     leases: str = "spoorway-leases"
-    lease_s: float = 20.0
-    poll_s: float = 1.0
+    lease_ms: int = 20_000
+    poll_ms: int = 1_000
 
     def check(self) -> None:
         """Raises ConfigurationError."""

@@ -1,7 +1,7 @@
 """Which worker reads which shard: a row per shard in DynamoDB, changed only by conditional writes.
 
 A row has its owner and a counter that the owner raises. Nobody compares clocks: whoever sees a counter stand still for
-`lease_s` by its own clock may take the shard; the owner stops using it so long after its last raise began, which is earlier.
+`lease_ms` by its own clock may take the shard; the owner stops using it so long after its last raise began, which is earlier.
 A shard is there to be taken when the shards that it was made of are finished; `finished` is written when the target has all.
 Two workers with the same shard do no harm: the target refuses the second (storage.targets.Overtaken).
 """
@@ -25,7 +25,7 @@ from protocol.seams import ConfigurationError, PermanentError, Position, Transie
 
 log = logging.getLogger("gateway.kinesis.leases")
 
-_ROUNDS = 4  # per lease_s
+_ROUNDS = 4  # per lease
 _NAMES = {"#s": "shard", "#o": "owner", "#c": "counter", "#f": "finished", "#i": "idle"}
 _REFUSED = "ConditionalCheckFailedException"
 
@@ -57,7 +57,7 @@ class Leases:
         """reader: whose leases these are, among all in the table; owner: unique among all workers. clock: seconds."""
         self.owner = owner
         self._service, self._stream, self._clock, self._now_ms = service, stream, clock, now_ms
-        self._table, self._lease_s = service.config.leases, service.config.lease_s
+        self._table, self._lease_s = service.config.leases, service.config.lease_ms / 1000
         self._key = f"{stream.name}/{reader}"
         self._lock = threading.Lock()
         # Within the lock: what is held, each with the time its last raise began; what is known of all.

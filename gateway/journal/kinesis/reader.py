@@ -1,7 +1,7 @@
 """The journal's reader for Kinesis: a cursor -> payloads after it, from all shards of the stream or from those leased to it.
 
 Every read looks once at each shard that it has nothing of, when that may be asked again: so a read that finds nothing has taken
-up to `poll_s`, and did look. A shard that was made of others is read when the target has all of those. Kinesis tells how many
+up to `poll_ms`, and did look. A shard that was made of others is read when the target has all of those. Kinesis tells how many
 milliseconds a reader is behind, and not how many payloads.
 """
 
@@ -69,11 +69,9 @@ class KinesisReader:
         return reader
 
     def read(self, cursor: Cursor, *, max_payloads: int = 2_000, max_bytes: int = 4_194_304) -> Chunk:
-        self._assigned(cursor)
-        readers = list(self._readers.values())
-        for reader in readers:
-            reader.seek(cursor.get(reader.shard.lane, START))
-        self._look(readers, max_payloads)
+        readers = self._looked(cursor, max_payloads)
+        while not any(reader.waiting for reader in readers) and self._finish(cursor):  # then those made of them may be read
+            readers = self._looked(cursor, max_payloads)
         items, after = list[RawPayload | Damage](), dict(cursor)
         self._turn += 1  # another shard is the first one every time, and none takes more than its share while others wait
         having = [reader for reader in readers if reader.waiting]
@@ -161,8 +159,9 @@ class KinesisReader:
         leases = self._leases
         return lambda position: leases is not None and leases.was_idle(shard, position)
 
-    def _finish(self, cursor: Cursor) -> None:
-        """What ends here: closed shards, all of which the target has."""
+    def _finish(self, cursor: Cursor) -> bool:
+        """Leaves closed shards, all of which the target has; True when there was any."""
+        before = len(self._finished)
         for name, reader in list(self._readers.items()):
             if reader.ended and not reader.waiting and cursor.get(reader.shard.lane, START) == reader.at:
                 self._finished.add(name)
@@ -170,13 +169,23 @@ class KinesisReader:
                 del self._readers[name]
                 if self._leases is not None:
                     self._leases.finish(reader.shard)
+        return len(self._finished) > before
 
     # What is in them ------------------------------------------------------------------------------------------------
+
+    def _looked(self, cursor: Cursor, payloads: int) -> list[ShardReader]:
+        """The shards to be read now, each after the cursor, with what there is."""
+        self._assigned(cursor)
+        readers = list(self._readers.values())
+        for reader in readers:
+            reader.seek(cursor.get(reader.shard.lane, START))
+        self._look(readers, payloads)
+        return readers
 
     def _look(self, readers: list[ShardReader], payloads: int) -> None:
         """Fetches until there is something to hand over, or each shard has said that there is nothing."""
         unseen = [reader for reader in readers if not reader.waiting and not reader.ended]
-        end = self._clock() + max(_LONGEST_LOOK_S, 2 * self._service.config.poll_s)
+        end = self._clock() + max(_LONGEST_LOOK_S, 2 * self._service.config.poll_ms / 1000)
         while unseen:
             now = self._clock()
             answered = self._fetch([reader for reader in unseen if reader.due <= now], payloads)

@@ -80,7 +80,7 @@ class ShardReader:
             with translating(self.shard.id):
                 answer: dict[str, Any] = self._service.kinesis.get_records(ShardIterator=self._iterator, Limit=most)
         except Throttled:
-            self.due = self._clock() + max(1.0, self._service.config.poll_s)
+            self.due = self._clock() + max(1.0, self._service.config.poll_ms / 1000)
             return False
         except Expired:
             self._iterator = None
@@ -95,9 +95,9 @@ class ShardReader:
         self.behind_ms = int(answer.get("MillisBehindLatest") or 0) or int(len(records) == most)
         if self._iterator is None:
             self._end()
-        pause = _SHORTEST_PAUSE_S if self.behind_ms else self._service.config.poll_s
+        pause = _SHORTEST_PAUSE_S if self.behind_ms else self._service.config.poll_ms / 1000
         size = sum(len(record["Data"]) for record in records)
-        self.due = self._clock() + max(min(pause, self._service.config.poll_s), size / _BYTES_PER_S)
+        self.due = self._clock() + max(min(pause, self._service.config.poll_ms / 1000), size / _BYTES_PER_S)
         return True
 
     def _sought(self) -> str:

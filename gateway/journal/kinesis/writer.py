@@ -2,7 +2,7 @@
 
 PutRecords succeeds or fails record by record, in no order. So of one key no more than one record is under way, and the next
 follows when it was taken: what is sent again after a refusal neither overtakes nor is overtaken. Other keys do not wait for it.
-Refusals are waited out, longer each time, until a record has taken `delivery_s`.
+Refusals are waited out, longer each time, until a record has taken `delivery_ms`.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class KinesisRemote:
             done(error)
             return
         loop = asyncio.get_running_loop()
-        sending, until = _Sending(len(items), done), loop.time() + self._config.delivery_s
+        sending, until = _Sending(len(items), done), loop.time() + self._config.delivery_ms / 1000
         records = [_Record(key, data, sending, until) for key, data in written]
         size = sum(record.size for record in records)
         if self._bytes and self._bytes + size > self._config.waiting_bytes:
@@ -219,7 +219,7 @@ class KinesisRemote:
         longest: float = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** min(record.attempts, 10))
         pause_s = longest * (1 + self._chance()) / 2
         if loop.time() + pause_s > record.until:
-            return f"Kinesis has not acknowledged a record within {self._config.delivery_s:g} s: {why}"
+            return f"Kinesis has not acknowledged a record within {self._config.delivery_ms / 1000:g} s: {why}"
         record.attempts += 1
         self.retries += 1
         self._held[record] = loop.call_later(pause_s, self._again, record)
