@@ -7,7 +7,6 @@ of each commit (`storage.targets.Batch.since`). So a worker that was stopped, or
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,12 +18,6 @@ from spoorway.loading import Loading
 from spoorway.metrics import Metric
 from spoorway.options import unknown
 from spoorway.supervisor import target_metrics, target_trouble
-
-# Journal -> its readers' module and class; `open(config, target)` asks nobody yet, or waits for nobody.
-_READERS = {
-    "kafka": ("gateway.journal.kafka.reader", "KafkaReader"),
-    "kinesis": ("gateway.journal.kinesis.reader", "KinesisReader"),
-}
 
 
 class Worker:
@@ -87,17 +80,17 @@ def _chosen(settings: Settings, names: Sequence[str] | None) -> list[Instance]:
 
 
 def _readers(remote: Instance) -> Callable[[str], GroupReader]:
-    module, name = _READERS[remote.name]
+    """Of the group that is the target's. Neither waits for anybody."""
     try:
-        reader = getattr(importlib.import_module(module), name)
+        if remote.name == "kafka":
+            from gateway.journal.kafka.reader import KafkaReader
+
+            return lambda target: KafkaReader(remote.config, target)
+        from gateway.journal.kinesis.reader import KinesisReader
+
+        return lambda target: KinesisReader.open(remote.config, target)
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"journal.{remote.name} needs {error.name}; install spoorway[{remote.name}]") from None
-
-    def opened(target: str) -> GroupReader:
-        found: GroupReader = reader.open(remote.config, target)
-        return found
-
-    return opened
 
 
 __all__ = ["Worker"]
