@@ -20,7 +20,7 @@ import pytest
 from gateway.journal import Chunk, Damage, Reader, Reassigned
 from gateway.journal.kinesis.writer import KinesisRemote
 from protocol.seams import Cursor, RawPayload
-from tests.peers.kinesis_server import KEYS
+from tests.peers.kinesis_server import KEYS, aws
 
 _NAMES = iter(range(1_000_000))
 
@@ -76,7 +76,7 @@ class Refusing:
 
     def __post_init__(self) -> None:
         client = self.remote.service.kinesis
-        self._direct = import_module("boto3").client("kinesis", endpoint_url=client.meta.endpoint_url)
+        self._direct = aws("kinesis", client.meta.endpoint_url)
         client.meta.events.register("before-send.kinesis.PutRecords", self._before)
 
     def _before(self, request: Any, **_: Any) -> Any:

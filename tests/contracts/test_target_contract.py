@@ -24,7 +24,8 @@ from protocol.seams import START, Cursor, Event, FailedEvent, PermanentError, Po
 from storage import ddl
 from storage.duplicates import DUPLICATE, synthetic_id
 from storage.targets import Batch, Counts, Overtaken, Target, WaitingStore, memory, sqlite
-from tests.contracts import opensearch_bench, postgres_bench, redshift_bench, s3_bench
+from tests.contracts import kafka_bench, opensearch_bench, postgres_bench, redshift_bench, s3_bench
+from tests.peers.kafka_server import KafkaServer
 from tests.peers.opensearch_server import OpenSearchServer
 from tests.peers.postgres_server import PostgresServer
 from tests.peers.redshift_double import RedshiftDouble
@@ -159,6 +160,7 @@ BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
     "s3_folder": s3_bench.in_folder,
     "s3_bucket": s3_bench.in_bucket,
     "opensearch": opensearch_bench.in_opensearch,
+    "kafka": kafka_bench.in_kafka,
 }
 
 
@@ -173,6 +175,12 @@ def s3() -> Iterator[S3Server]:
 @pytest.fixture(scope="module")
 def opensearch_server() -> Iterator[OpenSearchServer]:
     with OpenSearchServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
         yield server
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import time
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ KEYS = {
 }
 
 
+@cache
 def aws(service: str, endpoint: str) -> Any:
     """A boto3 client of a server at `endpoint`."""
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}

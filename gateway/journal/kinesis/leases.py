@@ -96,6 +96,10 @@ class Leases:
                 self._finished.add(shard.id)
                 self._hurry.set()
 
+    def hurry(self) -> None:
+        """Somebody else reads what is held here: it was taken, it seems. Looks soon."""
+        self._hurry.set()
+
     def idle(self, shard: Shard, position: Position) -> None:
         """The target has everything before `position`, and nothing follows it at this moment."""
         with self._lock:

@@ -178,7 +178,10 @@ class KinesisReader:
         self._assigned(cursor)
         readers = list(self._readers.values())
         for reader in readers:
-            reader.seek(cursor.get(reader.shard.lane, START))
+            place = cursor.get(reader.shard.lane, START)
+            if self._leases is not None and START < reader.at < place:  # somebody else went on from here
+                self._leases.hurry()
+            reader.seek(place)
         self._look(readers, payloads)
         return readers
 

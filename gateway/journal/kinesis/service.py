@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
+from threading import Lock
 from typing import Any, TypeVar
 
 from gateway.journal.kinesis import Config
@@ -22,6 +23,8 @@ configuration: Any = import_module("botocore.config")
 errors: Any = import_module("botocore.exceptions")
 
 T = TypeVar("T")
+
+_MAKING = Lock()  # a session makes one client at a time
 
 _CONNECT_S, _READ_S = 3, 5
 _MADE_WITHIN_S = 120.0
@@ -86,15 +89,22 @@ class Shard:
     parents: tuple[str, ...]
 
 
+@cache
+def _session(profile: str, region: str) -> Any:
+    """One for all targets of a worker: it reads megabytes of descriptions of services."""
+    return boto3.session.Session(profile_name=profile or None, region_name=region or None)
+
+
 class Service:
-    """One session. Any thread."""
+    """Any thread."""
 
     def __init__(self, config: Config) -> None:
         """Asks nobody yet. Raises ConfigurationError."""
         config.check()
         self.config = config
         try:
-            self._session = boto3.session.Session(profile_name=config.profile or None, region_name=config.region or None)
+            with _MAKING:
+                self._session = _session(config.profile, config.region)
             if self._session.get_credentials() is None:
                 raise ConfigurationError(
                     "journal.kinesis: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
@@ -107,7 +117,8 @@ class Service:
         patience = configuration.Config(
             connect_timeout=_CONNECT_S, read_timeout=_READ_S, max_pool_connections=16, retries={"total_max_attempts": 1}
         )
-        return self._session.client(service, endpoint_url=self.config.endpoint or None, config=patience)
+        with _MAKING:
+            return self._session.client(service, endpoint_url=self.config.endpoint or None, config=patience)
 
     @cached_property
     def dynamodb(self) -> Any:
