@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gateway.journal import Chunk, Damage, Reader, Reassigned
-from gateway.journal.kinesis.writer import KinesisRemote
+from gateway.journal.kinesis.writer import KinesisWriter
 from protocol.seams import Cursor, RawPayload
 from tests.peers.kinesis_server import KEYS, aws
 
@@ -68,7 +68,7 @@ class Refusing:
     whole: number -> an error code for the whole request, "lost" = the server has it and the answer is lost, or "".
     """
 
-    remote: KinesisRemote
+    remote: KinesisWriter
     refuse: Callable[[int, str, int], str] = lambda number, key, nth: ""
     whole: Callable[[int], str] = lambda number: ""
     records: list[tuple[list[str], int]] = field(default_factory=list[tuple[list[str], int]])

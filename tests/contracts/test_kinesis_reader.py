@@ -15,7 +15,7 @@ from gateway.journal.kinesis import Config
 from gateway.journal.kinesis.positions import key_of
 from gateway.journal.kinesis.reader import KinesisReader
 from gateway.journal.kinesis.service import Service
-from gateway.journal.kinesis.writer import KinesisRemote
+from gateway.journal.kinesis.writer import KinesisWriter
 from protocol.payloads import to_json
 from protocol.seams import PermanentError, RawPayload, TransientError
 from tests.contracts.kinesis_bench import a_name, answering, credentials, everything, payload
@@ -312,7 +312,7 @@ def test_what_a_remote_hands_over_a_reader_gets(stream: Stream) -> None:
     given = payload(1, "device", bytes(range(256)))
 
     async def run() -> None:
-        remote = KinesisRemote(stream.config)
+        remote = KinesisWriter(stream.config)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         remote.send([given], lambda error: future.set_result(None))
         await future

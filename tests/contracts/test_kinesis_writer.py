@@ -13,7 +13,7 @@ import pytest
 from gateway.journal import Damage, TooLarge
 from gateway.journal.kinesis import Config
 from gateway.journal.kinesis.reader import KinesisReader
-from gateway.journal.kinesis.writer import KinesisRemote
+from gateway.journal.kinesis.writer import KinesisWriter
 from protocol.payloads import to_json
 from protocol.seams import ConfigurationError, PermanentError, Position, RawPayload, TransientError
 from tests.contracts.kinesis_bench import Refusing, a_name, answering, credentials, everything, once, payload
@@ -35,9 +35,9 @@ def config(kinesis: Kinesalite) -> Config:
     return Config(stream=name, endpoint=kinesis.endpoint, poll_ms=10)
 
 
-def sending(config: Config, work: Callable[[KinesisRemote], Awaitable[None]]) -> None:
+def sending(config: Config, work: Callable[[KinesisWriter], Awaitable[None]]) -> None:
     async def run() -> None:
-        remote = KinesisRemote(config, chance=lambda: 0.0)
+        remote = KinesisWriter(config, chance=lambda: 0.0)
         try:
             await remote.reach()
             await work(remote)
@@ -47,7 +47,7 @@ def sending(config: Config, work: Callable[[KinesisRemote], Awaitable[None]]) ->
     asyncio.run(run())
 
 
-def sent(remote: KinesisRemote, items: Sequence[RawPayload | Damage]) -> asyncio.Future[None]:
+def sent(remote: KinesisWriter, items: Sequence[RawPayload | Damage]) -> asyncio.Future[None]:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     remote.send(items, lambda error: future.set_result(None) if error is None else future.set_exception(error))
     return future
@@ -69,7 +69,7 @@ def test_requests_stay_within_500_records_and_5_mib_with_no_key_twice(config: Co
     many = [payload(number, f"device-{number % 700}") for number in range(800)]
     large = [payload(number, body=b"x" * 900_000) for number in range(2_000, 2_012)]
 
-    async def work(remote: KinesisRemote) -> None:
+    async def work(remote: KinesisWriter) -> None:
         seen = Refusing(remote)
         await asyncio.gather(*[sent(remote, [item]) for item in many + large])
         assert sum(len(keys) for keys, _ in seen.records) == len(many) + len(large)
@@ -87,7 +87,7 @@ def test_requests_stay_within_500_records_and_5_mib_with_no_key_twice(config: Co
 def test_a_record_of_1_mib_is_taken_and_one_byte_more_is_too_large(config: Config) -> None:
     room = (1 << 20) - len(to_json(payload(1, body=b""))) - 32
 
-    async def work(remote: KinesisRemote) -> None:
+    async def work(remote: KinesisWriter) -> None:
         largest = payload(1, body=b"x" * room)
         await sent(remote, [largest])
         with pytest.raises(TooLarge, match="1048577 bytes; the journal takes 1048576"):
@@ -102,7 +102,7 @@ def test_a_record_of_1_mib_is_taken_and_one_byte_more_is_too_large(config: Confi
 
 def test_larger_records_are_for_streams_that_take_them_and_go_alone(config: Config) -> None:
     async def run() -> None:
-        remote = KinesisRemote(replace(config, max_record_bytes=10 << 20))
+        remote = KinesisWriter(replace(config, max_record_bytes=10 << 20))
         with pytest.raises(PermanentError, match=f"{10 << 20}: the stream '{config.stream}' takes 1048576"):
             await remote.reach()
         seen = Refusing(remote, whole=lambda number: "AccessDeniedException")  # this server would take none of that size
@@ -119,7 +119,7 @@ def test_the_order_of_a_key_holds_whatever_is_refused(config: Config) -> None:
     chance = random.Random(1)
     given = [payload(number, f"device-{number % 7}") for number in range(70)]
 
-    async def work(remote: KinesisRemote) -> None:
+    async def work(remote: KinesisWriter) -> None:
         Refusing(remote, refuse=lambda number, key, nth: THROTTLED if nth < 3 and chance.random() < 0.4 else "")
         await asyncio.gather(*[sent(remote, [item]) for item in given])
         assert remote.retries > 10
@@ -133,7 +133,7 @@ def test_the_order_of_a_key_holds_whatever_is_refused(config: Config) -> None:
 def test_an_answer_that_is_lost_leaves_copies_and_the_order(config: Config) -> None:
     given = [payload(number, f"device-{number % 3}") for number in range(15)]
 
-    async def work(remote: KinesisRemote) -> None:
+    async def work(remote: KinesisWriter) -> None:
         Refusing(remote, whole=lambda number: "lost" if number % 3 == 0 else "InternalFailure" if number % 3 == 1 else "")
         await asyncio.gather(*[sent(remote, [item]) for item in given])
 
@@ -144,7 +144,7 @@ def test_an_answer_that_is_lost_leaves_copies_and_the_order(config: Config) -> N
 
 
 def test_a_hot_key_does_not_stop_the_others(config: Config) -> None:
-    async def work(remote: KinesisRemote) -> None:
+    async def work(remote: KinesisWriter) -> None:
         Refusing(remote, refuse=lambda number, key, nth: THROTTLED if key == "hot" and nth < 4 else "")
         hot = sent(remote, [payload(1, "hot")])
         for number in range(2, 12):
@@ -159,7 +159,7 @@ def test_throughput_errors_are_waited_out_until_the_time_is_over_and_then_all_th
     short = Config(stream=config.stream, endpoint=config.endpoint, delivery_ms=1000)
     told = list[int]()
 
-    async def work(remote: KinesisRemote) -> None:
+    async def work(remote: KinesisWriter) -> None:
         seen = Refusing(remote, refuse=lambda number, key, nth: THROTTLED if key == "a" else "")
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -182,7 +182,7 @@ def test_throughput_errors_are_waited_out_until_the_time_is_over_and_then_all_th
 
 
 def test_what_will_not_get_better_is_told_at_once(config: Config) -> None:
-    async def work(remote: KinesisRemote) -> None:
+    async def work(remote: KinesisWriter) -> None:
         Refusing(remote, whole=lambda number: "AccessDeniedException" if number == 0 else "")
         with pytest.raises(TransientError, match="AccessDeniedException"):
             await asyncio.wait_for(sent(remote, [payload(1)]), 5)
@@ -192,7 +192,7 @@ def test_what_will_not_get_better_is_told_at_once(config: Config) -> None:
 
 
 def test_what_was_abandoned_is_neither_sent_again_nor_told(config: Config) -> None:
-    async def work(remote: KinesisRemote) -> None:
+    async def work(remote: KinesisWriter) -> None:
         refused = asyncio.Event()
         remote._chance = lambda: float(refused.set() or 0)  # asked for the pause after a refusal
         seen = Refusing(remote, refuse=lambda number, key, nth: THROTTLED if number == 0 else "")
@@ -211,7 +211,7 @@ def test_what_was_abandoned_is_neither_sent_again_nor_told(config: Config) -> No
 def test_what_waits_has_a_limit(config: Config) -> None:
     small = Config(stream=config.stream, endpoint=config.endpoint, waiting_bytes=3_000)
 
-    async def work(remote: KinesisRemote) -> None:
+    async def work(remote: KinesisWriter) -> None:
         first = sent(remote, [payload(1, body=b"x" * 2_900)])
         with pytest.raises(TransientError, match="slower than what arrives"):
             await sent(remote, [payload(2, body=b"x" * 2_900)])
@@ -223,7 +223,7 @@ def test_what_waits_has_a_limit(config: Config) -> None:
 
 
 def test_text_that_is_no_unicode_is_refused_and_harms_no_other(config: Config) -> None:
-    async def work(remote: KinesisRemote) -> None:
+    async def work(remote: KinesisWriter) -> None:
         good = sent(remote, [payload(1)])
         with pytest.raises(PermanentError, match="cannot be written down"):
             await sent(remote, [RawPayload("0" * 32, 1, "http", "/\udcff")])
@@ -234,7 +234,7 @@ def test_text_that_is_no_unicode_is_refused_and_harms_no_other(config: Config) -
 
 
 def test_damage_is_handed_over_as_it_is_and_read_as_damage(config: Config) -> None:
-    async def work(remote: KinesisRemote) -> None:
+    async def work(remote: KinesisWriter) -> None:
         await sent(remote, [payload(1, "a"), Damage("lane", Position(1, 2, 3), b"no payload"), payload(2, "a")])
 
     sending(config, work)
@@ -247,7 +247,7 @@ def test_damage_is_handed_over_as_it_is_and_read_as_damage(config: Config) -> No
 
 def test_closing_waits_for_what_is_under_way(config: Config) -> None:
     async def run() -> None:
-        remote = KinesisRemote(config)
+        remote = KinesisWriter(config)
         futures = [sent(remote, [payload(number, "a")]) for number in range(20)]
         await asyncio.wait_for(remote.close(), 60)
         assert all(future.done() and future.exception() is None for future in futures)
@@ -260,7 +260,7 @@ def test_a_stream_that_is_missing_is_named_or_made(kinesis: Kinesalite) -> None:
     name = a_name()
 
     async def run(create: int) -> None:
-        remote = KinesisRemote(Config(stream=name, endpoint=kinesis.endpoint, create=create))
+        remote = KinesisWriter(Config(stream=name, endpoint=kinesis.endpoint, create=create))
         try:
             await remote.reach()
             await sent(remote, [payload(1)])
@@ -280,7 +280,7 @@ def test_a_stream_that_spreads_records_as_it_likes_is_refused(config: Config, ki
         return 200, {"StreamDescriptionSummary": about | {"StreamCreationTimestamp": 1_700_000_000.0}}
 
     async def run() -> None:
-        remote = KinesisRemote(config)
+        remote = KinesisWriter(config)
         answering(remote.service.kinesis, "DescribeStreamSummary", spreading)
         try:
             await remote.reach()
@@ -293,7 +293,7 @@ def test_a_stream_that_spreads_records_as_it_likes_is_refused(config: Config, ki
 
 def test_a_server_that_is_gone_is_out_of_reach_and_not_a_fault() -> None:
     async def run() -> None:
-        remote = KinesisRemote(Config(stream="s", endpoint="http://127.0.0.1:9", delivery_ms=200))
+        remote = KinesisWriter(Config(stream="s", endpoint="http://127.0.0.1:9", delivery_ms=200))
         with pytest.raises(TransientError):
             await remote.reach()
         with pytest.raises(TransientError, match="not acknowledged"):
@@ -315,4 +315,4 @@ def test_a_server_that_is_gone_is_out_of_reach_and_not_a_fault() -> None:
 )
 def test_options_are_checked(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
-        KinesisRemote(Config(**options))
+        KinesisWriter(Config(**options))

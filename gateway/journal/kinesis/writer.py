@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from gateway.journal import Damage, TooLarge
+from gateway.journal import Damage, JournalBroken, TooLarge
 from gateway.journal.kinesis import REQUEST_BYTES, REQUEST_RECORDS, Config
 from gateway.journal.kinesis.positions import key_of
 from gateway.journal.kinesis.service import Service, translating
@@ -46,8 +46,9 @@ class _Record:
         self.attempts = 0
 
 
-class KinesisRemote:
-    """A `gateway.journal.overflow.Remote`. Belongs to the event loop; requests are made in threads of its own.
+class KinesisWriter:
+    """A `gateway.journal.overflow.Remote`, and by itself a `gateway.journal.Writer`. Belongs to the event loop; requests are made
+    in threads of its own.
 
     requests, retries: PutRecords made, and records that were refused and sent again.
     """
@@ -55,7 +56,7 @@ class KinesisRemote:
     def __init__(self, config: Config, *, chance: Callable[[], float] = random.random) -> None:
         """Asks nobody yet. chance: from 0 to 1, for the length of pauses. Raises ConfigurationError."""
         self.lost: Callable[[TransientError], None] = lambda error: None
-        self.requests = self.retries = 0
+        self.requests = self.retries = self._acknowledged = 0
         self.service = Service(config)
         self._config, self._chance = config, chance
         self._threads = ThreadPoolExecutor(_REQUESTS, "kinesis")
@@ -71,6 +72,21 @@ class KinesisRemote:
         self._round = object()  # answers of earlier rounds are nobody's
         self._bytes = 0
         self._scheduled = False
+
+    # As a Writer.
+
+    def append(self, payload: RawPayload) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._closed is None:
+            self.send((payload,), partial(_tell, future))
+        else:
+            future.set_exception(JournalBroken("the journal is closed"))
+        return future
+
+    def accepted(self) -> int:
+        return self._acknowledged
+
+    # As a Remote.
 
     async def reach(self) -> None:
         """Raises TransientError, or PermanentError when the stream is missing or not fit."""
@@ -202,6 +218,7 @@ class KinesisRemote:
             sending.done(error)
 
     def _taken(self, record: _Record) -> None:
+        self._acknowledged += 1
         self._bytes -= record.size
         if behind := self._behind[record.key]:
             self._send_soon(behind.popleft())
@@ -230,4 +247,13 @@ class KinesisRemote:
         self._send_soon(record, first=True)
 
 
-__all__ = ["KinesisRemote"]
+def _tell(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():  # cancelled
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(JournalBroken(str(error)) if isinstance(error, TransientError) else error)
+
+
+__all__ = ["KinesisWriter"]
