@@ -2,10 +2,10 @@
 
 Call order, writer: `open` -> `append` from any task of one event loop -> `close`.
 Call order, reader: `read(cursor)` as often as wanted, from any process; the cursor is kept by who reads, never here.
-Call order, reader of a group: `read`, or `pending` where nothing is wanted, every few seconds, which keeps the place in the group;
-`loaded` after each commit of the target; `close`, which leaves the group at once.
+Call order, reader of a group: `read`, or `pending` where nothing is wanted, every few seconds, which keeps the place in the
+group; `loaded` after each commit of the target; `close`, which leaves the group at once.
 
-Implementations: `files` (segment files in lanes, one writer per lane).
+Implementations: `files` (segment files in lanes, one writer per lane), `kafka` (a topic, whose partitions are the lanes).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Writer(Protocol):
         ...
 
     def accepted(self) -> int:
-        """Payloads ever made durable in this writer's lane."""
+        """Payloads ever made durable in this writer's lane; where writers share lanes, by this writer."""
         ...
 
     async def close(self) -> None:

@@ -39,7 +39,7 @@ class Remote(Protocol):
     """A journal somewhere else, which may be out of reach. Everything is called on one event loop, and calls back on it.
 
     Call order: `reach` -> `send` as often as wanted -> after a TransientError `abandon`, then `reach` again -> `close`.
-    Implementations: `kafka_writer`.
+    Implementations: `kafka.writer`.
     """
 
     lost: Callable[[TransientError], None]
@@ -178,7 +178,7 @@ class OverflowWriter:
         if self._handing is not None:
             _settle(self._handing, error)
 
-    def _overflow(self, error: TransientError) -> None:
+    def _overflow(self, error: Exception) -> None:
         """From now on everything is taken here, first what was under way, in the order it came."""
         self._note(error)
         self._direct = False
@@ -200,6 +200,8 @@ class OverflowWriter:
         _settle(future, error)
 
     def _note(self, error: Exception) -> None:
+        if self._closing:
+            return
         self.counts.errors += 1
         if self.trouble != str(error):
             self.trouble = str(error)
@@ -212,12 +214,11 @@ class OverflowWriter:
         while not self._closing:
             self._wake.clear()
             try:
-                await self._remote.reach()
+                if not self._direct:
+                    await self._remote.reach()
                 await self._hand_over()
             except (TransientError, PermanentError) as error:
-                if not self._closing:
-                    self._note(error)
-                self._remote.abandon()
+                self._overflow(error)
                 wait_s, pause_s = pause_s, min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
                 wait_s, pause_s = _LOOK_FOR_LEFT_S, _FIRST_PAUSE_S
@@ -246,8 +247,8 @@ class OverflowWriter:
             self._direct, self.trouble = True, ""
             log.info("the journal's servers take events")
         finally:
-            held, self._held = self._held, None
-            for future, payloads in held:
+            late, self._held = self._held, None
+            for future, payloads in late:
                 # A failure in the middle of it sends the rest the other way.
                 (self._remotely if self._direct else self._locally)(future, payloads)
 

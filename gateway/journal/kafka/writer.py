@@ -1,0 +1,211 @@
+"""The journal's writer for Kafka: payloads from one event loop -> records of a topic, acknowledged by all copies in step.
+
+librdkafka batches, sends and repeats in threads of its own; what it has to say is fetched on the event loop, a thousand times a
+second while something is under way, so that no thread of ours ever takes the interpreter away from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from gateway.journal import Damage, JournalBroken, TooLarge
+from gateway.journal.kafka import Config, key_of
+from gateway.journal.kafka.client import Causes, find_topic, producing
+from gateway.journal.overflow import Done
+from protocol.payloads import to_json
+from protocol.seams import PermanentError, RawPayload, TransientError
+
+_POLL_S, _IDLE_POLL_S = 0.001, 1.0
+_LONGEST = 6  # characters of JSON for one of text
+
+Item = RawPayload | Damage
+
+
+class _Sending:
+    """The records of one `send`: called for each of them when its fate is known."""
+
+    __slots__ = ("done", "left", "session")
+
+    def __init__(self, session: _Session, left: int, done: Done) -> None:
+        self.session, self.left, self.done = session, left, done
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        session = self.session
+        if session.abandoned:
+            return
+        session.under_way -= 1
+        self.left -= 1
+        if error is not None:
+            if self.left >= 0:
+                self.left = -1  # the rest has nothing to add
+                self.done(session.refusal(error))
+        elif not self.left:
+            self.done(None)
+
+
+class _Session:
+    """One producer, from its first record to the failure after which it is replaced."""
+
+    def __init__(self, config: Config) -> None:
+        self.causes = Causes(config)
+        self.producer = producing(self.causes)
+        self.under_way = 0
+        self.abandoned = False
+
+    def refusal(self, error: KafkaError) -> Exception:
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            return TooLarge(f"a record is larger than the brokers take ({error.str()}); see journal.kafka.max_record_bytes")
+        return self.causes.trouble(error)
+
+    def end(self) -> None:
+        """Nothing more is sent. Waits for threads, so it is not for the event loop."""
+        self.producer.purge()
+        self.producer.flush(1)
+
+
+class KafkaWriter:
+    """A `gateway.journal.overflow.Remote`, and by itself a `gateway.journal.Writer`. Belongs to the event loop."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises ConfigurationError."""
+        config.check()
+        self._config = config
+        self._session: _Session | None = _Session(config)
+        self._timer: asyncio.TimerHandle | None = None
+        self._slow = True
+        self._acknowledged = 0
+        self._closing = False
+
+    def lost(self, error: TransientError) -> None:
+        """Replaced by who wants to know at once; without, what is under way times out."""
+
+    async def reach(self) -> None:
+        if self._session is None:
+            self._session = await asyncio.to_thread(_Session, self._config)
+        session = self._session
+        try:
+            await asyncio.to_thread(find_topic, session.producer, session.causes)
+        except KafkaException as error:
+            session.producer.poll(0)  # so that causes are known
+            raise session.causes.trouble(error.args[0]) from None
+        session.causes.forget()
+
+    def check(self, payload: RawPayload) -> None:
+        size = (
+            len(payload.body or b"") + len(payload.query) + len(payload.path) + sum(len(n) + len(v) for n, v in payload.headers)
+        )
+        if _LONGEST * size + 4096 > self._config.max_record_bytes:
+            self._encoded(payload)
+
+    def send(self, items: Sequence[Item], done: Done) -> None:
+        try:
+            records = [self._encoded(item) for item in items]
+        except PermanentError as error:
+            done(error)
+            return
+        session = self._session
+        if session is None:
+            done(TransientError("the brokers were lost a moment ago"))
+            return
+        sending = _Sending(session, len(records), done)
+        produce, topic = session.producer.produce, self._config.topic
+        try:
+            for key, value in records:
+                produce(topic, value, key, on_delivery=sending)
+                session.under_way += 1
+        except BufferError:
+            self._fail(sending, TransientError("the brokers are slower than what arrives"))
+        except KafkaException as error:
+            self._fail(sending, session.refusal(error.args[0]))
+        self._watch()
+
+    def abandon(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.abandoned = True
+            with suppress(RuntimeError):  # the loop is closing: it ends with the process
+                asyncio.get_running_loop().run_in_executor(None, session.end)
+
+    def append(self, payload: RawPayload) -> asyncio.Future[None]:
+        return self.append_all((payload,))
+
+    def append_all(self, payloads: Sequence[RawPayload]) -> asyncio.Future[None]:
+        """As `append`, for all of them; when it fails, some may have been taken."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._closing:
+            future.set_exception(JournalBroken("the journal is closed"))
+        else:
+            self.send(payloads, partial(self._settle, future, len(payloads)))
+        return future
+
+    def accepted(self) -> int:
+        """Payloads that were acknowledged to this writer: a topic has many, and is not asked."""
+        return self._acknowledged
+
+    async def close(self) -> None:
+        self._closing = True
+        while self._session is not None and self._session.under_way:  # noqa: ASYNC110  librdkafka has no event for it
+            await asyncio.sleep(_POLL_S)  # each is acknowledged or times out
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        session, self._session = self._session, None
+        if session is not None:
+            await asyncio.to_thread(session.end)
+
+    def _encoded(self, item: Item) -> tuple[bytes | None, bytes]:
+        """Raises PermanentError, TooLarge."""
+        most = self._config.max_record_bytes
+        if isinstance(item, Damage):
+            return None, item.data[:most]
+        try:
+            key, value = key_of(item), to_json(item)
+        except (TypeError, ValueError) as error:
+            raise PermanentError(f"a payload that cannot be written down: {error}") from None
+        if (size := len(value) + len(key or b"")) > most:
+            raise TooLarge(f"{size} bytes, a record may have {most} (journal.kafka.max_record_bytes)")
+        return key, value
+
+    def _fail(self, sending: _Sending, error: Exception) -> None:
+        if sending.left >= 0:
+            sending.left = -1
+            sending.done(error)
+
+    def _settle(self, future: asyncio.Future[None], count: int, error: Exception | None) -> None:
+        if error is None:
+            self._acknowledged += count
+        if not future.done():
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+    def _watch(self) -> None:
+        """Makes sure that somebody fetches the answers soon."""
+        if self._timer is None or self._slow:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._slow = False
+            self._timer = asyncio.get_running_loop().call_later(_POLL_S, self._poll)
+
+    def _poll(self) -> None:
+        self._timer = None
+        session = self._session
+        if session is None:
+            return
+        session.producer.poll(0)
+        if session.causes.down:
+            session.causes.down = False
+            if session.under_way:
+                self.lost(session.causes.trouble(KafkaError(KafkaError._ALL_BROKERS_DOWN)))
+        if self._session is not None:
+            self._slow = not self._session.under_way
+            self._timer = asyncio.get_running_loop().call_later(_IDLE_POLL_S if self._slow else _POLL_S, self._poll)
+
+
+__all__ = ["KafkaWriter"]
