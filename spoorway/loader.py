@@ -32,6 +32,7 @@ _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.1
 _IDLE_ROUNDS = 200  # about four seconds of short waits before the long ones
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 5.0
 _OTHERS_EVERY_MS = 10_000
+_OWN = ("payloads", "stored", "failed", "duplicate")
 _LONGEST_PAUSE_S = 1.0  # then what waits is counted again
 
 
@@ -94,7 +95,7 @@ class Loader:
         self._limits: tuple[int, int] = getattr(target, "limits", (BATCH_PAYLOADS, BATCH_BYTES))
         self._asks_pause: Callable[[bool], float] | None = getattr(target, "pause_s", None)
         self.cursor: dict[str, Position] = {}
-        self.status = Status(name)
+        self.status = Status(name, own=dict.fromkeys(_OWN, 0) if self._group else {})
         self.opened = False
         self._unsure = False  # whether the last batch was taken
         self._told_ms = 0
@@ -141,9 +142,8 @@ class Loader:
         return True
 
     def _count(self, counts: Counts) -> None:
-        own = self.status.own
-        for name in ("payloads", "stored", "failed", "duplicate"):
-            own[name] = own.get(name, 0) + getattr(counts, name)
+        for name in _OWN:
+            self.status.own[name] += getattr(counts, name)
 
     def _commit(self, chunk: Chunk, now_ms: int) -> Counts:
         if self._pipeline is None:

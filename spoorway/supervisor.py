@@ -156,7 +156,7 @@ def _group_metrics(statuses: Sequence[Mapping[str, Any]]) -> list[Metric]:
     lag = [({"target": s["target"], "lane": lane}, n) for s in statuses for lane, n in s["lag"].items()]
     return [
         Metric("worker_payloads", "counter", "Payloads that this process has committed.",
-               [({"target": s["target"]}, s["own"].get("payloads", 0)) for s in statuses]),
+               [({"target": s["target"]}, s["own"]["payloads"]) for s in statuses]),
         Metric("worker_events", "counter", "Events in them by what became of them.", own),
         Metric("worker_lane_lag", "gauge", "What waits in each of its lanes: payloads; of Kinesis, milliseconds.", lag),
         Metric("worker_reassigned", "counter", "How often this process got other lanes.",

@@ -137,7 +137,7 @@ def test_who_has_nothing_to_load_tells_what_the_others_did() -> None:
     assert idle.status.stored == 0
     shared.members[0].between = lambda: stop.set() if idle.status.stored == 9 else None
     idle.run(stop, threading.Event())
-    assert (idle.status.state, idle.status.own) == ("waiting", {})
+    assert (idle.status.state, idle.status.own["stored"]) == ("waiting", 0)
 
 
 def test_it_keeps_its_place_in_the_group_while_the_target_is_down() -> None:
