@@ -27,7 +27,7 @@ export type Visit = (string | number)[];
 
 export interface Identity {
   /** The visit as this event makes it. fresh: a new session; anonymous: no user id. */
-  next(eventId: string, created: number, fresh: boolean, anonymous: unknown): Visit;
+  next(eventId: string, created: number, fresh: unknown, anonymous: unknown): Visit;
   clear(): void;
 }
 
@@ -45,8 +45,9 @@ const webStorage = (strategy?: unknown): StateStorage => {
     names: () => "" + Object.keys(store),
     read: (name) => (!(+store[name + ".expires"]! < Date.now()) && store[name]) || "",
     write(name, value, seconds) {
+      const end = Math.round(Date.now() / 1e3) + seconds + "000";
       store[name] = value;
-      store[name + ".expires"] = "" + (Date.now() + seconds * 1e3);
+      if (store[name + ".expires"] != end) store[name + ".expires"] = end; // writing is what an event costs
       if (!seconds) {
         delete store[name];
         delete store[name + ".expires"];
@@ -75,10 +76,7 @@ export const makeIdentity = (options: IdentityOptions): Identity => {
         visit[5] = uuid();
         visit[9] = 0;
       }
-      if (visit[9]++ < 1) {
-        visit[7] = eventId;
-        visit[8] = created;
-      }
+      if (visit[9]++ < 1) visit.splice(7, 2, eventId, created);
       visit[3] = seconds;
       try {
         write(id, visit.join("."), TWO_YEARS);

@@ -89,11 +89,16 @@ export interface Tracker {
   dropped: Record<string, number>;
 }
 
+declare global {
+  /** Of 2026 and later. */
+  // eslint-disable-next-line no-var
+  var Temporal: { Now: { timeZoneId(): string } } | undefined;
+}
+
 const version = "spoorway-1.0.0";
 
 export const newTracker = (namespace: string, endpoint: string, options: Options = {}): Tracker => {
   const doc = globalThis.document as Document | undefined;
-  const nav = globalThis.navigator as Navigator | undefined;
   const base = (/\/\//.test(endpoint) ? "" : "//") + endpoint.replace(/\/$/, "");
   const queue = makeQueue(
     base + (options.eventMethod == "get" ? "/i" : options.postPath || "/com.snowplowanalytics.snowplow/tp2"),
@@ -101,7 +106,7 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
   );
   const identity = makeIdentity(options);
   let anonymous = options.anonymousTracking as { withSessionTracking?: boolean; withServerAnonymisation?: boolean } | boolean | undefined;
-  let consent = options.consent ?? true;
+  let consent = options.consent !== false;
   let held: (() => void)[] = [];
   let room = 100; // for events that wait for consent; none after a refusal
   const globals: GlobalEntity[] = [];
@@ -110,29 +115,32 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
   let referrer = doc?.referrer;
   let href = doc?.URL;
   let pageId = uuid();
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone; // slow to ask for
-  let viewed = false;
-  let freshSession = false;
-  let sizes: Record<string, string> | undefined;
+  let viewed = 0;
+  let freshSession = 0;
+  let surroundings: Record<string, unknown> | undefined;
   let visit: Visit = [];
 
-  /** Reading these lays the page out, so they are read once per page view and size of the window. */
-  const measure = (): Record<string, string> | undefined =>
+  /** Sizes lay the page out and Intl takes 30 ms the first time, so all this is asked once per page view and size of the window. */
+  const look = (): typeof surroundings =>
     doc &&
-    (sizes ||= {
+    (surroundings ||= {
       vp: innerWidth + "x" + innerHeight,
       ds:
         Math.max(doc.documentElement.scrollWidth, doc.documentElement.offsetWidth) +
         "x" +
         Math.max(doc.documentElement.scrollHeight, doc.documentElement.offsetHeight),
+      cookie: +navigator.cookieEnabled,
+      cs: doc.characterSet,
+      lang: navigator.language,
+      res: screen.width + "x" + screen.height,
+      cd: screen.colorDepth,
+      tz: globalThis.Temporal?.Now.timeZoneId() ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
     });
   /** A faulty filter or function costs its entity, not the event. */
   const entitiesOf = (one: GlobalEntity, facts: EventFacts): SelfDescribing[] => {
     try {
       return Array.isArray(one)
-        ? one[0](facts)
-          ? [one[1]].flat().flatMap((maker) => entitiesOf(maker, facts))
-          : []
+        ? one[0](facts) ? [one[1]].flat().flatMap((maker) => entitiesOf(maker, facts)) : []
         : [(typeof one == "function" ? one(facts) : one) || []].flat();
     } catch {
       return [];
@@ -140,9 +148,9 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
   };
 
   /** event: what is the event's own. From here on its id and time are fixed. needed: what it cannot do without. */
-  const track = (extra: Page & Extra, make: () => [needed: unknown, event: Record<string, unknown>, schema?: string]): string | undefined => {
+  const track = (extra: Page & Extra, make: () => [event: Record<string, unknown>, needed?: unknown, schema?: string]): string | undefined => {
     try {
-      const [needed, event, schema] = make();
+      const [event, needed, schema] = make();
       const created = Date.now();
       const id = uuid();
       const page = pageId; // the one it happened on, however late consent is given
@@ -157,7 +165,7 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
         ...event,
         eid: id,
         dtm: created,
-        ...(time != null && { [time.type || "dtm"]: time.value ?? time }),
+        [time?.type || "dtm"]: time?.value ?? time ?? created,
         tv: version,
         tna: namespace,
         aid: options.appId,
@@ -170,18 +178,10 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
           (!anonymous || how.withSessionTracking) && options.stateStorageStrategy != "none"
             ? identity.next(id, created, freshSession, anonymous)
             : [];
-        freshSession = false;
+        freshSession = 0;
         const payload: Record<string, unknown> = {
           ...values,
-          ...measure(),
-          ...(doc && {
-            cookie: +nav!.cookieEnabled,
-            cs: doc.characterSet,
-            lang: nav!.language,
-            res: screen.width + "x" + screen.height,
-            cd: screen.colorDepth,
-            tz: zone,
-          }),
+          ...look(),
           uid: anonymous ? "" : user,
           duid: visit[0],
           sid: visit[5],
@@ -190,7 +190,7 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
         };
         const facts = { event: payload, eventType: event["e"] as string, eventSchema: schema };
         const entities = [...(extra.context || []), ...globals.flatMap((one) => entitiesOf(one, facts))];
-        if (options.contexts?.webPage ?? true) entities.push({ schema: iglu("web_page", "1-0-0"), data: { id: page } });
+        if (options.contexts?.webPage !== false) entities.push({ schema: iglu("web_page", "1-0-0"), data: { id: page } });
         if (entities[0]) payload["co"] = JSON.stringify({ schema: iglu("contexts", "1-0-1"), data: entities });
         // What is empty is not sent; what is sent is text.
         const text = JSON.stringify(payload, (name, value) => (name ? (value == null || value === "" ? undefined : "" + value) : value));
@@ -210,35 +210,32 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
     dropped: queue.dropped,
     page: own,
     trackPageView(event = {}) {
-      if (viewed) pageId = uuid();
-      viewed = true;
-      sizes = undefined;
-      return track(event, () => [undefined, { e: "pv", page: title(event) }]);
+      if (viewed++) pageId = uuid();
+      surroundings = undefined;
+      return track(event, () => [{ e: "pv", page: title(event) }]);
     },
     trackPagePing: (event = {}) =>
       track(event, () => [
-        undefined,
         { e: "pp", page: title(event), pp_mix: event.minX, pp_max: event.maxX, pp_miy: event.minY, pp_may: event.maxY },
       ]),
     trackStructEvent: (event) =>
       track(event, () => [
-        (event.category && event.action) || 0,
         { e: "se", se_ca: event.category, se_ac: event.action, se_la: event.label, se_pr: event.property, se_va: event.value },
+        (event.category && event.action) || 0,
       ]),
     trackSelfDescribingEvent: (event) =>
       track(event, () => [
-        event.event.schema || 0,
         { e: "ue", ue_pr: JSON.stringify({ schema: iglu("unstruct_event", "1-0-0"), data: event.event }) },
+        event.event.schema || 0,
         event.event.schema,
       ]),
     setUserId: (id) => void (user = id),
-    newSession: () => void (freshSession = true),
+    newSession: () => void (freshSession = 1),
     globalContexts: globals,
     enableAnonymousTracking: (how = true) => void (anonymous = how),
     disableAnonymousTracking: () => void (anonymous = false),
     optIn() {
       consent = true;
-      room = 100;
       held.splice(0).forEach((store) => store());
     },
     optOut() {
@@ -256,7 +253,7 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
   };
 
   if (doc) {
-    addEventListener("resize", () => (sizes = undefined));
+    addEventListener("resize", () => (surroundings = undefined));
     // Both: some browsers send only one of them; what has been sent is not sent twice.
     addEventListener("pagehide", queue.leave);
     doc.addEventListener("visibilitychange", () => doc.hidden && queue.leave());

@@ -40,7 +40,7 @@ export const pageViews = (url: string, { appId, namespace, postPath = "/com.snow
       // no answer
     }
     busy = false;
-    if (/^(2..|4(0[0134]|1[03]|22))$/.test("" + status)) {
+    if (/2..|4(0[0134]|1[03]|22)/.test(status as unknown as string)) {
       for (const event of batch) waiting.delete(event);
       failures = 0;
       void send();

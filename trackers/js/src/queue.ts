@@ -68,8 +68,9 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
   let limit = options.maxPostBytes || 4e4;
   let flyingBytes = 0;
   let waiting = 0; // about; counted anew at each request
-  let busy = false;
+  let busy = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let soon: typeof timer;
   let store: typeof spare = {};
   try {
     if (options.queue != "memory") store = localStorage as unknown as typeof spare;
@@ -116,12 +117,13 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
     for (const key of from) {
       const value = get(key);
       if (!value) delete here[key]; // another tab was faster
-      if (!value || here[key] == 2) continue;
-      const size = found[2] + new Blob([value]).size + 32;
-      if (found[0].length && (size > limit || simple || value[0] != found[1][0]![0])) break;
-      found[0].push(key);
-      found[1].push(value);
-      found[2] = size;
+      else if (here[key] != 2) {
+        const size = found[2] + new TextEncoder().encode(value).length + 32;
+        if (found[0][0] && (size > limit || simple || value[0] != found[1][0]![0])) break;
+        found[0].push(key);
+        found[1].push(value);
+        found[2] = size;
+      }
     }
     return found;
   };
@@ -154,14 +156,14 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
     flyingBytes -= size;
     for (const key of chosen) delete here[key];
     if (status == 413 && chosen[1]) limit = size >> 1;
-    else if (/^(2..|4(0[0134]|1[03]|22))$/.test("" + status)) {
+    else if (/2..|4(0[0134]|1[03]|22)/.test(status as unknown as string)) {
       chosen.forEach(remove);
       if (status < 300) remove(state);
       else drop("" + status, chosen.length);
     } else {
       const failures = +get(state).split(" ")[1]! || 0;
       const ms = LEAST_BACK_OFF + Math.random() * Math.min(LONGEST_BACK_OFF, 1e3 * 2 ** failures);
-      set(state, Math.ceil(Date.now() + Math.min(HOUR, Math.max(ms, asked))) + " " + (failures + 1));
+      set(state, Date.now() + Math.min(HOUR, Math.max(ms, asked)) + " " + (failures + 1));
     }
   };
 
@@ -176,7 +178,7 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
     await sleep(SETTLE);
   };
   const drain = async (): Promise<void> => {
-    busy = true;
+    busy = 1;
     try {
       if (locks) await locks.request(state, work);
       else {
@@ -191,32 +193,35 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
     } catch {
       // a lock that is forbidden here
     }
-    busy = false;
+    busy = 0;
     // Every tab looks again when the pause is over: the one that failed may be gone by then.
     if (keys()[0]) wake();
   };
   const wake = (): void => {
+    soon = undefined;
     if (busy) return;
     clearTimeout(timer);
     timer = setTimeout(drain, left(state));
   };
+  /** Not in the page's own task, and once for all that it tracks there. */
+  const wakeSoon = () => (soon ||= setTimeout(wake));
 
   globalThis.addEventListener?.("online", wake);
-  wake(); // what earlier pages left behind
+  wakeSoon(); // what earlier pages left behind
 
   return {
     drop,
     dropped,
     add(created, id, json, anonymous) {
       if (waiting >= (options.maxLocalStorageQueueSize || 1e3)) {
-        wake();
+        wakeSoon();
         return drop("full");
       }
       const key = state + " " + created + id;
       set(key, (anonymous ? "*" : " ") + json);
       here[key] = 1;
       waiting++;
-      wake();
+      wakeSoon();
       return id;
     },
     leave() {
