@@ -31,6 +31,7 @@ BATCH_BYTES = 1 << 20
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.1
 _IDLE_ROUNDS = 200  # about four seconds of short waits before the long ones
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 5.0
+_LONGEST_JOINING_S = 0.5
 _OTHERS_EVERY_MS = 10_000
 _OWN = ("payloads", "stored", "failed", "duplicate")
 _LONGEST_PAUSE_S = 1.0  # then what waits is counted again
@@ -121,7 +122,7 @@ class Loader:
             chunk = self._reader.read(self.cursor, max_payloads=payloads, max_bytes=size)
         except Reassigned:
             self.status.reassigned += 1
-            self._unsure = True
+            self._unsure, self._told_ms = True, 0
             return True
         if not chunk.items and chunk.cursor == self.cursor:
             return False
@@ -185,7 +186,8 @@ class Loader:
                     self._group.pending(self.cursor)  # which keeps its place, however long this takes
                 if not self._pause_s(False):
                     stop.wait(backoff_s)
-                    backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
+                    joining = self._group is not None and not self.status.reassigned  # nobody is spared by waiting
+                    backoff_s = min(backoff_s * 2, _LONGEST_JOINING_S if joining else _LONGEST_BACKOFF_S)
                 continue
             except PermanentError as error:
                 self._report("stopped", error)
