@@ -7,6 +7,7 @@
 local here = love.filesystem.getSource()
 package.path = here .. "/?.lua;" .. here .. "/../../trackers/lua/?.lua;" .. package.path
 local spoorway = require("spoorway")
+local overlay = require("spoorway_overlay")
 local game = require("game")
 
 local tracker, play, robot
@@ -94,5 +95,5 @@ function love.draw()
 	graphics.setColor(1, 1, 1)
 	graphics.print(WORDS[play.screen] or play:level_name(), 160, 12)
 	graphics.print("coins " .. play.coins .. "  boots " .. play.boots, 8, 300)
-	spoorway.overlay(tracker, 160, 300)
+	overlay(tracker, 160, 300)
 end

@@ -3,13 +3,12 @@ local M = {}
 
 function M.new(_, tracker, go_on, buy)
 	local frames, frame = tonumber(os.getenv("SPOORWAY_SCRIPT")), 0
-	for name, verb in pairs(getmetatable(tracker)) do -- every id that a verb gave is printed before anything else happens
-		if name == "track_self_describing" then
-			tracker[name] = function(...)
-				local id, why = verb(...)
-				print("tracked", id, why)
-				return id, why
-			end
+	for name in ("session_start session_end level_start level_end economy screen_view"):gmatch("%S+") do
+		local verb = tracker["track_" .. name]
+		tracker["track_" .. name] = function(...) -- every id that a verb gave is printed before anything else happens
+			local id, why = verb(...)
+			print("tracked", id, why)
+			return id, why
 		end
 	end
 	io.stdout:setvbuf("line")

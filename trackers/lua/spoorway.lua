@@ -1,816 +1,645 @@
---[[ Spoorway: events of a game or program -> a queue that survives a kill -> a Snowplow-compatible gateway. Apache-2.0.
+--[[ Spoorway: events of a game -> a queue that survives a kill -> a Snowplow-compatible gateway. Apache-2.0. See README.md.
+Writes no global, leaves math.random alone, raises no error into its host, works on the network only in update(). ]]
+local M, MODULE = { VERSION = "1.0.0", storage = {}, transports = {} }, ...
+local byte, find, format, gmatch, gsub, match, sub = string.byte, string.find, string.format, string.gmatch, string.gsub, string.match, string.sub
+local append, concat, remove = table.insert, table.concat, table.remove
+local floor, max, yield = math.floor, math.max, coroutine.yield
+local love = rawget(_G, "love")
+local IGLU = "iglu:com.snowplowanalytics.snowplow/"
 
-One file for Lua 5.1 to 5.5, LuaJIT, LÖVE. It writes no global, leaves math.random alone, raises no error into its host
-(a refused call gives nil and a code), and does no network work but in update(). See README.md. ]]
-local M = { VERSION = "1.0.0", storage = {}, transports = {} }
-local MODULE = ...
-
-local byte, find, format, gsub, lower, match, sub = string.byte, string.find, string.format, string.gsub, string.lower, string.match, string.sub
-local concat, floor, huge, max, min, yield = table.concat, math.floor, math.huge, math.max, math.min, coroutine.yield
-local append = table.insert
-local PATH, IGLU = "/com.snowplowanalytics.snowplow/tp2", "iglu:com.snowplowanalytics.snowplow/"
-local SEGMENTS = 64 -- files of the queue, found again by trying their names
-
--- JSON
-local ESCAPED = setmetatable({ ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" },
-	{ __index = function(_, c) return format("\\u%04x", byte(c)) end })
-local known, seen = {}, 0
-
-local function plain(s) -- no quotes, backslashes, controls, bytes above 127; names and keys come again and again
-	local is = known[s]
-	if is == nil then
-		is = not find(s, "[^ !#-[%]^-~]")
-		if seen > 255 then known, seen = {}, 0 end
-		if #s < 99 then known[s], seen = is, seen + 1 end
+-- Without pairs(): LuaJIT 2.1 of 2022 may end such a loop early once it is compiled.
+local function copy(from, into)
+	local key, value = next(from)
+	while key ~= nil do
+		into[key] = value
+		key, value = next(from, key)
 	end
-	return is
+	return into
 end
 
--- A run of bytes above 127 -> the same, what is not UTF-8 replaced: one bad name must not cost its batch.
-local function clean(run)
-	local out, i = {}, 1
-	while i <= #run do
-		local a, b, c, d = byte(run, i, i + 3)
-		b, c, d = b or 192, c or 192, d or 192
-		local n = b > 191 and 0 or a > 193 and a < 224 and 2
-			or c < 192 and a > 223 and a < 240 and (a > 224 or b > 159) and (a ~= 237 or b < 160) and 3
-			or c < 192 and d < 192 and a > 239 and a < 245 and (a > 240 or b > 143) and (a < 244 or b < 144) and 4 or 0
-		append(out, n > 0 and sub(run, i, i + n - 1) or "\239\191\189")
-		i = i + max(n, 1)
-	end
-	return concat(out)
+-- What is no UTF-8 is replaced: one bad name must not cost its batch.
+local function mend(c)
+	local a, b = byte(c, 1, 2)
+	if a < 128 then return format("\\u%04x", a) .. gsub(sub(c, 2), ".", mend) end
+	local n = a < 194 and 0 or a < 224 and 2 or a < 240 and 3 or a < 245 and 4 or 0
+	if n > #c or a == 224 and b < 160 or a == 237 and b > 159 or a == 240 and b < 144 or a == 244 and b > 143 then n = 0 end
+	return sub(c, 1, n) .. ("\239\191\189"):rep(#c - n)
 end
 
 local function quote(s)
-	if not plain(s) then s = gsub(gsub(s, "[\128-\255]+", clean), "[^ !#-[%]^-~\128-\255]", ESCAPED) end
-	return '"' .. s .. '"'
-end
-
--- No `for` in pairs() where it is hot: LuaJIT 2.1 of 2022 may end one early once it is compiled.
-local function copy(from, into) -- gives how many as well
-	local n, key, value = 0, next(from)
-	while key ~= nil do
-		n, into[key] = n + 1, value
-		key, value = next(from, key)
-	end
-	return into, n
-end
-
-local function digits(n) return format("%.0f", n) end
-
-local function number(n)
-	if n ~= n or n == huge or n == -huge then error("invalid", 0) end
-	if n % 1 == 0 and n > -1e15 and n < 1e15 then return digits(n) end
-	if math.type and math.type(n) == "integer" then return format("%d", n) end
-	local s = format("%.14g", n)
-	if tonumber(s) ~= n then s = format("%.17g", n) end
-	return (gsub(s, ",", ".")) -- a locale may have its own decimal point
-end
-
-local ARRAY, RAW = {}, {}
-M.null = setmetatable({}, { __tostring = function() return "null" end })
-function M.array(list) return setmetatable(list or {}, ARRAY) end -- {} alone is an object
-function M.raw(json) return setmetatable({ json }, RAW) end -- ready-made JSON, trusted to be valid
-
--- mark: what stands for a quote: \" where the JSON is to be within a string, so that it is not gone through twice.
-local function within(s, mark)
-	if mark == '"' then return quote(s) end
-	return plain(s) and mark .. s .. mark or gsub(quote(s), '["\\]', ESCAPED)
-end
-
-local function encode(value, out, depth, mark)
-	local kind = type(value)
-	if kind == "string" then
-		out[#out + 1] = within(value, mark)
-	elseif kind == "number" then
-		out[#out + 1] = number(value)
-	elseif kind == "boolean" or value == M.null then
-		out[#out + 1] = tostring(value)
-	elseif kind ~= "table" or depth > 100 then -- a function, or a table within itself
-		error("invalid", 0)
-	elseif getmetatable(value) == RAW then
-		out[#out + 1] = mark == '"' and value[1] or gsub(value[1], '["\\]', ESCAPED)
-	else
-		local list, sign = value[1] ~= nil or getmetatable(value) == ARRAY, "{"
-		if list then
-			local _, n = copy(value, {})
-			if n ~= #value then error("invalid", 0) end -- keys beside the list would be lost in silence
-			sign = "["
-			for i = 1, n do
-				out[#out + 1] = sign
-				sign = ","
-				encode(value[i], out, depth + 1, mark)
-			end
-		else
-			local key, item = next(value)
-			while key ~= nil do
-				out[#out + 1] = sign .. within(type(key) == "number" and number(key) or key, mark) .. ":"
-				sign = ","
-				encode(item, out, depth + 1, mark)
-				key, item = next(value, key)
-			end
-		end
-		out[#out + 1] = (sign == "," and "" or sign) .. (list and "]" or "}")
-	end
-end
-
--- A self-describing value as JSON text.
-local function described(schema, data, mark)
-	if type(schema) ~= "string" or type(data) ~= "table" then error("invalid", 0) end
-	local out = { "{", within("schema", mark), ":", within(schema, mark), ",", within("data", mark), ":" }
-	encode(data, out, 0, mark)
-	out[#out + 1] = "}"
-	return concat(out)
+	return '"' .. (find(s, '[%c"\\\128-\255]') and gsub(s, '[%c"\\\128-\255][\128-\191]*', mend) or s) .. '"'
 end
 M.quote = quote
 
-local LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-local function base64(s)
-	return (gsub(s, "..?.?", function(group)
-		local a, b, c = byte(group, 1, 3)
-		local n, out = a * 65536 + (b or 0) * 256 + (c or 0), ""
-		for shift = 18, 18 - 6 * #group, -6 do
-			local at = floor(n / 2 ^ shift) % 64 + 1
-			out = out .. sub(LETTERS, at, at)
-		end
-		return out
-	end))
+local function text_of(n)
+	if type(n) == "string" then return n end
+	if n - n ~= 0 then error() end
+	local s = format(n % 1 == 0 and n * n < 1e30 and "%.0f" or "%.14g", n)
+	if tonumber(s) ~= n then s = format("%.17g", n) end
+	if tonumber(s) ~= n then s = format("%d", n) end
+	return (gsub(s, ",", ".")) -- some locales
 end
 
--- Random numbers of our own (L'Ecuyer's MRG32k3a, exact in doubles): the game's math.random must not notice.
+local ARRAY, RAW = {}, {}
+function M.array(list) return setmetatable(list or {}, ARRAY) end
+function M.raw(json) return setmetatable({ json }, RAW) end
+M.null = M.raw("null")
+
+local function encode(value, depth)
+	local kind, meta = type(value), getmetatable(value)
+	if kind ~= "table" then return kind == "string" and quote(value) or kind == "boolean" and tostring(value) or text_of(value) end
+	if meta == RAW then return value[1] end
+	if depth > 100 then error() end
+	local list, out, n = value[1] ~= nil or meta == ARRAY, {}, 0
+	local key, item = next(value)
+	while key ~= nil do
+		n, item = n + 1, encode(item, depth + 1)
+		if list then out[key] = item else out[n] = quote(text_of(key)) .. ":" .. item end
+		key, item = next(value, key)
+	end
+	local text = concat(out, ",", 1, n) -- raises if a list has other keys
+	return list and "[" .. text .. "]" or "{" .. text .. "}"
+end
+
+local function object(schema, data)
+	if type(schema) ~= "string" or type(data) ~= "table" then error() end
+	return '{"schema":' .. quote(schema) .. ',"data":' .. encode(data, 0) .. "}"
+end
+
+local LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+local function base64(group)
+	local a, b, c = byte(group, 1, 3)
+	local n, out = a * 65536 + (b or 0) * 256 + (c or 0), ""
+	for shift = 18, 18 - 6 * #group, -6 do
+		local at = floor(n / 2 ^ shift) % 64 + 1
+		out = out .. sub(LETTERS, at, at)
+	end
+	return out
+end
+
+-- L'Ecuyer's MRG32k3a, exact in doubles, below 2^32.
 local function generator(seed)
-	local s = { 1, 2, 3, 4, 5, 6 }
-	local function draw() -- 0 to 4294967086
-		local p, q = (1403580 * s[2] - 810728 * s[1]) % 4294967087, (527612 * s[6] - 1370589 * s[4]) % 4294944443
-		s[1], s[2], s[3], s[4], s[5], s[6] = s[2], s[3], p, s[5], s[6], q
-		return (p - q) % 4294967087
+	local a, b, c, d, e, f = 1, 2, 3, 4, 5, 6
+	local function draw(more)
+		a, b, c = b, c, (1403580 * b - 810728 * a + more) % 4294967087
+		d, e, f = e, f, (527612 * f - 1370589 * d + more) % 4294944443
+		return (c - f) % 4294967087
 	end
-	for i = 1, #seed do
-		s[3], s[6] = (s[3] + byte(seed, i) * 15485863) % 4294967087, (s[6] + byte(seed, i) * 16769023) % 4294944443
-		draw()
-	end
-	for _ = 1, 12 do draw() end
+	for i = 1, #seed + 12 do draw((byte(seed, i) or 0) * 15485863) end
 	return draw
 end
 
-local function entropy(more)
-	local love, socket, file = rawget(_G, "love"), package.loaded.socket, io and io.open and io.open("/dev/urandom", "rb")
-	local seed = { tostring(more), tostring({}), tostring(quote), os.time(), os.clock(), tostring(coroutine.create(quote)) }
-	append(seed, love and love.timer and format("%.9f", love.timer.getTime()) or 0)
-	append(seed, socket and format("%.9f", socket.gettime()) or 0)
-	if file then -- not on Windows, where addresses and clocks must do
-		append(seed, file:read(32) or 0)
-		file:close()
-	end
-	return concat(seed, "|")
-end
-
--- Storages: read(name) -> text or nil, write and append(name, text) -> true once kept, remove(name); perhaps sync(), once a frame, and release().
 function M.storage.memory()
 	local files = {}
-	return {
-		read = function(name) return files[name] and concat(files[name]) end,
-		write = function(name, text) files[name] = { text } return true end,
-		append = function(name, text)
-			files[name] = files[name] or {}
-			append(files[name], text)
-			return true
-		end,
-		remove = function(name) files[name] = nil end,
-	}
+	local function write(name, text)
+		files[name] = text
+		return true
+	end
+	return { read = function(name) return files[name] end, write = write, remove = write,
+		append = function(name, text) return write(name, (files[name] or "") .. text) end }
 end
 
-local function with_handle(storage, open) -- appending through one open file: an event costs one write
+local function by_files(open, delete, whole)
 	local handle, held
-	function storage.release()
+	local function release()
 		if handle then handle:close() end
 		handle, held = nil, nil
 	end
-	function storage.append(name, text)
-		if held ~= name then
-			storage.release()
-			handle, held = open(name), name
-		end
-		if handle and handle:write(text) and handle:flush() then return true end
-		storage.release()
-	end
-	local remove = storage.remove
-	function storage.remove(name)
-		if held == name then storage.release() end
-		remove(name)
-	end
-	return storage
-end
-
-function M.storage.io(folder) -- the folder exists; it is this process's own
-	folder = folder .. "/"
-	return with_handle({
+	return {
+		release = release,
 		read = function(name)
-			local file = io.open(folder .. name, "rb")
-			local text = file and file:read("*a")
+			local file = open(name, "r")
+			local text = file and file:read(whole)
 			if file then file:close() end
 			return text
 		end,
 		write = function(name, text)
-			local file = io.open(folder .. name, "wb")
+			local file = open(name, "w")
 			return file and file:write(text) and file:close()
 		end,
-		remove = function(name) os.remove(folder .. name) end,
-	}, function(name) return (io.open(folder .. name, "ab")) end)
+		append = function(name, text)
+			if held ~= name then
+				release()
+				handle, held = open(name, "a"), name
+			end
+			if handle and handle:write(text) and handle:flush() then return true end
+			release()
+		end,
+		remove = function(name)
+			if held == name then release() end
+			delete(name)
+		end,
+	}
 end
 
-function M.storage.love() -- the game's save directory
-	local fs = love.filesystem
-	return with_handle({
-		read = function(name) return fs.getInfo(name) and (fs.read(name)) end,
-		write = function(name, text) return (fs.write(name, text)) end,
-		remove = fs.remove,
-	}, function(name) return ((fs.openFile or fs.newFile)(name, "a")) end)
+function M.storage.io(folder)
+	folder = folder .. "/"
+	return by_files(function(name, mode) return io.open(folder .. name, mode .. "b") end, function(name) os.remove(folder .. name) end, "*a")
 end
 
--- The queue is segments of records, LF sum " " text; the LF comes first, so that a record is safe behind a torn one.
--- Text is {…} an event, #n "the first n events are acknowledged", @n the segment's number.
-local function checksum(s, breathe)
-	local h, i = #s, 1
-	while i + 5 <= #s do
-		local a, b, c, d, e, f = byte(s, i, i + 5)
+-- The queue: segments of records, LF sum " " text: an event {…} or the segment's number @n. Behind a torn record the LF makes
+-- the next one safe.
+local function checksum(s, rest)
+	local h, padded = #s, s .. "\0\0\0\0\0"
+	for i = 1, #s, 6 do
+		local a, b, c, d, e, f = byte(padded, i, i + 5)
 		h = (h * 1048583 + ((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e) * 256 + f) % 2147483647 -- below 2^53
-		i = i + 6
-		if breathe and i % 1536 == 1 then breathe() end
+		if rest and i % 1536 == 1 then rest() end
 	end
-	for j = i, #s do h = (h * 257 + byte(s, j)) % 2147483647 end
 	return h
 end
 
 local function record(text) return format("\n%08x ", checksum(text)) .. text end
 
--- The text of the record behind the LF at `at`, nil if it is damaged; and where the next begins.
-local function at_record(all, at, breathe)
+-- The text of a record, nil if damaged, and where the next begins.
+local function at_record(all, at, rest)
 	local after = find(all, "\n", at + 1, true)
 	local text = sub(all, at + 10, (after or 0) - 1)
-	return tonumber(sub(all, at + 1, at + 8), 16) == checksum(text, breathe) and text or nil, after
+	return tonumber(sub(all, at + 1, at + 8), 16) == checksum(text, rest) and text or nil, after
 end
 
-local function open_queue(storage, prefix, most)
-	local queue = { files = storage, prefix = prefix, most = most, bytes = 0, count = 0, list = {}, used = {}, last = 0 }
-	queue.segment = storage.segment_bytes or max(4096, floor(most / SEGMENTS))
-	for slot = 1, SEGMENTS do
-		local all = storage.read(prefix .. slot)
-		local seg, at = { slot = slot, order = 0, done = 0, count = 0, bytes = all and #all }, all and find(all, "\n", 1, true)
+local function open_queue(files, prefix, o)
+	local list, used, last = {}, {}, 0
+	local queue = { count = 0, bytes = 0, list = list }
+
+	local function segment(slot) return { name = prefix .. slot, count = 0, bytes = 0, done = 0, order = last + 1 } end
+
+	local function add(seg, events, bytes)
+		if not used[seg.name] then
+			append(list, seg)
+			used[seg.name], last = true, max(last, seg.order)
+		end
+		seg.count, seg.bytes = seg.count + events, seg.bytes + bytes
+		queue.count, queue.bytes = queue.count + events, queue.bytes + bytes
+	end
+
+	for slot = 1, 256 do
+		local seg, events = segment(slot), 0
+		local all = files.read(seg.name) or ""
+		local at = find(all, "\n", 1, true)
 		while at do
 			local kind = byte(all, at + 10)
-			if kind == 123 then
-				seg.count = seg.count + 1
-			elseif kind == 35 or kind == 64 then
-				local n = tonumber(sub(at_record(all, at) or "", 2))
-				if n then seg[kind == 35 and "done" or "order"] = n end
-			end
+			if kind == 123 then events = events + 1 elseif kind == 64 then seg.order = tonumber(sub(at_record(all, at) or "", 2)) or 0 end
 			at = find(all, "\n", at + 1, true)
 		end
-		if seg.count > seg.done then
-			append(queue.list, seg)
-			queue.used[slot], queue.last = true, max(queue.last, seg.order)
-			queue.bytes, queue.count = queue.bytes + seg.bytes, queue.count + seg.count - seg.done
-		elseif all then
-			storage.remove(prefix .. slot)
-		end
+		if events > 0 then add(seg, events, #all) elseif all ~= "" then files.remove(seg.name) end
 	end
-	table.sort(queue.list, function(a, b) return a.order < b.order end)
-	queue.open = queue.list[#queue.list]
+	table.sort(list, function(a, b) return a.order < b.order end)
+	local open = list[#list]
+
+	function queue.put(text)
+		local line, seg, slot = record(text), open, 1
+		if queue.bytes + #line > o.max_bytes then return nil, "full" end
+		if not seg or seg.bytes + #line > o.batch_bytes then
+			while used[prefix .. slot] do slot = slot + 1 end
+			if slot > 256 then return nil, "full" end
+			seg = segment(slot)
+			line = record(format("@%.0f", seg.order)) .. line
+		end
+		if not files.append(seg.name, line) then return nil, "storage" end
+		add(seg, 1, #line)
+		open = seg
+		return true
+	end
+
+	-- Events of the oldest segment, which is written no more.
+	function queue.batch(many, rest)
+		local seg, passed = list[1], 0
+		if seg == open then open = nil end
+		local all = files.read(seg.name)
+		if not all then -- not given up; the others go first
+			append(list, remove(list, 1))
+			error("storage", 0)
+		end
+		local batch, at = {}, find(all, "\n", 1, true)
+		while at and #batch < many do
+			local text, after = at_record(all, at, rest)
+			if byte(all, at + 10) == 123 then
+				passed = passed + 1
+				if text and passed > seg.done then append(batch, text) end
+			end
+			at = after
+			rest()
+		end
+		batch.passed = at and passed
+		return batch
+	end
+
+	function queue.forget(batch) -- gives how many were damaged
+		local seg = list[1]
+		local gone = batch.passed and batch.passed - seg.done or seg.count
+		add(seg, -gone, 0)
+		seg.done = batch.passed
+		if not seg.done then
+			files.remove(seg.name)
+			remove(list, 1)
+			used[seg.name], queue.bytes = nil, queue.bytes - seg.bytes
+		end
+		return gone - #batch
+	end
+
+	function queue.erase()
+		while list[1] do pcall(files.remove, remove(list).name) end
+		used, open, queue.bytes, queue.count = {}, nil, 0, 0
+	end
 	return queue
 end
 
-local function put(queue, text) -- true, or nil and "full" or "storage"
-	local line, seg, slot = record(text), queue.open, 1
-	if queue.bytes + #line > queue.most then return nil, "full" end
-	if not seg or seg.bytes + #line > queue.segment then
-		while queue.used[slot] do slot = slot + 1 end
-		if slot > SEGMENTS then return nil, "full" end
-		seg = { slot = slot, order = queue.last + 1, done = 0, count = 0, bytes = 0 }
-		line = record("@" .. digits(seg.order)) .. line
-	end
-	if not queue.files.append(queue.prefix .. seg.slot, line) then return nil, "storage" end
-	if seg.count == 0 then
-		queue.open, queue.used[slot], queue.last = seg, true, seg.order
-		append(queue.list, seg)
-	end
-	seg.count, seg.bytes = seg.count + 1, seg.bytes + #line
-	queue.count, queue.bytes = queue.count + 1, queue.bytes + #line
-	return true
-end
-
--- The next events of the oldest segment, which is written no more: a list, with ends[i] = where event i+1 begins.
-local function next_batch(queue, bytes, most, breathe)
-	local seg = queue.list[1]
-	if seg == queue.open then queue.open = nil end
-	if not seg.text then
-		seg.text = queue.files.read(queue.prefix .. seg.slot)
-		if not seg.text then -- nothing is given up for a file that cannot be read now; the others go first
-			append(queue.list, table.remove(queue.list, 1))
-			error("storage", 0)
-		end
-		seg.at, seg.passed = find(seg.text, "\n", 1, true), 0
-	end
-	local batch, at, size = { ends = {}, passed = {} }, seg.at, 0
-	local passed = seg.passed
-	while at and #batch < most and size < bytes do
-		local text, after
-		if byte(seg.text, at + 10) == 123 and passed >= seg.done then
-			text, after = at_record(seg.text, at, breathe)
-		else
-			after = find(seg.text, "\n", at + 1, true)
-		end
-		if byte(seg.text, at + 10) == 123 then passed = passed + 1 end
-		if text then append(batch, text) size = size + #text end
-		at = after
-		batch.ends[#batch], batch.passed[#batch] = at or false, passed
-		breathe()
-	end
-	return batch
-end
-
-local function forget(queue, batch, n) -- the first n events of a batch are safe elsewhere, or given up
-	local seg, name = queue.list[1], queue.prefix .. queue.list[1].slot
-	local passed = batch.passed[n]
-	queue.count = queue.count - max(0, (passed or seg.count) - seg.done)
-	seg.at, seg.passed, seg.done = batch.ends[n], passed, passed
-	if seg.at then
-		queue.files.append(name, record("#" .. digits(seg.done)))
-	else
-		queue.files.remove(name)
-		table.remove(queue.list, 1)
-		queue.used[seg.slot], queue.bytes = nil, queue.bytes - seg.bytes
-	end
-end
-
--- HTTP over LuaSocket. A transport is f(request, wait) -> status or nil, seconds of Retry-After; it runs in the pump's
--- coroutine. wait() gives the frame back and is false when the time is up. request: url, path, body, headers, …
-local function answer(text, closed) -- an HTTP answer -> status, Retry-After, once all of it is there
+-- Transports: f(job, done, wait) calls done(status or nil, headers or seconds of Retry-After), now or later. wait() gives the
+-- frame back; false: the time is up.
+local function answer(text, closed) -- status and Retry-After, once it is whole
 	local head, code, body = match(text, "^(HTTP/1%.%d (%d%d%d).-\r\n)\r\n(.*)$")
 	if not code then return nil end
 	if code < "200" then return answer(body, closed) end
-	head = lower(head)
-	local length = tonumber(match(head, "\ncontent%-length:%s*(%d+)"))
-	local whole = code == "204" or length and #body >= length
+	head = head:lower()
+	local length = match(head, "\ncontent%-length:%s*(%d+)")
+	if code == "204" or length and #body >= tonumber(length)
 		or find(head, "\ntransfer%-encoding:[^\n]*chunked") and find("\r\n" .. body, "\r\n0\r\n\r\n", 1, true)
-	if whole or closed and code > "399" then -- a 2xx without its body is no acknowledgement
+		or closed and code > "399" then -- no acknowledgement without its body
 		return tonumber(code), tonumber(match(head, "\nretry%-after:%s*(%d+)"))
 	end
 end
 
--- A connection; only the look-up of a name may block.
-function M.connect(where, wait)
+-- Sends text, until enough(received, closed) answers. Only the look-up of a name may block.
+function M.exchange(where, text, wait, enough)
 	local socket = require("socket")
 	where.ip = where.ip or socket.dns.toip(where.host)
 	local s = where.ip and socket.tcp()
 	if not s then return nil end
 	s:settimeout(0)
-	local ok, err = s:connect(where.ip, where.port)
+	local from, got, ok, err = 1, "", s:connect(where.ip, tonumber(where.port) or where.tls and 443 or 80)
 	while not ok do
-		if err ~= "timeout" and err ~= "Operation already in progress" or not wait() then s:close() return nil end
+		if err ~= "timeout" or not wait() then return s:close() and nil end
 		local _, ready = socket.select(nil, { s }, 0)
 		ok = ready[1]
 	end
-	if where.tls then
-		s = require("ssl").wrap(s, where.tls)
-		s:settimeout(0)
-		if s.sni then s:sni(where.host) end
-		repeat
-			ok, err = s:dohandshake()
-			if not ok and (err ~= "wantread" and err ~= "wantwrite" or not wait()) then s:close() return nil end
-		until ok
-	end
-	return s
-end
-
--- Sends text, and gives to enough(received, closed) what comes, until that answers.
-function M.exchange(s, text, wait, enough)
-	local from, got = 1, ""
-	while from <= #text do
-		local last, err, partly = s:send(text, from, min(#text, from + 16383))
+	if where.tls then s = require("spoorway_https").wrap(s, where, wait) end
+	while s and from <= #text do
+		local last, why, partly = s:send(text, from, from + 16383)
 		from = (last or partly or from - 1) + 1
-		if err == "closed" then break end -- there may be an answer all the same: 413
-		if not wait() then return nil end
+		if why == "closed" then break end -- perhaps with an answer: 413
+		if not wait() then return s:close() and nil end
 	end
-	while #got < 65536 do
-		local chunk, err, partly = s:receive(4096)
+	while s do
+		local chunk, why, partly = s:receive(4096)
 		got = got .. (chunk or partly or "")
-		local a, b = enough(got, err == "closed")
-		if a then return a, b end
-		if err == "closed" or not wait() then return nil end
+		local a, b = enough(got, why == "closed")
+		if a or why == "closed" or #got > 65535 or not wait() then
+			s:close()
+			return a, b
+		end
 	end
 end
 
 function M.transports.luasocket(where)
-	return function(request, wait)
-		local s = M.connect(where, wait)
-		if not s then return nil end
-		local status, pause = M.exchange(s, "POST " .. request.path .. " HTTP/1.1\r\nHost: " .. where.authority .. "\r\nConnection: close\r\n"
-			.. request.headers .. "Content-Length: " .. #request.body .. "\r\n\r\n" .. request.body, wait, answer)
-		s:close()
-		return status, pause
+	return function(job, done, wait)
+		local head = "POST " .. job.path .. " HTTP/1.1\r\nHost: " .. where.server .. "\r\nConnection: close\r\nContent-Length: " .. #job.body
+		for name, value in pairs(job.headers) do head = head .. "\r\n" .. name .. ": " .. value end
+		done(M.exchange(where, head .. "\r\n\r\n" .. job.body, wait, answer))
 	end
 end
 
-function M.headers(lines) -- header lines -> a table
-	local headers = {}
-	gsub(lines, "([^:]+): ([^\r]*)\r\n", function(name, value) headers[name] = value end)
-	return headers
-end
+if love then
+	function M.storage.love()
+		local fs = love.filesystem
+		return by_files(fs.openFile or fs.newFile, fs.remove, "string")
+	end
 
--- A transport of what answers through a callback: start(request, done), done(status, headers).
-function M.callback(start)
-	return function(request, wait)
-		local status, pause
-		start(request, function(code, headers)
-			status = code or 0
-			for name, value in pairs(headers or {}) do
-				if lower(tostring(name)) == "retry-after" then pause = tonumber(value) end
-			end
-		end)
-		while not status do
-			if not wait() and not status then return nil end
+	-- This module in a thread, where it may wait.
+	function M.thread(inbox, outbox)
+		local socket = require("socket")
+		while true do
+			local job = inbox:demand()
+			if job == "end" then return end
+			local stop = socket.gettime() + job.timeout
+			local send = job.https and not job.tls and require("spoorway_https").request or M.transports.luasocket(job)
+			send(job, function(status, after) outbox:push({ job.id, status or 0, after }) end, function()
+				socket.sleep(0.003)
+				return socket.gettime() < stop
+			end)
 		end
-		return status, pause
+	end
+
+	function M.transports.love()
+		local thread = love.thread.newThread("package.path = ... pcall(function(_, name, ...) require(name).thread(...) end, ...)\n")
+		local inbox, outbox = love.thread.newChannel(), love.thread.newChannel()
+		thread:start(package.path, MODULE, inbox, outbox)
+		return function(job, done, wait)
+			inbox:push(job)
+			repeat
+				local more, got = wait(), outbox:pop()
+				if got and got[1] == job.id then return done(got[2], got[3]) end
+			until not more or not thread:isRunning()
+		end, function() inbox:push("end") end
 	end
 end
 
--- LÖVE: what would hold up a frame is done in a thread, by this very module.
-function M.thread(inbox, outbox)
-	local socket = require("socket")
-	while true do
-		local job = inbox:demand()
-		if job == "end" then return end
-		local stop = socket.gettime() + job.timeout
-		local status, pause
-		if job.https then
-			status, pause = M.callback(function(_, done)
-				local _, code, _, headers = pcall(require("https").request, job.url, { method = "post", data = job.body, headers = M.headers(job.headers) })
-				done(tonumber(code), headers)
-			end)(job)
-		else
-			status, pause = M.transports.luasocket(job)(job, function() socket.sleep(0.003) return socket.gettime() < stop end)
-		end
-		outbox:push({ status or 0, pause or 0, job.id })
-	end
-end
-
-function M.transports.love(where)
-	local thread = love.thread.newThread("local path, name, inbox, outbox = ...\npackage.path = path\npcall(function() require(name).thread(inbox, outbox) end)\n")
-	local inbox, outbox = love.thread.newChannel(), love.thread.newChannel()
-	thread:start(package.path, MODULE, inbox, outbox)
-	return function(request, wait)
-		copy(where, request)
-		inbox:push(request)
-		local time
-		repeat
-			time = wait()
-			local got = outbox:pop()
-			if got and got[3] == request.id then return got[1], got[2] end
-		until not time or not thread:isRunning()
-	end, function() inbox:push("end") end
-end
-
--- The tracker
-local Tracker = {}
-Tracker.__index = Tracker
+-- The event or the schema's vendor (none: games), how many arguments must be there, their names.
+local VERBS = {
+	page_view = "pv1 url page refr",
+	page_ping = "pp1 url page refr pp_mix pp_max pp_miy pp_may",
+	structured = "se2 se_ca se_ac se_la se_pr se_va",
+	screen_view = "com.snowplowanalytics.mobile1 name id type previousName previousId previousType transitionType",
+	timing = "com.snowplowanalytics.snowplow3 category variable timing label",
+	session_start = "0", session_end = "0",
+	level_start = "1 level", level_end = "2 level outcome",
+	economy = "3 flow currency amount",
+	progression = "1 name step",
+}
 local SUBJECT = { user_id = "uid", domain_user_id = "duid", session_id = "sid", session_index = "vid", network_user_id = "tnuid", ip = "ip",
 	screen = "res", viewport = "vp", color_depth = "cd", timezone = "tz", language = "lang", useragent = "ua" }
 
-local function tell(self, code, detail)
-	if self.on_error then pcall(self.on_error, code, detail) end
-end
-
-local function drop(self, why, n)
-	self.dropped[why] = (self.dropped[why] or 0) + n
-	tell(self, why, n)
-	return nil, why
-end
-
-local function text_of(value)
-	if type(value) == "number" then return number(value) end
-	return type(value) == "string" and value or error("invalid", 0)
-end
-
-local function repeat_subject(self) -- what every event repeats, as JSON
-	local all = { aid = self.app_id, p = self.platform, tna = self.namespace, tv = "lua-" .. M.VERSION }
-	copy(self.subject, all)
-	self.repeated = ""
-	for name, value in pairs(all) do
-		if value ~= "" then self.repeated = self.repeated .. ',"' .. name .. '":' .. quote(text_of(value)) end
-	end
-end
-
--- What outlives a start: two files, of which the older is overwritten. {writes, starts, sessions, 1 = opted out, player's id}
-local function keep(self)
-	self.state[1] = self.state[1] + 1
-	local ok, kept = pcall(self.storage.write, self.prefix .. (self.state[1] % 2 == 0 and "a" or "b"), record(concat(self.state, "|")))
-	if ok and kept then return true end
-	return nil, "storage"
-end
-
-local function recall(self)
-	self.state = { 0, 0, 0, 0, "" }
-	for _, letter in ipairs({ "a", "b" }) do
-		local writes, starts, sessions, out, id = match(at_record(self.storage.read(self.prefix .. letter) or "", 1) or "", "^(%d+)|(%d+)|(%d+)|(%d)|(.*)$")
-		if writes and tonumber(writes) > self.state[1] then self.state = { tonumber(writes), tonumber(starts), tonumber(sessions), tonumber(out), id } end
-	end
-end
-
--- A parameter of self-describing JSON: the wrapper `uri` around one event, or around a list of entities.
-local function wrapped(self, name, uri, lists)
-	local mark, out = self.base64 and '"' or '\\"', {}
-	for i = 1, 2 do
-		for _, item in ipairs(lists[i] or {}) do append(out, described(item.schema, item.data, mark)) end
-	end
-	if not out[1] then return "" end
-	local open, shut = "[", "]"
-	if name == "ue" then open, shut = "", "" end
-	local text = "{" .. mark .. "schema" .. mark .. ":" .. mark .. IGLU .. uri .. mark .. "," .. mark .. "data" .. mark .. ":" .. open .. concat(out, ",") .. shut .. "}"
-	if name == "ue" then name = self.base64 and "ue_px" or "ue_pr" else name = self.base64 and "cx" or "co" end
-	return ',"' .. name .. '":"' .. (self.base64 and base64(text) or text) .. '"'
-end
-
-local function compose(self, kind, required, count, fields, more)
-	local id = self.new_id()
-	local out, n = { '{"e":"', kind, '","eid":"', id, '","dtm":"', digits(self.now_ms()), '"', self.repeated }, 8
-	for i = 1, count, 2 do
-		local value = fields[i + 1]
-		value = value == nil and "" or text_of(value)
-		if value ~= "" then
-			out[n + 1], out[n + 2], out[n + 3], out[n + 4] = ',"', fields[i], '":', quote(value)
-			n = n + 4
-		elseif i <= required * 2 then
-			error("missing", 0)
-		end
-	end
-	if count == 0 then append(out, wrapped(self, "ue", "unstruct_event/jsonschema/1-0-0", { fields })) end
-	local entities = more and more.entities
-	if entities or self.entities[1] then append(out, wrapped(self, "co", "contexts/jsonschema/1-0-1", { self.entities, entities })) end
-	append(out, more and more.true_ms and ',"ttm":"' .. number(more.true_ms) .. '"}' or "}")
-	return concat(out), id
-end
-
--- The event's id, or nil and: missing, invalid, large, full, storage, opted_out, closed.
-local function track(self, ...)
-	if self.closed then return nil, "closed" end
-	if self.state[4] == 1 then return nil, "opted_out" end
-	local ok, text, id = pcall(compose, self, ...)
-	if not ok then return drop(self, text == "missing" and text or "invalid", 1) end
-	if #text > self.max_event_bytes then return drop(self, "large", 1) end
-	local ran, kept, why = pcall(put, self.queue, text)
-	if ran and kept then return id end
-	return drop(self, ran and why or "storage", 1)
-end
-
-function Tracker:track_page_view(url, title, referrer, more)
-	return track(self, "pv", 1, 6, { "url", url, "page", title, "refr", referrer }, more)
-end
-
-function Tracker:track_page_ping(url, title, referrer, min_x, max_x, min_y, max_y, more)
-	return track(self, "pp", 1, 14, { "url", url, "page", title, "refr", referrer, "pp_mix", min_x, "pp_max", max_x, "pp_miy", min_y, "pp_may", max_y }, more)
-end
-
-function Tracker:track_structured(category, action, label, property, value, more)
-	return track(self, "se", 2, 10, { "se_ca", category, "se_ac", action, "se_la", label, "se_pr", property, "se_va", value }, more)
-end
-
-function Tracker:track_self_describing(schema, data, more)
-	if not schema or schema == "" then return drop(self, "missing", 1) end
-	return track(self, "ue", 1, 0, { { schema = schema, data = data or {} } }, more)
-end
-
-local function given(text) if text ~= "" then return text end end
-
-function Tracker:track_screen_view(name, id, kind, previous_name, previous_id, previous_kind, transition, more)
-	return self:track_self_describing(given(name) and "iglu:com.snowplowanalytics.mobile/screen_view/jsonschema/1-0-0", {
-		name = name, id = given(id) or self.new_id(), type = given(kind), previousName = given(previous_name), previousId = given(previous_id),
-		previousType = given(previous_kind), transitionType = given(transition) }, more)
-end
-
-function Tracker:track_timing(category, variable, timing_ms, label, more)
-	return self:track_self_describing(given(category) and given(variable) and timing_ms and IGLU .. "timing/jsonschema/1-0-0",
-		{ category = category, variable = variable, timing = timing_ms, label = given(label) }, more)
-end
-
--- Games: schemas io.spoorway.game. After the named arguments comes a table of what else the schema knows.
-for name, names in pairs({ session_start = {}, session_end = {}, level_start = { "level" }, level_end = { "level", "outcome" },
-	economy = { "flow", "currency", "amount" }, progression = { "name", "step" } }) do
-	Tracker["track_" .. name] = function(self, ...)
-		local all, data = { ... }, {}
-		local began = self.began
-		if name == "session_start" then
-			self.began = self.elapsed
-			if not self.anonymous and self.state[4] == 0 then -- its id and number go with every event until the next one
-				self.state[3] = self.state[3] + 1
-				keep(self)
-				self:set("session_id", self.new_id())
-				self:set("session_index", self.state[3])
-			end
-		elseif name == "session_end" and began then
-			data.duration_ms = floor((self.elapsed - began) * 1000)
-		end
-		if type(all[#names + 1]) == "table" then copy(all[#names + 1], data) end
-		for i, key in ipairs(names) do data[key] = i < 3 and type(all[i]) == "number" and number(all[i]) or all[i] end -- level 3 is "3"
-		return self:track_self_describing((not names[1] or given(all[1])) and "iglu:io.spoorway.game/" .. name .. "/jsonschema/1-0-0", data, all[#names + 2])
-	end
-end
-
--- Who and where, with every event; nil takes it back. Names: see SUBJECT.
-function Tracker:set(name, value)
-	local parameter = SUBJECT[name]
-	if not parameter or value ~= nil and not pcall(text_of, value) then return nil, "invalid" end
-	if self.anonymous and find(" uid duid sid vid tnuid ip ", " " .. parameter .. " ", 1, true) then return nil, "anonymous" end
-	self.subject[parameter] = value
-	repeat_subject(self)
-	return true
-end
-
-function Tracker:set_user_id(id) return self:set("user_id", id) end
-
-function Tracker:set_global_entities(list)
-	if not pcall(wrapped, self, "co", "", { list }) then return nil, "invalid" end
-	self.entities = list or {}
-	return true
-end
-
--- No events from here on, in later starts too; what waits is erased, and so is the player's id.
-function Tracker:opt_out()
-	local queue = self.queue
-	for slot in pairs(queue.used) do pcall(self.storage.remove, queue.prefix .. slot) end
-	queue.list, queue.used, queue.open, queue.bytes, queue.count = {}, {}, nil, 0, 0
-	self.state[4], self.state[5], self.subject.duid = 1, "", nil
-	repeat_subject(self)
-	return keep(self)
-end
-
-function Tracker:opt_in()
-	self.state[4] = 0
-	return keep(self)
-end
-
--- The pump takes batches to the gateway, a little in every frame.
-local function request_for(self, batch, breathe)
-	local sent, out = format(',"stm":"%.0f"}', self.now_ms()), {}
-	for i = 1, #batch do out[i] = sub(batch[i], 1, -2) .. sent end
-	breathe()
-	local request = { url = self.where.url, path = self.where.path, timeout = self.timeout, id = self.new_id(), at = self.now_ms(),
-		headers = "Content-Type: application/json\r\n" .. (self.anonymous and "SP-Anonymous: *\r\n" or ""),
-		body = '{"schema":"' .. IGLU .. 'payload_data/jsonschema/1-0-4","data":[' .. concat(out, ",") .. "]}" }
-	if self.sign then
-		self.sequence = self.sequence + 1
-		self.sign(request, self.state[2], self.sequence, breathe)
-	end
-	return request
-end
-
-local function due(self)
-	local queue = self.queue
-	if queue.count == 0 or not queue.list[1] then self.since, self.flushing = nil, false return false end
-	self.since = self.since or self.elapsed
-	return self.flushing or queue.bytes >= self.batch_bytes or self.elapsed - self.since >= self.interval
-end
-
-local function pump(self)
-	local function breathe()
-		if self.clock() >= self.deadline then yield() end
-	end
-	local function wait()
-		yield()
-		return self.elapsed < self.expires
-	end
-	local most, queue = huge, self.queue
-	while true do
-		while self.elapsed < self.pause_until or not due(self) do yield() end
-		local seg, status, pause = queue.list[1], 200, nil
-		local batch = next_batch(queue, self.batch_bytes, most, breathe)
-		local n = #batch
-		if n > 0 then
-			local request = request_for(self, batch, breathe)
-			self.expires, self.busy = self.elapsed + self.timeout, true
-			if seg == queue.list[1] then status, pause = self.send(request, wait) end
-			self.busy, status = false, status or 0
-		end
-		local never = find(" 400 401 403 404 410 422 ", " " .. status .. " ", 1, true) and not (self.sign and (status == 401 or status == 403))
-		if seg ~= queue.list[1] then -- opted out meanwhile
-			most = huge
-		elseif status > 199 and status < 300 or never or status == 413 and n == 1 then
-			local damaged = (batch.passed[n] or seg.count) - seg.done - n
-			forget(queue, batch, n)
-			if damaged > 0 then drop(self, "damaged", damaged) end
-			if never or status == 413 then drop(self, never and "refused" or "large", n) else self.sent = self.sent + n end
-			most, self.failures, self.since = huge, 0, nil
-		elseif status == 413 then
-			most = floor(n / 2)
-		else
-			self.failed, self.failures, self.flushing = self.failed + 1, self.failures + 1, false
-			self.pause_until = self.elapsed + max(self.random() / 4294967087 * min(600, 2 ^ (self.failures - 1)), pause or 0)
-			tell(self, "unsent", status)
-		end
-		yield()
-	end
-end
-
--- Once a frame. dt: seconds since the last time; without it the host's clock is asked.
-function Tracker:update(dt)
-	if self.closed then return end
-	local now = self.clock()
-	self.elapsed = self.elapsed + (dt or now - self.last)
-	self.last, self.deadline = now, now + self.budget
-	if self.storage.sync then pcall(self.storage.sync) end
-	if self.elapsed < self.pause_until and not self.busy then return end
-	local ok, err = coroutine.resume(self.pump, self)
-	if not ok then -- the host's storage or transport raised
-		self.pump, self.busy, self.flushing, self.pause_until = coroutine.create(pump), false, false, self.elapsed + 10
-		tell(self, "internal", err)
-	end
-end
-
--- Sends what waits, back-off or not, for at most `seconds` (1). It holds up the frame; true when the queue is empty.
-function Tracker:flush(seconds)
-	local stop = self.clock() + (seconds or 1)
-	self.flushing, self.pause_until = true, 0
-	repeat
-		self:update()
-		if self.queue.count == 0 then return true end
-		if self.sleep and self.busy then self.sleep(0.001) end
-	until not self.flushing or self.closed or self.clock() >= stop
-	return nil, "pending"
-end
-
--- The end: a flush of at most `seconds`, then nothing more; what is left waits for the next start.
-function Tracker:close(seconds)
-	local done, why = true, nil
-	if self.queue.count > 0 then done, why = self:flush(seconds) end
-	self.closed = true
-	for _, last in pairs({ self.storage.sync or 0, self.storage.release or 0, self.stop or 0 }) do pcall(last) end
-	return done, why
-end
-
-function Tracker:status() -- failed: attempts; dropped: events by reason
-	return { queued = self.queue.count, queued_bytes = self.queue.bytes, sent = self.sent, failed = self.failed, dropped = self.dropped,
-		retry_s = max(0, self.pause_until - self.elapsed) }
-end
-
-function M.overlay(tracker, x, y) -- for love.draw()
-	local status, lost = tracker:status(), 0
-	for _, n in pairs(status.dropped) do lost = lost + n end
-	love.graphics.print(format("spoorway: %d queued, %d sent, %d failed, %d dropped", status.queued, status.sent, status.failed, lost), x or 8, y or 8)
-end
-
--- A tracker, or nil and what is wrong: url, platform, https, transport, storage, or a subject's name.
+-- A tracker, or nil and what is wrong.
 function M.new(options)
-	local o, love, self = options or {}, rawget(_G, "love"), setmetatable({ subject = {}, entities = {}, dropped = {}, sent = 0, failed = 0,
-		failures = 0, sequence = 0, elapsed = 0, pause_until = 0, app_id = "", platform = "app", namespace = "sp", timeout = 15, interval = 5,
-		batch_bytes = 32768, max_event_bytes = 65536, max_bytes = 8388608, budget_ms = 0.2 }, Tracker)
-	for name, value in pairs(o) do if name ~= "subject" then self[name] = value end end
-	if not find(" web mob pc srv app tv cnsl iot headset ", " " .. tostring(self.platform) .. " ", 1, true) then return nil, "platform" end
-	local ok, socket = pcall(require, "socket")
-	local timer = love and love.timer or ok and { getTime = socket.gettime, sleep = socket.sleep } or { getTime = os.clock }
-	self.clock, self.sleep = o.clock or timer.getTime, timer.sleep
-	self.now_ms = o.now_ms or function() return floor((ok and socket.gettime() or os.time()) * 1000) end
-	self.last, self.budget, self.prefix = self.clock(), self.budget_ms / 1000, "spoorway-" .. gsub(self.namespace, "%W", "_") .. "-"
+	local o = copy(options or {}, { platform = "app", namespace = "sp", timeout = 15, interval = 5, batch_bytes = 32768, max_event_bytes = 65536,
+		max_bytes = 8388608, budget_ms = 0.2 })
+	local found, socket = pcall(require, "socket")
+	local timer = love and love.timer or found and socket or os
+	local clock = o.clock or timer.getTime or timer.gettime or os.clock
+	local now_ms = o.now_ms or function() return floor((found and socket.gettime() or os.time()) * 1000) end
 
-	local scheme, host, port, base = match(gsub(o.url or "", "/+$", ""), "^(%a+)://([^/:]+):?(%d*)(.*)$")
-	local secure = scheme == "https" or scheme == "mqtts"
-	local transport = o.transport or love and love.thread and type(MODULE) == "string" and "love" or "luasocket" -- a thread has to require it by name
-	local plugin = type(transport) == "table" and transport or {}
-	local make = M.transports[transport] or plugin.transport
-	if type(transport) == "function" then
-		self.send = M.callback(transport)
-	elseif not make then
-		return nil, "transport"
-	elseif not host and not plugin.anywhere then
-		return nil, "url"
+	local scheme, server, base = match(gsub(o.url or "", "/+$", ""), "^(%a+)://([^/]+)(.*)$")
+	local secure = scheme and find(scheme, "s$")
+	local way = o.transport or love and love.thread and MODULE and "love" or "luasocket"
+	local plugin = type(way) == "table" and way or { transport = M.transports[way] }
+	if type(way) == "function" then plugin = { anywhere = true, https = true, transport = function() return way end } end
+	local wrong = not find(" web mob pc srv app tv cnsl iot headset ", " " .. tostring(o.platform) .. " ", 1, true) and "platform"
+		or not plugin.transport and "transport" or not scheme and not plugin.anywhere and "url"
+		or secure and not plugin.https and not pcall(function() assert(require("spoorway_https").here(way, o.tls)) end) and "https"
+	if wrong then return nil, wrong end
+	local where = { path = (base or "") .. "/com.snowplowanalytics.snowplow/tp2", server = server, tls = secure and o.tls, https = secure }
+	if scheme then
+		where.url, where.host, where.port = scheme .. "://" .. server .. where.path, match(server, "^([^:]+):?(%d*)$")
 	end
-	self.where = { path = (base or "") .. PATH, host = host, tls = secure and o.tls or nil, https = secure, authority = host and match(o.url, "//([^/]+)"),
-		port = tonumber(port) or (scheme == "mqtts" and 8883 or scheme == "mqtt" and 1883 or secure and 443 or 80) }
-	self.where.url = host and scheme .. "://" .. self.where.authority .. self.where.path
-	if secure and make and not plugin.https and not (transport == "love" and pcall(require, "https") or o.tls and pcall(require, "ssl")) then
-		return nil, "https"
-	end
-	if not self.send then self.send, self.stop = make(self.where, o, M) end
+	local send, stop = plugin.transport(where, o, M)
 
-	self.storage = o.storage or plugin.storage and plugin.storage(o, M) or love and love.filesystem and M.storage.love()
+	local self, subject, entities, dropped, repeated = {}, {}, {}, {}, nil
+	local sent, failed, fails, sequence, time, resume, last, deadline, expires = 0, 0, 0, 0, 0, 0, clock(), 0, 0
+	local since, urgent, busy, closed, pump, began
+	local disk = o.storage or plugin.storage and plugin.storage(o, M) or love and love.filesystem and M.storage.love()
 		or o.folder and M.storage.io(o.folder) or M.storage.memory()
-	local opened, queue = pcall(open_queue, self.storage, self.prefix, self.max_bytes)
-	if not opened or not pcall(recall, self) then return nil, "storage" end
-	self.queue, self.random = queue, generator(entropy(o.entropy))
-	self.new_id = o.new_id or function()
-		local a, b, c, d = self.random(), self.random(), self.random(), self.random()
+	local prefix = "spoorway-" .. gsub(o.namespace, "%W", "_") .. "-"
+	local file = io and io.open and io.open("/dev/urandom", "rb")
+	local random = generator(tostring(o.entropy) .. tostring({}) .. os.time() .. format("%.9f", clock()) .. (file and file:read(32) or ""))
+	if file then file:close() end
+
+	-- Of two files the older is overwritten: writes, starts, sessions, 1 = opted out, player's id.
+	local state = { 0, 0, 0, 0, "" }
+	local opened, queue = pcall(function()
+		for letter in gmatch("ab", ".") do
+			local saved = { match(at_record(disk.read(prefix .. letter) or "", 1) or "", "^(%d+)|(%d+)|(%d+)|(%d)|(.*)$") }
+			for i = 1, 4 do saved[i] = tonumber(saved[i]) end
+			if saved[1] and saved[1] > state[1] then state = saved end
+		end
+		return open_queue(disk, prefix, o)
+	end)
+	if not opened then return nil, "storage" end
+
+	local function tell(code, detail)
+		return o.on_error and pcall(o.on_error, code, detail)
+	end
+
+	local function drop(why, n)
+		dropped[why] = (dropped[why] or 0) + n
+		tell(why, n)
+		return nil, why
+	end
+
+	local function keep()
+		state[1] = state[1] + 1
+		local ok, kept = pcall(disk.write, prefix .. (state[1] % 2 == 0 and "a" or "b"), record(concat(state, "|")))
+		if ok and kept then return true end
+		return nil, "storage"
+	end
+
+	local function renew()
+		repeated = ""
+		for name, value in pairs(copy(subject, { aid = o.app_id or "", p = o.platform, tna = o.namespace, tv = "lua-" .. M.VERSION })) do
+			if value ~= "" then repeated = repeated .. ',"' .. name .. '":' .. quote(text_of(value)) end
+		end
+	end
+
+	self.subject, self.new_id = subject, o.new_id or function()
+		local a, b, c, d = random(0), random(0), random(0), random(0)
 		return format("%08x-%04x-4%03x-%04x-%04x%08x", a, floor(b / 65536), b % 4096, 32768 + c % 16384, floor(c / 65536), d)
 	end
-	self.state[2] = self.state[2] + 1
-	if not self.anonymous and self.state[4] == 0 then
-		if self.state[5] == "" then self.state[5] = self.new_id() end
-		self.subject.duid = self.state[5]
+
+	local function nested(plain, encoded, uri, data)
+		local text = '{"schema":"' .. IGLU .. uri .. '","data":' .. data .. "}"
+		if o.base64 then return ',"' .. encoded .. '":"' .. gsub(text, "..?.?", base64) .. '"' end
+		return ',"' .. plain .. '":"' .. gsub(text, '["\\]', "\\%0") .. '"'
 	end
-	if not keep(self) then return nil, "storage" end
-	repeat_subject(self)
+
+	local function attach(own)
+		local out = {}
+		for _, list in ipairs({ entities, own }) do
+			for _, item in ipairs(list) do append(out, object(item.schema, item.data)) end
+		end
+		return out[1] and nested("co", "cx", "contexts/jsonschema/1-0-1", "[" .. concat(out, ",") .. "]") or ""
+	end
+
+	local function compose(kind, least, names, given, data, more)
+		if kind == "" then error("missing", 0) end
+		local id = self.new_id()
+		local text = '{"e":"' .. (data and "ue" or kind) .. '","eid":"' .. id .. format('","dtm":"%.0f"', now_ms()) .. repeated
+		local i = 0
+		for name in gmatch(names, "%S+") do
+			i = i + 1
+			local value = given[i]
+			if value == nil or value == "" then
+				if i <= least then error("missing", 0) end
+			elseif data then
+				data[name] = i < 3 and type(value) == "number" and text_of(value) or value -- level 3 is "3"
+			else
+				text = text .. ',"' .. name .. '":' .. quote(text_of(value))
+			end
+		end
+		if data then text = text .. nested("ue_pr", "ue_px", "unstruct_event/jsonschema/1-0-0", object(kind, data)) end
+		return text .. attach(more and more.entities) .. (more and more.true_ms and ',"ttm":"' .. text_of(more.true_ms) .. '"}' or "}"), id
+	end
+
+	local function track(...)
+		if closed then return nil, "closed" end
+		if state[4] == 1 then return nil, "opted_out" end
+		local ok, text, id = pcall(compose, ...)
+		if not ok then return drop(text == "missing" and text or "invalid", 1) end
+		if #text > o.max_event_bytes then return drop("large", 1) end
+		local ran, kept, why = pcall(queue.put, text)
+		if ran and kept then return id end
+		return drop(ran and why or "storage", 1)
+	end
+
+	function self.track_self_describing(_, schema, data, more)
+		return track(schema or "", 0, "", nil, data or {}, more)
+	end
+
+	setmetatable(self, { __index = function(_, method) -- verbs, made when first used
+		local verb = match(tostring(method), "^track_(.*)")
+		local kind, least, names = match(VERBS[verb] or "", "^(%D*)(%d)(.*)")
+		if not kind then return nil end
+		local schema = #kind ~= 2 and "iglu:" .. (kind == "" and "io.spoorway.game" or kind) .. "/" .. verb .. "/jsonschema/1-0-0"
+		self[method] = function(_, ...)
+			local given, data, _, n = { ... }, schema and {}, gsub(names, " ", "")
+			if verb == "screen_view" then
+				data.id = self.new_id()
+			elseif verb == "session_start" then
+				began = time
+				if not o.anonymous and state[4] == 0 then
+					state[3] = state[3] + 1
+					keep()
+					self:set("session_id", self.new_id())
+					self:set("session_index", state[3])
+				end
+			elseif verb == "session_end" and began then
+				data.duration_ms = floor((time - began) * 1000)
+			end
+			if kind == "" then -- what else a game says
+				n = n + 1
+				if type(given[n]) == "table" then copy(given[n], data) end
+			end
+			return track(schema or kind, least + 0, names, given, data, given[n + 1])
+		end
+		return self[method]
+	end })
+
+	function self.set(_, name, value)
+		local parameter = SUBJECT[name]
+		if not parameter or value ~= nil and not pcall(text_of, value) then return nil, "invalid" end
+		if o.anonymous and not find("res vp cd tz lang ua", parameter) then return nil, "anonymous" end
+		subject[parameter] = value
+		renew()
+		return true
+	end
+
+	function self.set_user_id(_, id) return self:set("user_id", id) end
+
+	function self.set_global_entities(_, list)
+		if not pcall(attach, list) then return nil, "invalid" end
+		entities = list or {}
+		return true
+	end
+
+	function self.opt_out()
+		queue.erase()
+		state[4], state[5], subject.duid = 1, "", nil
+		renew()
+		return keep()
+	end
+
+	function self.opt_in()
+		state[4] = 0
+		return keep()
+	end
+
+	local function rest()
+		if clock() >= deadline then yield() end
+	end
+
+	local function wait()
+		yield()
+		return time < expires
+	end
+
+	local function attempt(batch)
+		local seg, ending, out, status, pause = queue.list[1], format(',"stm":"%.0f"}', now_ms()), {}, nil, nil
+		for i = 1, #batch do out[i] = sub(batch[i], 1, -2) .. ending end
+		rest()
+		local job = copy(where, { timeout = o.timeout, id = self.new_id(), at = now_ms(),
+			headers = { ["Content-Type"] = "application/json", ["SP-Anonymous"] = o.anonymous and "*" or nil },
+			body = '{"schema":"' .. IGLU .. 'payload_data/jsonschema/1-0-4","data":[' .. concat(out, ",") .. "]}" })
+		sequence = sequence + 1
+		if o.sign then o.sign(job, state[2], sequence, rest) end
+		if seg ~= queue.list[1] then return 0 end -- opted out meanwhile
+		expires, busy = time + o.timeout, true
+		send(job, function(code, after)
+			status, pause = code or 0, type(after) == "table" and (after["Retry-After"] or after["retry-after"]) or after
+		end, wait)
+		while not status and wait() do end
+		busy = false
+		return status or 0, tonumber(pause)
+	end
+
+	local function due()
+		since = queue.count > 0 and (since or time) or nil
+		urgent = urgent and since
+		return since and (urgent or queue.bytes >= o.batch_bytes or time - since >= o.interval)
+	end
+
+	local function run()
+		local most = 1e9
+		while true do
+			while time < resume or not due() do yield() end
+			local seg, batch, status, pause = queue.list[1], queue.batch(most, rest), 200, nil
+			local n = #batch
+			if n > 0 then status, pause = attempt(batch) end
+			local never = find(o.sign and " 400 404 410 422 " or " 400 401 403 404 410 422 ", " " .. status .. " ", 1, true)
+			if seg ~= queue.list[1] then
+				most = 1e9
+			elseif floor(status / 100) == 2 or never or status == 413 and n == 1 then
+				local damaged = queue.forget(batch)
+				if damaged > 0 then drop("damaged", damaged) end
+				if never or status == 413 then drop(never and "refused" or "large", n) else sent = sent + n end
+				most, fails, since = 1e9, 0, nil
+			elseif status == 413 then
+				most = floor(n / 2)
+			else
+				failed, fails, urgent = failed + 1, fails + 1, false
+				resume = time + max(random(0) / 4294967087 * math.min(600, 2 ^ (fails - 1)), pause or 0)
+				tell("unsent", status)
+			end
+			yield()
+		end
+	end
+
+	function self.update(_, dt)
+		if closed then return end
+		local now = clock()
+		time = time + (dt or now - last)
+		last, deadline = now, now + o.budget_ms / 1000
+		if disk.sync then pcall(disk.sync) end
+		if time < resume and not busy then return end
+		pump = pump or coroutine.create(run)
+		local ok, err = coroutine.resume(pump)
+		if not ok then -- the host's storage or transport raised
+			pump, busy, urgent, resume = nil, false, false, time + 10
+			tell("internal", err)
+		end
+	end
+
+	function self.flush(_, seconds)
+		local give_up = clock() + (seconds or 1)
+		urgent, resume = true, 0
+		repeat
+			self:update()
+			if queue.count == 0 then return true end
+			if timer.sleep and busy then timer.sleep(0.001) end
+		until not urgent or closed or clock() >= give_up
+		return nil, "pending"
+	end
+
+	function self.close(_, seconds)
+		local done, why = self:flush(seconds)
+		closed = true
+		pcall(disk.sync or 0)
+		pcall(disk.release or 0)
+		pcall(stop or 0)
+		return done, why
+	end
+
+	function self.status()
+		return { queued = queue.count, queued_bytes = queue.bytes, sent = sent, failed = failed, dropped = dropped, retry_s = max(0, resume - time) }
+	end
+
+	state[2] = state[2] + 1
+	if not o.anonymous and state[4] == 0 then
+		if state[5] == "" then state[5] = self.new_id() end
+		subject.duid = state[5]
+	end
+	if not keep() then return nil, "storage" end
+	renew()
 	for name, value in pairs(o.subject or {}) do
 		if not self:set(name, value) then return nil, name end
 	end
-	self.pump = coroutine.create(pump)
 	return self
 end
 

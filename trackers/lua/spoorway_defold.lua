@@ -7,15 +7,16 @@ No call blocks; flush() and close() cannot wait for an answer here. ]]
 local M = { https = true }
 local http, sys = rawget(_G, "http"), rawget(_G, "sys")
 
-function M.transport(_, options, spoorway)
-	return spoorway.callback(function(request, done)
-		http.request(request.url, "POST", function(_, _, answer) done(answer.status, answer.headers) end, spoorway.headers(request.headers),
-			request.body, { timeout = options.timeout or 15 })
-	end)
+function M.transport(_, options)
+	return function(request, done)
+		http.request(request.url, "POST", function(_, _, answer) done(answer.status, answer.headers) end, request.headers, request.body,
+			{ timeout = options.timeout })
+	end
 end
 
 function M.storage(options)
 	local files, dirty = {}, {}
+	options.batch_bytes = math.min(options.batch_bytes or 8192, 8192) -- a frame that tracked something writes at most this
 	local function path(name) return sys.get_save_file(options.app_id or "spoorway", name) end
 	local function chunks(name)
 		files[name] = files[name] or { (sys.load(path(name)) or {}).text }
@@ -26,7 +27,6 @@ function M.storage(options)
 		return sys.save(path(name), { text = files[name][1] })
 	end
 	return {
-		segment_bytes = 8192, -- a frame that tracked something writes at most this and one event
 		read = function(name)
 			local text = table.concat(chunks(name))
 			return text ~= "" and text or nil

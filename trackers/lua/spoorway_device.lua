@@ -97,8 +97,9 @@ function M.signer(name, key)
 	key = from_hex(key)
 	return function(request, boot, sequence, breathe)
 		local signed = format("%s\n%.0f\n%.0f\n", name, boot, sequence) .. request.path .. "\n" .. request.body
-		request.headers = request.headers .. format("Spoorway-Device: %s\r\nSpoorway-Boot: %.0f\r\nSpoorway-Sequence: %.0f\r\nSpoorway-Signature: %s\r\n",
-			name, boot, sequence, M.hmac_sha256(key, signed, breathe))
+		local headers = request.headers
+		headers["Spoorway-Device"], headers["Spoorway-Boot"], headers["Spoorway-Sequence"] = name, format("%.0f", boot), format("%.0f", sequence)
+		headers["Spoorway-Signature"] = M.hmac_sha256(key, signed, breathe)
 	end
 end
 

@@ -6,12 +6,12 @@ For machines without a network; the file grows until somebody takes it away. ]]
 local M = { anywhere = true, https = true }
 
 function M.transport(_, options, spoorway)
-	return function(request)
+	return function(request, done)
 		local file = io.open(options.file, "ab")
 		local line = string.format('{"id":"%s","at":%.0f,"transport":"file","path":"%s","type":"application/json","body":%s}\n', request.id, request.at,
 			request.path, spoorway.quote(request.body))
 		local kept = file and file:write(line) and file:flush()
-		return file and file:close() and kept and 200 or nil
+		done(file and file:close() and kept and 200)
 	end
 end
 

@@ -2,7 +2,7 @@
 
 	spoorway.new { url = "mqtt://192.0.2.7", transport = require("spoorway_mqtt"), device = NAME, password = SECRET }
 
-mqtts:// needs LuaSec and its parameters in `tls`. What a broker between acknowledges is the broker's to keep. ]]
+mqtts:// needs spoorway_https.lua, LuaSec, and its parameters in `tls`. What a broker between acknowledges is the broker's to keep. ]]
 local M = {}
 local byte, char, floor, sub = string.byte, string.char, math.floor, string.sub
 
@@ -18,26 +18,23 @@ local function packet(first, body)
 	return char(first) .. length .. body
 end
 
-local function reply(got) return #got >= 4 and got end
-
 function M.transport(where, options, spoorway)
 	local device = options.device or "lua"
+	where.port = tonumber(where.port) or where.tls and 8883 or 1883
 	local login = packet(16, "\0\4MQTT\4\194\0\60" .. text(device) .. text(device) .. text(options.password or ""))
 	local topic = text("spoorway/" .. device .. "/tp2") .. "\0\1"
-	return function(request, wait)
-		local s, status = spoorway.connect(where, wait), nil
-		if not s then return nil end
-		local got = spoorway.exchange(s, login, wait, reply)
-		if got and sub(got, 1, 3) == " \2\0" then
-			local code = byte(got, 4)
-			if code == 0 then
-				status = spoorway.exchange(s, packet(50, topic .. request.body), wait, reply) == "@\2\0\1" and 200 or nil
-				s:send("\224\0")
-			end
-			if (code == 4 or code == 5) and options.on_error then pcall(options.on_error, "login", code) end -- kept: a secret may be corrected
+
+	local function reply(got) -- CONNACK, then PUBACK; a batch may follow its login at once
+		local code = sub(got, 1, 3) == " \2\0" and byte(got, 4)
+		if code == 4 or code == 5 then -- kept: a secret may be corrected
+			if options.on_error then pcall(options.on_error, "login", code) end
+			return 0
 		end
-		s:close()
-		return status
+		return sub(got, 5, 8) == "@\2\0\1" and 200
+	end
+
+	return function(request, done, wait)
+		done(spoorway.exchange(where, login .. packet(50, topic .. request.body), wait, reply))
 	end
 end
 

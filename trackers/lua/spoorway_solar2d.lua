@@ -6,8 +6,8 @@ No call blocks; flush() and close() cannot wait for an answer here. ]]
 local M = { https = true }
 local network, system = rawget(_G, "network"), rawget(_G, "system")
 
-function M.transport(_, options, spoorway)
-	return spoorway.callback(function(request, done)
+function M.transport(_, options)
+	return function(request, done)
 		local function listener(event)
 			if event.isError then
 				done(nil)
@@ -15,8 +15,8 @@ function M.transport(_, options, spoorway)
 				done(event.status, event.responseHeaders)
 			end
 		end
-		network.request(request.url, "POST", listener, { headers = spoorway.headers(request.headers), body = request.body, timeout = options.timeout or 15 })
-	end)
+		network.request(request.url, "POST", listener, { headers = request.headers, body = request.body, timeout = options.timeout })
+	end
 end
 
 function M.storage(_, spoorway)

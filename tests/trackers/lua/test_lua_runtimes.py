@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 TRACKER = ROOT / "trackers" / "lua"
 ADAPTER = ROOT / "tests" / "conformance" / "adapters" / "lua.lua"
 VERSION = "lua-1.0.0"
-SOURCE_BYTES, MINIFIED_BYTES = 34_700, 21_900  # a little above what they are: growth is a decision
+SOURCE_BYTES, MINIFIED_BYTES = 24 * 1024, 15_100  # what they are, or the next round number: growth is a decision
 
 BINARIES = ("lua5.1", "lua5.2", "lua5.3", "lua5.4", "luajit")
 MODULES = ("lua51", "lua52", "lua53", "lua54", "lua55", "luajit20", "luajit21")

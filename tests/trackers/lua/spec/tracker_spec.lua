@@ -212,18 +212,24 @@ end)
 
 describe("the queue", function()
 	it("outlives a start that was killed: what was acknowledged stays gone, the rest stays", function()
-		local tracker, w = world({ batch_bytes = 300 })
+		local tracker, w = world({ batch_bytes = 600 })
 		for i = 1, 6 do tracker:track_page_view("page " .. i) end
 		w.step()
 		local first = events(w.requests[1])
+		assert.is_true(first > 0 and first < 6)
 		w.requests[1].done(200)
 		w.step()
 		local again, w2 = world({ storage = w.storage })
 		assert.are.equal(6 - first, again:status().queued)
-		w2.step()
-		assert.are.equal(6 - first, events(w2.requests[1]))
-		assert.truthy(w2.requests[1].body:find("page 6", 1, true))
-		assert.is_nil(w2.requests[1].body:find("page 1", 1, true))
+		local body = ""
+		while again:status().queued > 0 do
+			w2.step()
+			local request = w2.requests[#w2.requests]
+			body = body .. request.body
+			request.done(200)
+			w2.step()
+		end
+		for i = 1, 6 do assert.are.equal(i > first, body:find("page " .. i, 1, true) ~= nil) end
 	end)
 
 	it("loses a damaged record and no other", function()
@@ -332,7 +338,7 @@ describe("the player's wish", function()
 		tracker:track_session_start()
 		w.step()
 		for _, name in ipairs({ "uid", "duid", "sid", "vid" }) do assert.is_nil(w.requests[1].body:find('"' .. name .. '"', 1, true)) end
-		assert.truthy(w.requests[1].headers:find("SP-Anonymous: *", 1, true))
+		assert.are.equal("*", w.requests[1].headers["SP-Anonymous"])
 	end)
 
 	it("a player keeps an id over starts", function()
