@@ -1,4 +1,7 @@
-"""The gateway process: transports -> journal, and the journal's housekeeping beside them."""
+"""The gateway process: transports -> journal, and the journal's housekeeping beside them.
+
+The journal is the one in files, or a remote one with the one in files for when that is out of reach.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,11 @@ from typing import Any
 from gateway.devices.register import Register
 from gateway.devices.seals import confirmed
 from gateway.journal.keeping import Keeper
+from gateway.journal.overflow import OverflowWriter, Remote
 from gateway.journal.writer import FileWriter
 from gateway.serial.lending import FOLDER as LENT_PORTS
 from gateway.transports import Accept, Transport
-from protocol.seams import RawPayload, TransientError
+from protocol.seams import ConfigurationError, Cursor, RawPayload, TransientError
 from spoorway.config import Instance, Settings
 from spoorway.console import host_text
 from spoorway.devices import device_metrics, start_warnings
@@ -49,14 +53,24 @@ class Intake:
             _placed(instance, settings.data).plugin(self._devices) for instance in settings.transports()
         ]
         self._targets = settings.target_names()
-        self._writer: FileWriter | None = None
+        self._remote = settings.remote()
+        if self._remote is not None and settings.archive.url:
+            raise ConfigurationError(
+                f"archive.url: there are no segments to archive with [journal.{self._remote.name}]; remove it"
+            )
+        self._local: FileWriter | None = None
+        self._writer: FileWriter | OverflowWriter | None = None
         self._trouble, self._refused_s = "", 0.0
         self._ending = Signal()
         self._keeping = Thread(target=self._keep, name="housekeeping", daemon=True)
 
     async def start(self) -> None:
         """Raises ConfigurationError, PermanentError, TransientError."""
-        self._writer = FileWriter.open(journal_folder(self._settings.data), self._settings.journal)
+        remote = _open(self._remote) if self._remote is not None else None
+        self._writer = self._local = FileWriter.open(journal_folder(self._settings.data), self._settings.journal)
+        if remote is not None:
+            self._writer = OverflowWriter(remote, self._local, self._begun())
+            self._writer.start()
         for warning in start_warnings(self._settings):
             log.warning(warning)
         await self._devices.start()
@@ -97,6 +111,8 @@ class Intake:
                    [({}, shutil.disk_usage(self._settings.data).free)]),
         ]  # fmt: skip
         pairs = zip(self._names, self._transports, strict=True)
+        if isinstance(writer, OverflowWriter):
+            found += overflow_metrics(writer)
         found += device_metrics(self._devices)
         return found + transport_metrics({name: c for name, t in pairs if (c := getattr(t, "counters", None)) is not None})
 
@@ -127,26 +143,38 @@ class Intake:
             self._trouble = ""
             log.warning("the journal takes events again")
 
+    def _stored(self) -> list[Cursor]:
+        """What each of those that need the journal in files has of it."""
+        cursors = [read_cursor(cursor_file(self._settings.data, target)) for target in self._targets]
+        # A target whose place is not known has, as far as anybody can tell, stored nothing.
+        stored = [cursor or {} for cursor in cursors]
+        if url := self._settings.archive.url:
+            stored.append(read_archived(archive_file(self._settings.data), url) or {})
+        # Where there is neither a target nor an archive nobody has stored anything: another process may, some day.
+        return stored or [{}]
+
+    def _begun(self) -> Cursor:
+        """What all targets had loaded from the journal in files before there was a remote one."""
+        first, *others = self._stored()
+        return {lane: min(at, *(other[lane] for other in others)) for lane, at in first.items() if all(lane in o for o in others)}
+
     def _keep(self) -> None:
-        assert self._writer is not None
+        assert self._local is not None
         _stand_back()
-        keeper, retention = Keeper(self._writer), self._settings.retention
+        keeper, retention = Keeper(self._local), self._settings.retention
+        keep_ms, keep_bytes = int(retention.journal_days * _DAY_MS) or None, retention.journal_bytes or None
+        if isinstance(self._writer, OverflowWriter):
+            keep_ms, keep_bytes = None, 0  # what was handed over is kept by the remote
         while not self._ending.wait(_ROUND_S):
-            cursors = [read_cursor(cursor_file(self._settings.data, target)) for target in self._targets]
-            # A target whose place is not known has, as far as anybody can tell, stored nothing.
-            stored = [cursor or {} for cursor in cursors]
-            if url := self._settings.archive.url:
-                stored.append(read_archived(archive_file(self._settings.data), url) or {})
-            # Where there is neither a target nor an archive nobody has stored anything: another process may, some day.
-            stored = stored or [{}]
+            stored = [self._writer.handed_over()] if isinstance(self._writer, OverflowWriter) else self._stored()
             if (seen := self._devices.cursor()) is not None:
                 stored.append(seen)
             try:
                 kept = keeper.housekeep(
                     now_ms=time.time_ns() // 1_000_000,
                     stored=stored,
-                    keep_ms=int(retention.journal_days * _DAY_MS) or None,
-                    keep_bytes=retention.journal_bytes or None,
+                    keep_ms=keep_ms,
+                    keep_bytes=keep_bytes,
                     pause=self._ending.wait,
                 )
             except OSError as error:
@@ -154,6 +182,20 @@ class Intake:
                 continue
             if kept.sealed or kept.deleted:
                 log.info("journal: %d segments sealed, %d deleted", len(kept.sealed), len(kept.deleted))
+
+
+def _open(remote: Instance) -> Remote:
+    """Connects later. Raises ConfigurationError."""
+    try:
+        if remote.name == "kafka":
+            from gateway.journal.kafka.writer import KafkaWriter
+
+            return KafkaWriter(remote.config)
+        from gateway.journal.kinesis.writer import KinesisWriter
+
+        return KinesisWriter(remote.config)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"journal.{remote.name} needs {error.name}; install spoorway[{remote.name}]") from None
 
 
 def _placed(instance: Instance, data: Path) -> Instance:
@@ -171,6 +213,21 @@ def _stand_back() -> None:
     """Lets every other thread go first: compressing old segments is never urgent. Linux has priorities per thread."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+
+
+def overflow_metrics(writer: OverflowWriter) -> list[Metric]:
+    counts = writer.counts
+    return [
+        Metric("journal_remote_up", "gauge", "1 while the journal's servers take payloads, 0 while this machine's disk does.",
+               [({}, int(not writer.trouble))]),
+        Metric("journal_remote_payloads", "counter", "Payloads that the journal's servers acknowledged at once.",
+               [({}, counts.remote)]),
+        Metric("journal_overflow_payloads", "counter", "Payloads taken on this machine's disk instead.", [({}, counts.local)]),
+        Metric("journal_overflow_handed_over", "counter", "Payloads of those handed over since.", [({}, counts.drained)]),
+        Metric("journal_overflow_waiting", "gauge", "Payloads on this machine's disk that they do not have yet.",
+               [({}, writer.waiting())]),
+        Metric("journal_remote_errors", "counter", "How often the servers failed.", [({}, counts.errors)]),
+    ]  # fmt: skip
 
 
 def transport_metrics(counters: Mapping[str, Any]) -> list[Metric]:

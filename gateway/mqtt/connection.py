@@ -13,11 +13,12 @@ from itertools import groupby
 from typing import Any, Protocol, cast
 
 from gateway.devices import Devices
+from gateway.journal import TooLarge
 from gateway.mqtt.admission import NOT_AUTHORIZED, QUOTA, UNAVAILABLE, UNSUPPORTED_VERSION, Admitted, admit, refusal, welcome
 from gateway.mqtt.config import Config
 from gateway.mqtt.counters import Counters
 from gateway.mqtt.packets import Connect, Packet, Reader
-from gateway.mqtt.properties import Malformed
+from gateway.mqtt.properties import TOO_LARGE, Malformed
 from gateway.mqtt.session import End, Session, Step
 from gateway.mqtt.sessions import Kept, Key, Sessions
 from gateway.mqtt.websocket import WebSocket, WebSocketEnded, frame
@@ -303,7 +304,11 @@ class Connection(asyncio.Protocol):
         messages = self._site.counters.messages
         while True:
             before = len(payloads)
-            payloads = await self._site.accept(payloads)
+            try:
+                payloads = await self._site.accept(payloads)
+            except TooLarge as error:
+                self._ending = self._ending or End("connection_lost", TOO_LARGE, str(error))
+                return False
             messages["accepted"] += before - len(payloads)
             if not payloads:
                 return True

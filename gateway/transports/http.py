@@ -33,6 +33,7 @@ from gateway.http.redirects import Redirects
 from gateway.http.relay import Relays
 from gateway.http.routes import Kind, Route, Routes
 from gateway.http.target import host_of, split_target
+from gateway.journal import TooLarge as RecordTooLarge
 from gateway.transports import Accept
 from protocol.devices import DEVICE_HEADER
 from protocol.seams import RawPayload, TransientError
@@ -117,10 +118,13 @@ class Plugin:
         if kind == "redirect" and self._redirects.on:
             kind = "preflight" if message.method == "OPTIONS" else "pixel"
         match kind:
-            case "post" | "pixel":
-                return await self._event(request, route, path, query)
-            case "relay":
-                return await self._relays.answer(request, self._accepted)
+            case "post" | "pixel" | "relay":
+                try:
+                    if kind == "relay":
+                        return await self._relays.answer(request, self._accepted)
+                    return await self._event(request, route, path, query)
+                except RecordTooLarge:  # trackers send its events in smaller requests then
+                    return self._to_browser(answers.TOO_LARGE, message)
             case "claim":
                 return await self._claims.answer(request)
             case "preflight":
@@ -214,6 +218,8 @@ class Plugin:
         except TransientError:
             self._journal_takes = False
             return False
+        except RecordTooLarge:
+            raise
         except Exception:  # whatever is wrong with us, the sender should keep its events
             log.exception("accepting a payload failed")
             self._journal_takes = False

@@ -7,7 +7,7 @@ second while something is under way, so that no thread of ours ever takes the in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -75,14 +75,12 @@ class KafkaWriter:
         """Raises ConfigurationError."""
         config.check()
         self._config = config
+        self.lost: Callable[[TransientError], None] = lambda error: None
         self._session: _Session | None = _Session(config)
         self._timer: asyncio.TimerHandle | None = None
         self._slow = True
         self._acknowledged = 0
         self._closing = False
-
-    def lost(self, error: TransientError) -> None:
-        """Replaced by who wants to know at once; without, what is under way times out."""
 
     async def reach(self) -> None:
         if self._session is None:
