@@ -87,6 +87,9 @@ spark: .venv/spark  ## Spark SQL reads the S3 target's files by the statements o
 relay-kills: venv  ## kill -9 of two gateways, one forwarding to the other, 50 times
 	$(PY) -m tests.faults.relay_kills --rounds 50
 
+chaos-cluster: venv runtimes  ## three gateways, two workers and Kafka, each killed or stalled at random for 10 minutes
+	$(PY) -m tests.faults.cluster --minutes 10
+
 postgres-kills: venv runtimes  ## kill -9 and outages of the product and its PostgreSQL under load, 100 times
 	$(PY) -m tests.faults.postgres_kills --rounds 100
 
@@ -105,4 +108,4 @@ erase-kills: venv  ## kill -9 of an erasure, of the product or of both, 50 times
 kills-python: venv  ## kill -9 of programs that track at full speed with the Python tracker, 1,000 times
 	$(PY) -m tests.trackers.python.python_kills --rounds 1000
 
-.PHONY: scale erase-kills postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
+.PHONY: chaos-cluster scale erase-kills postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
