@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,12 @@ class Site:
             assert time.monotonic() < end, f"{otherwise()}\n{(self.folder / 'stderr.txt').read_text()[-3000:]}"
             time.sleep(0.05)
 
-    def in_order(self, count: int) -> None:
-        """Each event once, those of a browser as they were sent, and none was even offered twice."""
+    def once(self, count: int) -> None:
+        assert sorted(self.rows("SELECT CAST(se_property AS INTEGER) FROM atomic.events")) == [(n,) for n in range(count)]
+
+    def in_order(self) -> None:
+        """Those of a browser as they were sent, and nothing was even offered twice."""
         rows = self.rows("SELECT network_userid, CAST(se_property AS INTEGER) FROM atomic.events ORDER BY rowid")
-        assert sorted(row[1] for row in rows) == list(range(count))
         for browser in {row[0] for row in rows}:
             sent = [row[1] for row in rows if row[0] == browser]
             assert sent == sorted(sent)
@@ -127,9 +130,14 @@ def sites() -> Iterator[Callable[..., Site]]:
         yield made
 
 
-def lanes(admin: str) -> int:
+def metrics(admin: str) -> dict[str, float]:
     with urllib.request.urlopen(f"{admin}/metrics", timeout=10) as answer:
-        return sum(line.startswith("spoorway_worker_lane_lag{") for line in answer.read().decode().splitlines())
+        lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
+    return {name.removeprefix("spoorway_"): float(value) for name, _, value in lines}
+
+
+def lanes(admin: str) -> int:
+    return sum(name.startswith("worker_lane_lag{") for name in metrics(admin))
 
 
 @pytest.mark.slow
@@ -151,7 +159,8 @@ def test_workers_go_on_with_the_shards_of_one_that_was_killed_through_a_split(
     _, third = site.worker()
     site.until(lambda: site.stored() == 300, site.stored)
     site.until(lambda: lanes(other) + lanes(third) == 4 and lanes(third) > 0, lambda: (lanes(other), lanes(third)))
-    site.in_order(300)
+    site.once(300)
+    site.in_order()
 
 
 @pytest.mark.slow
@@ -173,7 +182,8 @@ def test_a_worker_that_stalled_beyond_its_lease_comes_back_and_stores_nothing_tw
     site.until(lambda: lanes(other) == 1, lambda: lanes(other))
     site.send(200, 240)
     site.until(lambda: site.stored() == 240, site.stored)
-    site.in_order(240)
+    site.once(240)
+    site.in_order()
 
 
 @pytest.mark.slow
@@ -191,4 +201,46 @@ def test_a_worker_that_ends_hands_over_at_once(
     site.send(40, 80)
     site.until(lambda: site.stored() == 80, site.stored)  # long before a lease of ten minutes is over
     assert lanes(second) == 2
-    site.in_order(80)
+    site.once(80)
+    site.in_order()
+
+
+@pytest.mark.slow
+def test_from_a_tracker_to_the_store_each_event_once_though_kinesis_is_away_for_a_while(
+    tmp_path: Path, moto: Moto, sites: Callable[..., Site]
+) -> None:
+    """A server that is stopped answers nobody, and then also what it was asked meanwhile: so there are copies to be found."""
+    site = sites(tmp_path, moto, moto, 2, "delivery_ms = 1000")
+    _, said = site.start("gateway", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    url, admin = (said.partition(f"  {what}")[2].split()[0] for what in ("http ", "admin "))
+    _, worker = site.worker()
+
+    def track(first: int, last: int) -> None:
+        """Returns when all are acknowledged. Eight browsers at once, each of them waiting for its answers."""
+        with ThreadPoolExecutor(8) as browsers:
+            done = [browsers.submit(one, range(first + number, last, 8)) for number in range(8)]
+            assert all(call.result() for call in done)
+
+    def one(numbers: range) -> bool:
+        for number in numbers:
+            eid = f"00000000-0000-4000-8000-{number:012d}"
+            query = f"e=se&se_ca=c&se_ac=a&se_pr={number}&p=web&tv=t-1&aid=shop&eid={eid}"
+            with urllib.request.urlopen(f"{url}/i?{query}", timeout=_WAIT_S) as answer:
+                assert answer.status == 200
+        return True
+
+    track(0, 80)
+    site.until(lambda: site.stored() == 80, site.stored)
+    moto._process.send_signal(signal.SIGSTOP)
+    try:
+        track(80, 160)
+        assert metrics(admin)["journal_remote_up"] == 0
+        assert metrics(admin)["journal_overflow_payloads_total"] > 0
+    finally:
+        moto._process.send_signal(signal.SIGCONT)
+    site.until(lambda: metrics(admin)["journal_remote_up"] == 1, lambda: metrics(admin))
+    track(160, 240)
+    site.until(lambda: site.stored() == 240, site.stored)
+    assert metrics(admin)["journal_overflow_waiting"] == 0
+    site.once(240)
+    assert lanes(worker) == 2
