@@ -19,8 +19,8 @@ import pytest
 from protocol.seams import ConfigurationError
 from spoorway.database import open_read_only
 
-_START_S = 20
-_WAIT_S = 60
+_START_S = 60
+_WAIT_S = 180
 
 
 class Running:
@@ -69,8 +69,12 @@ class Running:
         return int(row["n"])
 
     def until(self, true: Callable[[], bool], otherwise: Callable[[], str]) -> None:
+        """Asks again and again. A store that is not there yet is no answer."""
         end = time.monotonic() + _WAIT_S
-        while not true():
+        while True:
+            with contextlib.suppress(ConfigurationError):
+                if true():
+                    return
             assert time.monotonic() < end, otherwise()
             time.sleep(0.02)
 

@@ -34,7 +34,7 @@ from spoorway.database import open_read_only  # noqa: E402
 SENDERS = 4
 EVENTS_PER_POST = 5
 START_S = 30
-DRAIN_S = 60
+DRAIN_S = 180
 
 
 @dataclass

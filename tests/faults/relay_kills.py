@@ -46,7 +46,7 @@ class Cutter(threading.Thread):
             return
         threading.Thread(target=self._copy, args=(here, there, -1), daemon=True).start()
         # An answer is some 150 bytes: what is cut is often the answer to a batch that was taken.
-        self._copy(there, here, self.chance.randrange(0, 1_000) if self.chance.random() < 0.5 else -1)
+        self._copy(there, here, self.chance.randrange(0, 1_000) if not self.cuts or self.chance.random() < 0.5 else -1)
 
     def _copy(self, source: socket.socket, sink: socket.socket, budget: int) -> None:
         with contextlib.suppress(OSError):
