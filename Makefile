@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
+comma := ,
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -77,11 +78,13 @@ sizes: venv runtimes  ## what the trackers for boards take of them, beside their
 chaos-js: venv runtimes  ## 200 lives of browser tabs in bad weather, 500 pages left in a hurry: no event lost or doubled
 	$(PY) -m tests.faults.js_tabs --schedules 200 --navigations 500
 
-.venv/spark: .venv/installed
-	@$(PY) -m venv .venv/spark
-	@.venv/spark/bin/pip install --quiet --disable-pip-version-check 'pyspark>=4,<5' orjson pyarrow boto3
+.venv/spark .venv/spark35: .venv/installed pyproject.toml
+	@$(PY) -m venv $@
+	@$@/bin/pip install --quiet --disable-pip-version-check -e '.[spark,geo]' setuptools 'pyspark$(if $(findstring 35,$@),>=3.5$(comma)<4,>=4$(comma)<5)'
+	@touch $@
 
-spark: .venv/spark  ## Spark SQL reads the S3 target's files by the statements of `spoorway ddl`; PySpark is 400 MB, Java 17 must be there
+spark: .venv/spark .venv/spark35  ## Spark 3.5 and 4: the job equals one machine, killed or not; Spark SQL reads the result. 1 GB, Java 17
+	$(PY) -m tests.spark.job_runs --events 100000
 	.venv/spark/bin/python -m tests.spark.lake_tables
 
 relay-kills: venv  ## kill -9 of two gateways, one forwarding to the other, 50 times

@@ -31,6 +31,7 @@ COMMANDS = {
     "failed": "failed",
     "replay": "replay",
     "archive": "archive",
+    "spark": "spark",
     "compact": "compact",
     "ddl": "ddl",
     "erase": "erase",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -13,9 +14,13 @@ from enrich.webhooks import WebhookMapping
 from protocol.seams import ConfigurationError
 
 
-def bundled() -> list[WebhookMapping]:
+@cache
+def bundled() -> tuple[WebhookMapping, ...]:
+    """Read once: a tenth of a second."""
     found = sorted(files("enrich").joinpath("mappings").iterdir(), key=lambda file: file.name)
-    return [WebhookMapping(tomllib.loads(file.read_text("utf-8")), file.name) for file in found if file.name.endswith(".toml")]
+    return tuple(
+        [WebhookMapping(tomllib.loads(file.read_text("utf-8")), file.name) for file in found if file.name.endswith(".toml")]
+    )
 
 
 def mappings(paths: Sequence[str]) -> tuple[WebhookMapping, ...]:

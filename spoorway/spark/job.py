@@ -93,21 +93,25 @@ class _Again:
 
 def _once(engine: Engine, job: Job, made: Sequence[Told], tell: Tell) -> list[Told]:
     """The files that hold events which came before, as they are without them."""
-    numbers = [told["stretch"] for told in made]
     parts = max(engine.parallel, -(-sum(told["claims"] for told in made) // _CLAIMS_A_PART))
-    judged = _sound(engine.exchange(partial(claims.read, job), numbers, claims.BY_ID, parts, partial(claims.judge, job)), tell)
-    if not judged:
+    found = decided(engine, job, [told["stretch"] for told in made], parts, tell)
+    if not found:
         return []
     tell("some events came before, in another stretch")
-    found = [told["part"] for told in judged]
-    late = _taken(engine, job, numbers, {name: of for told in judged for name, of in told["derived"]})
+    read, do = partial(claims.verdicts, job), partial(claims.carried_out, job)
+    return _sound(engine.exchange(read, found, claims.BY_STRETCH, min(len(made), 4 * engine.parallel), do), tell)
+
+
+def decided(engine: Engine, job: Job, stretches: Sequence[int], parts: int, tell: Tell) -> list[int]:
+    """The parts of the verdicts about all claims of these stretches."""
+    read, do = partial(claims.read, job), partial(claims.judge, job)
+    judged = _sound(engine.exchange(read, stretches, claims.BY_ID, parts, do), tell)
+    found: list[int] = [told["part"] for told in judged]
+    late = _taken(engine, job, stretches, {name: of for told in judged for name, of in told["derived"]})
     if late:
-        found.append(max(found) + 1)
-        claims.stage(job, found[-1], late)
-    parts = min(len(made), 4 * engine.parallel)
-    return _sound(
-        engine.exchange(partial(claims.verdicts, job), found, claims.BY_STRETCH, parts, partial(claims.carried_out, job)), tell
-    )
+        found.append(parts)
+        claims.stage(job, parts, late)
+    return found
 
 
 def _taken(engine: Engine, job: Job, numbers: Sequence[int], derived: Mapping[str, str]) -> list[claims.Verdict]:

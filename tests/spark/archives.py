@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -113,7 +114,7 @@ class _Device:
 
 def _click(chance: random.Random, at: int) -> RawPayload:
     """One of a few links of a few copies, within moments: only together do they look like a machine's."""
-    data = {"campaign": "spring", "message": f"copy-{chance.randrange(40)}", "link": f"link-{chance.randrange(5)}"}
+    data = {"campaign": "spring", "message": f"copy-{chance.randrange(6)}", "link": f"link-{chance.randrange(5)}"}
     if chance.random() < 0.1:
         data["honeypot"] = True  # type: ignore[assignment]
     event = {"schema": f"{SNOWPLOW}/unstruct_event/jsonschema/1-0-0"}
@@ -156,6 +157,14 @@ def written(url: str, events: int, seed: int, folder: Path, segments: int = 12) 
         seal(path, DISK, block_bytes=128 << 10, level=4, pause=lambda _: False)
         archive.add(lane, segment, sealed(folder / lane, segment), contents(sealed(folder / lane, segment)))
     return len(every)
+
+
+def geo_database(path: Path) -> None:
+    """Where half of the addresses are that the payloads come from."""
+    writer: Any = import_module("mmdb_writer").MMDBWriter(4, "GeoIP2-City", languages=["en"], description="made by a test")
+    networks = import_module("netaddr").IPSet(["203.0.0.0/17"])
+    writer.insert_network(networks, {"country": {"iso_code": "DE"}, "city": {"names": {"en": "Berlin"}}})
+    writer.to_db_file(str(path))
 
 
 # What a place holds ----------------------------------------------------------------------------------------------------
