@@ -30,6 +30,7 @@ NAMES = (
     "postgres",
     "erase",
     "s3",
+    "workers",
 )
 HERE = Path(__file__).parent
 

@@ -1,4 +1,4 @@
-"""Runs a function of ours in a fresh process on core 0 and returns what it returned: no warm caches, no garbage of another run.
+"""Runs a function of ours in a fresh process on one core and returns what it returned: no warm caches, no garbage of another run.
 
 python -m benchmarks.pinned MODULE FUNCTION '["arguments"]'
 """
@@ -18,12 +18,12 @@ from benchmarks.server import environment
 _LONGEST_S = 120
 
 
-def pinned(function: Callable[..., dict[str, Any]], folder: Path, *arguments: str | float) -> dict[str, Any]:
-    """function: takes the folder as text, then the arguments.
+def pinned(function: Callable[..., dict[str, Any]], folder: Path, *arguments: str | float, core: int = 0) -> dict[str, Any]:
+    """function: takes the folder as text, then the arguments. core: another one, for what runs beside.
 
     Raises subprocess.CalledProcessError (its complaints are on standard error), subprocess.TimeoutExpired.
     """
-    command = ["taskset", "-c", "0", sys.executable, "-m", "benchmarks.pinned", function.__module__, function.__name__]
+    command = ["taskset", "-c", str(core), sys.executable, "-m", "benchmarks.pinned", function.__module__, function.__name__]
     done = subprocess.run(
         [*command, json.dumps([str(folder), *arguments])], env=environment(), cwd=folder, stdout=subprocess.PIPE, check=True,
         timeout=_LONGEST_S,
