@@ -12,7 +12,7 @@ end
 
 local spoorway = require("spoorway")
 local function start(storage)
-	return assert(spoorway.new({ url = url, app_id = "bench", storage = storage, max_bytes = 64e6, interval = 0 }))
+	return assert(spoorway.new({ url = url, app_id = "bench", storage = storage, interval = 0 }))
 end
 local function event(tracker, i)
 	return assert(tracker:track_self_describing("iglu:com.acme/level_end/jsonschema/1-0-0",

@@ -1,13 +1,13 @@
 --[[ Spoorway: events of a game -> a queue that survives a kill -> a Snowplow-compatible gateway. Apache-2.0. See README.md.
-Writes no global, leaves math.random alone, raises no error into its host, works on the network only in update(). ]]
+Writes no global, leaves math.random alone, raises no error into its host, no network but in update(). ]]
 local M, MODULE = { VERSION = "1.0.0", storage = {}, transports = {} }, ...
 local byte, find, format, gmatch, gsub, match, sub = string.byte, string.find, string.format, string.gmatch, string.gsub, string.match, string.sub
-local append, concat, remove = table.insert, table.concat, table.remove
+local push, join, remove = table.insert, table.concat, table.remove
 local floor, max, yield = math.floor, math.max, coroutine.yield
 local love = rawget(_G, "love")
 local IGLU = "iglu:com.snowplowanalytics.snowplow/"
 
--- Without pairs(): LuaJIT 2.1 of 2022 may end such a loop early once it is compiled.
+-- No pairs(): LuaJIT 2.1 of 2022 may end it early.
 local function copy(from, into)
 	local key, value = next(from)
 	while key ~= nil do
@@ -26,8 +26,17 @@ local function mend(c)
 	return sub(c, 1, n) .. ("\239\191\189"):rep(#c - n)
 end
 
+local mark, known, seen = '"', {}, 0 -- a quote: \" where JSON is within a string
+local function within(s) return mark == '"' and s or (gsub(s, '["\\]', "\\%0")) end
+
 local function quote(s)
-	return '"' .. (find(s, '[%c"\\\128-\255]') and gsub(s, '[%c"\\\128-\255][\128-\191]*', mend) or s) .. '"'
+	local plain = known[s] -- names come again and again
+	if plain == nil then
+		plain = not find(s, '[%c"\\\128-\255]')
+		if seen > 255 then known, seen = {}, 0 end
+		if #s < 99 then known[s], seen = plain, seen + 1 end
+	end
+	return plain and mark .. s .. mark or within('"' .. gsub(s, '[%c"\\\128-\255][\128-\191]*', mend) .. '"')
 end
 M.quote = quote
 
@@ -37,18 +46,18 @@ local function text_of(n)
 	local s = format(n % 1 == 0 and n * n < 1e30 and "%.0f" or "%.14g", n)
 	if tonumber(s) ~= n then s = format("%.17g", n) end
 	if tonumber(s) ~= n then s = format("%d", n) end
-	return (gsub(s, ",", ".")) -- some locales
+	return (gsub(s, ",", ".")) -- locales
 end
 
 local ARRAY, RAW = {}, {}
-function M.array(list) return setmetatable(list or {}, ARRAY) end
+function M.array(list) return setmetatable(list, ARRAY) end
 function M.raw(json) return setmetatable({ json }, RAW) end
 M.null = M.raw("null")
 
 local function encode(value, depth)
 	local kind, meta = type(value), getmetatable(value)
 	if kind ~= "table" then return kind == "string" and quote(value) or kind == "boolean" and tostring(value) or text_of(value) end
-	if meta == RAW then return value[1] end
+	if meta == RAW then return within(value[1]) end
 	if depth > 100 then error() end
 	local list, out, n = value[1] ~= nil or meta == ARRAY, {}, 0
 	local key, item = next(value)
@@ -57,13 +66,15 @@ local function encode(value, depth)
 		if list then out[key] = item else out[n] = quote(text_of(key)) .. ":" .. item end
 		key, item = next(value, key)
 	end
-	local text = concat(out, ",", 1, n) -- raises if a list has other keys
+	local text = join(out, ",", 1, n) -- raises if a list has other keys
 	return list and "[" .. text .. "]" or "{" .. text .. "}"
 end
 
+local function nest(schema, json) return "{" .. quote("schema") .. ":" .. quote(schema) .. "," .. quote("data") .. ":" .. json .. "}" end
+
 local function object(schema, data)
 	if type(schema) ~= "string" or type(data) ~= "table" then error() end
-	return '{"schema":' .. quote(schema) .. ',"data":' .. encode(data, 0) .. "}"
+	return nest(schema, encode(data, 0))
 end
 
 local LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -137,9 +148,8 @@ function M.storage.io(folder)
 	return by_files(function(name, mode) return io.open(folder .. name, mode .. "b") end, function(name) os.remove(folder .. name) end, "*a")
 end
 
--- The queue: segments of records, LF sum " " text: an event {…} or the segment's number @n. Behind a torn record the LF makes
--- the next one safe.
-local function checksum(s, rest)
+-- The queue: segments of records, LF sum " " text: an event {…} or the segment's number @n. LF comes first: a torn record spoils no other.
+local function sum(s, rest)
 	local h, padded = #s, s .. "\0\0\0\0\0"
 	for i = 1, #s, 6 do
 		local a, b, c, d, e, f = byte(padded, i, i + 5)
@@ -148,67 +158,65 @@ local function checksum(s, rest)
 	end
 	return h
 end
-
-local function record(text) return format("\n%08x ", checksum(text)) .. text end
+local function record(text) return format("\n%08x ", sum(text)) .. text end
 
 -- The text of a record, nil if damaged, and where the next begins.
 local function at_record(all, at, rest)
 	local after = find(all, "\n", at + 1, true)
 	local text = sub(all, at + 10, (after or 0) - 1)
-	return tonumber(sub(all, at + 1, at + 8), 16) == checksum(text, rest) and text or nil, after
+	return tonumber(sub(all, at + 1, at + 8), 16) == sum(text, rest) and text or nil, after
 end
 
 local function open_queue(files, prefix, o)
-	local list, used, last = {}, {}, 0
-	local queue = { count = 0, bytes = 0, list = list }
+	local list, used, last, slot = {}, {}, 0, 1
+	local queue, slots = { count = 0, bytes = 0, list = list }, max(256, floor(o.max_bytes / o.batch_bytes))
 
-	local function segment(slot) return { name = prefix .. slot, count = 0, bytes = 0, done = 0, order = last + 1 } end
+	local function new(at) return { name = prefix .. at, count = 0, bytes = 0, done = 0, order = last + 1 } end
 
-	local function add(seg, events, bytes)
+	local function add(seg, n, bytes)
 		if not used[seg.name] then
-			append(list, seg)
+			push(list, seg)
 			used[seg.name], last = true, max(last, seg.order)
 		end
-		seg.count, seg.bytes = seg.count + events, seg.bytes + bytes
-		queue.count, queue.bytes = queue.count + events, queue.bytes + bytes
+		seg.count, seg.bytes = seg.count + n, seg.bytes + bytes
+		queue.count, queue.bytes = queue.count + n, queue.bytes + bytes
 	end
 
-	for slot = 1, 256 do
-		local seg, events = segment(slot), 0
+	for i = 1, slots do
+		local seg, n = new(i), 0
 		local all = files.read(seg.name) or ""
 		local at = find(all, "\n", 1, true)
 		while at do
 			local kind = byte(all, at + 10)
-			if kind == 123 then events = events + 1 elseif kind == 64 then seg.order = tonumber(sub(at_record(all, at) or "", 2)) or 0 end
+			if kind == 123 then n = n + 1 elseif kind == 64 then seg.order = tonumber(sub(at_record(all, at) or "", 2)) or 0 end
 			at = find(all, "\n", at + 1, true)
 		end
-		if events > 0 then add(seg, events, #all) elseif all ~= "" then files.remove(seg.name) end
+		if n > 0 then add(seg, n, #all) elseif all ~= "" then files.remove(seg.name) end
 	end
 	table.sort(list, function(a, b) return a.order < b.order end)
 	local open = list[#list]
 
 	function queue.put(text)
-		local line, seg, slot = record(text), open, 1
-		if queue.bytes + #line > o.max_bytes then return nil, "full" end
+		local line, seg = record(text), open
+		if queue.bytes + #line > o.max_bytes then error("full", 0) end
 		if not seg or seg.bytes + #line > o.batch_bytes then
-			while used[prefix .. slot] do slot = slot + 1 end
-			if slot > 256 then return nil, "full" end
-			seg = segment(slot)
+			if #list == slots then error("full", 0) end
+			while used[prefix .. slot] do slot = slot % slots + 1 end
+			seg = new(slot)
 			line = record(format("@%.0f", seg.order)) .. line
 		end
-		if not files.append(seg.name, line) then return nil, "storage" end
+		if not files.append(seg.name, line) then error() end
 		add(seg, 1, #line)
 		open = seg
-		return true
 	end
 
-	-- Events of the oldest segment, which is written no more.
+	-- Of the oldest segment, which is written no more.
 	function queue.batch(many, rest)
 		local seg, passed = list[1], 0
 		if seg == open then open = nil end
 		local all = files.read(seg.name)
 		if not all then -- not given up; the others go first
-			append(list, remove(list, 1))
+			push(list, remove(list, 1))
 			error("storage", 0)
 		end
 		local batch, at = {}, find(all, "\n", 1, true)
@@ -216,7 +224,7 @@ local function open_queue(files, prefix, o)
 			local text, after = at_record(all, at, rest)
 			if byte(all, at + 10) == 123 then
 				passed = passed + 1
-				if text and passed > seg.done then append(batch, text) end
+				if text and passed > seg.done then push(batch, text) end
 			end
 			at = after
 			rest()
@@ -245,16 +253,14 @@ local function open_queue(files, prefix, o)
 	return queue
 end
 
--- Transports: f(job, done, wait) calls done(status or nil, headers or seconds of Retry-After), now or later. wait() gives the
--- frame back; false: the time is up.
+-- Transports: f(job, done, wait); done(status or nil, headers or seconds of Retry-After). wait() gives the frame back; false: time is up.
 local function answer(text, closed) -- status and Retry-After, once it is whole
 	local head, code, body = match(text, "^(HTTP/1%.%d (%d%d%d).-\r\n)\r\n(.*)$")
 	if not code then return nil end
 	if code < "200" then return answer(body, closed) end
 	head = head:lower()
 	local length = match(head, "\ncontent%-length:%s*(%d+)")
-	if code == "204" or length and #body >= tonumber(length)
-		or find(head, "\ntransfer%-encoding:[^\n]*chunked") and find("\r\n" .. body, "\r\n0\r\n\r\n", 1, true)
+	if code == "204" or length and #body >= tonumber(length) or not length and find("\r\n" .. body, "\r\n0\r\n\r\n", 1, true)
 		or closed and code > "399" then -- no acknowledgement without its body
 		return tonumber(code), tonumber(match(head, "\nretry%-after:%s*(%d+)"))
 	end
@@ -275,14 +281,14 @@ function M.exchange(where, text, wait, enough)
 	end
 	if where.tls then s = require("spoorway_https").wrap(s, where, wait) end
 	while s and from <= #text do
-		local last, why, partly = s:send(text, from, from + 16383)
-		from = (last or partly or from - 1) + 1
+		local last, why, part = s:send(text, from, from + 16383)
+		from = (last or part or from - 1) + 1
 		if why == "closed" then break end -- perhaps with an answer: 413
 		if not wait() then return s:close() and nil end
 	end
 	while s do
-		local chunk, why, partly = s:receive(4096)
-		got = got .. (chunk or partly or "")
+		local chunk, why, part = s:receive(4096)
+		got = got .. (chunk or part or "")
 		local a, b = enough(got, why == "closed")
 		if a or why == "closed" or #got > 65535 or not wait() then
 			s:close()
@@ -305,11 +311,10 @@ if love then
 		return by_files(fs.openFile or fs.newFile, fs.remove, "string")
 	end
 
-	-- This module in a thread, where it may wait.
+	-- In a thread, where it may wait.
 	function M.thread(inbox, outbox)
 		local socket = require("socket")
-		while true do
-			local job = inbox:demand()
+		for job in inbox.demand, inbox do
 			if job == "end" then return end
 			local stop = socket.gettime() + job.timeout
 			local send = job.https and not job.tls and require("spoorway_https").request or M.transports.luasocket(job)
@@ -358,29 +363,29 @@ function M.new(options)
 	local clock = o.clock or timer.getTime or timer.gettime or os.clock
 	local now_ms = o.now_ms or function() return floor((found and socket.gettime() or os.time()) * 1000) end
 
-	local scheme, server, base = match(gsub(o.url or "", "/+$", ""), "^(%a+)://([^/]+)(.*)$")
+	local scheme, server, base = match(o.url or "", "^(%a+)://([^/]+)(.-)/*$")
 	local secure = scheme and find(scheme, "s$")
 	local way = o.transport or love and love.thread and MODULE and "love" or "luasocket"
-	local plugin = type(way) == "table" and way or { transport = M.transports[way] }
-	if type(way) == "function" then plugin = { anywhere = true, https = true, transport = function() return way end } end
+	local kit = type(way) == "table" and way or { transport = M.transports[way] }
+	if type(way) == "function" then kit = { anywhere = true, https = true, transport = function() return way end } end
 	local wrong = not find(" web mob pc srv app tv cnsl iot headset ", " " .. tostring(o.platform) .. " ", 1, true) and "platform"
-		or not plugin.transport and "transport" or not scheme and not plugin.anywhere and "url"
-		or secure and not plugin.https and not pcall(function() assert(require("spoorway_https").here(way, o.tls)) end) and "https"
+		or not kit.transport and "transport" or not scheme and not kit.anywhere and "url"
+		or secure and not kit.https and not pcall(function() require("spoorway_https").check(way, o.tls) end) and "https"
 	if wrong then return nil, wrong end
 	local where = { path = (base or "") .. "/com.snowplowanalytics.snowplow/tp2", server = server, tls = secure and o.tls, https = secure }
 	if scheme then
 		where.url, where.host, where.port = scheme .. "://" .. server .. where.path, match(server, "^([^:]+):?(%d*)$")
 	end
-	local send, stop = plugin.transport(where, o, M)
+	local send, stop = kit.transport(where, o, M)
 
-	local self, subject, entities, dropped, repeated = {}, {}, {}, {}, nil
-	local sent, failed, fails, sequence, time, resume, last, deadline, expires = 0, 0, 0, 0, 0, 0, clock(), 0, 0
+	local self, subject, entities, dropped, common = {}, {}, {}, {}, nil
+	local sent, failed, fails, number, time, resume, last, till, expires = 0, 0, 0, 0, 0, 0, clock(), 0, 0
 	local since, urgent, busy, closed, pump, began
-	local disk = o.storage or plugin.storage and plugin.storage(o, M) or love and love.filesystem and M.storage.love()
+	local disk = o.storage or kit.storage and kit.storage(o, M) or love and love.filesystem and M.storage.love()
 		or o.folder and M.storage.io(o.folder) or M.storage.memory()
 	local prefix = "spoorway-" .. gsub(o.namespace, "%W", "_") .. "-"
 	local file = io and io.open and io.open("/dev/urandom", "rb")
-	local random = generator(tostring(o.entropy) .. tostring({}) .. os.time() .. format("%.9f", clock()) .. (file and file:read(32) or ""))
+	local random = generator(tostring(o.entropy) .. tostring({}) .. os.time() .. clock() % 1 .. (file and file:read(32) or ""))
 	if file then file:close() end
 
 	-- Of two files the older is overwritten: writes, starts, sessions, 1 = opted out, player's id.
@@ -389,15 +394,13 @@ function M.new(options)
 		for letter in gmatch("ab", ".") do
 			local saved = { match(at_record(disk.read(prefix .. letter) or "", 1) or "", "^(%d+)|(%d+)|(%d+)|(%d)|(.*)$") }
 			for i = 1, 4 do saved[i] = tonumber(saved[i]) end
-			if saved[1] and saved[1] > state[1] then state = saved end
+			if (saved[1] or 0) > state[1] then state = saved end
 		end
 		return open_queue(disk, prefix, o)
 	end)
 	if not opened then return nil, "storage" end
 
-	local function tell(code, detail)
-		return o.on_error and pcall(o.on_error, code, detail)
-	end
+	local function tell(code, detail) return o.on_error and pcall(o.on_error, code, detail) end
 
 	local function drop(why, n)
 		dropped[why] = (dropped[why] or 0) + n
@@ -407,42 +410,39 @@ function M.new(options)
 
 	local function keep()
 		state[1] = state[1] + 1
-		local ok, kept = pcall(disk.write, prefix .. (state[1] % 2 == 0 and "a" or "b"), record(concat(state, "|")))
+		local ok, kept = pcall(disk.write, prefix .. (state[1] % 2 == 0 and "a" or "b"), record(join(state, "|")))
 		if ok and kept then return true end
 		return nil, "storage"
 	end
 
 	local function renew()
-		repeated = ""
+		common = ""
 		for name, value in pairs(copy(subject, { aid = o.app_id or "", p = o.platform, tna = o.namespace, tv = "lua-" .. M.VERSION })) do
-			if value ~= "" then repeated = repeated .. ',"' .. name .. '":' .. quote(text_of(value)) end
+			if value ~= "" then common = common .. ',"' .. name .. '":' .. quote(text_of(value)) end
 		end
 	end
 
-	self.subject, self.new_id = subject, o.new_id or function()
+	self.new_id = o.new_id or function()
 		local a, b, c, d = random(0), random(0), random(0), random(0)
 		return format("%08x-%04x-4%03x-%04x-%04x%08x", a, floor(b / 65536), b % 4096, 32768 + c % 16384, floor(c / 65536), d)
 	end
 
-	local function nested(plain, encoded, uri, data)
-		local text = '{"schema":"' .. IGLU .. uri .. '","data":' .. data .. "}"
-		if o.base64 then return ',"' .. encoded .. '":"' .. gsub(text, "..?.?", base64) .. '"' end
-		return ',"' .. plain .. '":"' .. gsub(text, '["\\]', "\\%0") .. '"'
+	local function parameter(plain, encoded, uri, json)
+		json = nest(IGLU .. uri, json)
+		return ',"' .. (o.base64 and encoded .. '":"' .. gsub(json, "..?.?", base64) or plain .. '":"' .. json) .. '"'
 	end
 
 	local function attach(own)
 		local out = {}
 		for _, list in ipairs({ entities, own }) do
-			for _, item in ipairs(list) do append(out, object(item.schema, item.data)) end
+			for _, item in ipairs(list) do push(out, object(item.schema, item.data)) end
 		end
-		return out[1] and nested("co", "cx", "contexts/jsonschema/1-0-1", "[" .. concat(out, ",") .. "]") or ""
+		return out[1] and parameter("co", "cx", "contexts/jsonschema/1-0-1", "[" .. join(out, ",") .. "]") or ""
 	end
 
 	local function compose(kind, least, names, given, data, more)
 		if kind == "" then error("missing", 0) end
-		local id = self.new_id()
-		local text = '{"e":"' .. (data and "ue" or kind) .. '","eid":"' .. id .. format('","dtm":"%.0f"', now_ms()) .. repeated
-		local i = 0
+		local id, text, i = self.new_id(), "", 0
 		for name in gmatch(names, "%S+") do
 			i = i + 1
 			local value = given[i]
@@ -454,19 +454,21 @@ function M.new(options)
 				text = text .. ',"' .. name .. '":' .. quote(text_of(value))
 			end
 		end
-		if data then text = text .. nested("ue_pr", "ue_px", "unstruct_event/jsonschema/1-0-0", object(kind, data)) end
-		return text .. attach(more and more.entities) .. (more and more.true_ms and ',"ttm":"' .. text_of(more.true_ms) .. '"}' or "}"), id
+		mark = o.base64 and mark or '\\"'
+		if data then text = parameter("ue_pr", "ue_px", "unstruct_event/jsonschema/1-0-0", object(kind, data)) end
+		return '{"e":"' .. (data and "ue" or kind) .. '","eid":"' .. id .. format('","dtm":"%.0f"', now_ms()) .. common .. text
+			.. ((more or entities[1]) and attach(more and more.entities) or "") .. (more and more.true_ms and ',"ttm":"' .. text_of(more.true_ms) .. '"}' or "}"), id
 	end
 
 	local function track(...)
-		if closed then return nil, "closed" end
-		if state[4] == 1 then return nil, "opted_out" end
+		if closed or state[4] == 1 then return nil, closed and "closed" or "opted_out" end
 		local ok, text, id = pcall(compose, ...)
+		mark = '"'
 		if not ok then return drop(text == "missing" and text or "invalid", 1) end
 		if #text > o.max_event_bytes then return drop("large", 1) end
-		local ran, kept, why = pcall(queue.put, text)
-		if ran and kept then return id end
-		return drop(ran and why or "storage", 1)
+		local kept, why = pcall(queue.put, text)
+		if kept then return id end
+		return drop(why == "full" and why or "storage", 1)
 	end
 
 	function self.track_self_describing(_, schema, data, more)
@@ -487,13 +489,13 @@ function M.new(options)
 				if not o.anonymous and state[4] == 0 then
 					state[3] = state[3] + 1
 					keep()
-					self:set("session_id", self.new_id())
-					self:set("session_index", state[3])
+					subject.sid, subject.vid = self.new_id(), state[3]
+					renew()
 				end
 			elseif verb == "session_end" and began then
 				data.duration_ms = floor((time - began) * 1000)
 			end
-			if kind == "" then -- what else a game says
+			if kind == "" then -- games
 				n = n + 1
 				if type(given[n]) == "table" then copy(given[n], data) end
 			end
@@ -503,38 +505,33 @@ function M.new(options)
 	end })
 
 	function self.set(_, name, value)
-		local parameter = SUBJECT[name]
-		if not parameter or value ~= nil and not pcall(text_of, value) then return nil, "invalid" end
-		if o.anonymous and not find("res vp cd tz lang ua", parameter) then return nil, "anonymous" end
-		subject[parameter] = value
+		local to = SUBJECT[name]
+		if not to or value ~= nil and not pcall(text_of, value) then return nil, "invalid" end
+		if o.anonymous and not find("res vp cd tz lang ua", to) then return nil, "anonymous" end
+		subject[to] = value
 		renew()
 		return true
 	end
-
 	function self.set_user_id(_, id) return self:set("user_id", id) end
-
 	function self.set_global_entities(_, list)
 		if not pcall(attach, list) then return nil, "invalid" end
 		entities = list or {}
 		return true
 	end
-
 	function self.opt_out()
 		queue.erase()
 		state[4], state[5], subject.duid = 1, "", nil
 		renew()
 		return keep()
 	end
-
 	function self.opt_in()
 		state[4] = 0
 		return keep()
 	end
 
 	local function rest()
-		if clock() >= deadline then yield() end
+		if clock() >= till then yield() end
 	end
-
 	local function wait()
 		yield()
 		return time < expires
@@ -546,9 +543,9 @@ function M.new(options)
 		rest()
 		local job = copy(where, { timeout = o.timeout, id = self.new_id(), at = now_ms(),
 			headers = { ["Content-Type"] = "application/json", ["SP-Anonymous"] = o.anonymous and "*" or nil },
-			body = '{"schema":"' .. IGLU .. 'payload_data/jsonschema/1-0-4","data":[' .. concat(out, ",") .. "]}" })
-		sequence = sequence + 1
-		if o.sign then o.sign(job, state[2], sequence, rest) end
+			body = nest(IGLU .. "payload_data/jsonschema/1-0-4", "[" .. join(out, ",") .. "]") })
+		number = number + 1
+		if o.sign then o.sign(job, state[2], number, rest) end
 		if seg ~= queue.list[1] then return 0 end -- opted out meanwhile
 		expires, busy = time + o.timeout, true
 		send(job, function(code, after)
@@ -572,7 +569,7 @@ function M.new(options)
 			local seg, batch, status, pause = queue.list[1], queue.batch(most, rest), 200, nil
 			local n = #batch
 			if n > 0 then status, pause = attempt(batch) end
-			local never = find(o.sign and " 400 404 410 422 " or " 400 401 403 404 410 422 ", " " .. status .. " ", 1, true)
+			local never = find(" 400 404 410 422 " .. (o.sign and "" or "401 403 "), " " .. status .. " ", 1, true)
 			if seg ~= queue.list[1] then
 				most = 1e9
 			elseif floor(status / 100) == 2 or never or status == 413 and n == 1 then
@@ -595,7 +592,7 @@ function M.new(options)
 		if closed then return end
 		local now = clock()
 		time = time + (dt or now - last)
-		last, deadline = now, now + o.budget_ms / 1000
+		last, till = now, now + o.budget_ms / 1000
 		if disk.sync then pcall(disk.sync) end
 		if time < resume and not busy then return end
 		pump = pump or coroutine.create(run)
@@ -605,7 +602,6 @@ function M.new(options)
 			tell("internal", err)
 		end
 	end
-
 	function self.flush(_, seconds)
 		local give_up = clock() + (seconds or 1)
 		urgent, resume = true, 0
@@ -616,16 +612,13 @@ function M.new(options)
 		until not urgent or closed or clock() >= give_up
 		return nil, "pending"
 	end
-
 	function self.close(_, seconds)
 		local done, why = self:flush(seconds)
 		closed = true
-		pcall(disk.sync or 0)
 		pcall(disk.release or 0)
 		pcall(stop or 0)
 		return done, why
 	end
-
 	function self.status()
 		return { queued = queue.count, queued_bytes = queue.bytes, sent = sent, failed = failed, dropped = dropped, retry_s = max(0, resume - time) }
 	end

@@ -2,8 +2,8 @@
 which asks for it where a url begins with https: or mqtts:. ]]
 local M = {}
 
-function M.here(transport, tls) -- whether it is
-	return tls and pcall(require, "ssl") or transport == "love" and pcall(require, "https")
+function M.check(transport, tls) -- raises an error where there is none
+	require(not tls and transport == "love" and "https" or tls and "ssl" or "no library for TLS")
 end
 
 function M.wrap(s, where, wait) -- a connection -> one that has shaken hands; nil, and it is closed, where there was no agreement

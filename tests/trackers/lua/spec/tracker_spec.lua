@@ -343,9 +343,13 @@ describe("the player's wish", function()
 
 	it("a player keeps an id over starts", function()
 		local tracker, w = world()
-		local id = tracker.subject.duid
-		assert.are.equal(36, #id)
-		assert.are.equal(id, world({ storage = w.storage }).subject.duid)
+		tracker:track_page_view("x")
+		local again, w2 = world({ storage = w.storage })
+		again:track_page_view("y")
+		w2.step()
+		local first, second = w2.requests[1].body:match('"duid":"(%x+%-[%x-]+)".*"duid":"(%x+%-[%x-]+)"')
+		assert.are.equal(36, #first)
+		assert.are.equal(first, second)
 	end)
 end)
 
