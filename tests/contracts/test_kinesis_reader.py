@@ -207,7 +207,18 @@ def test_lanes_of_a_stream_made_anew_are_others(kinesis: Kinesalite, stream: Str
     assert len(chunk.cursor) == 2
 
 
-def test_a_stream_that_is_gone_is_told(stream: Stream) -> None:
+def test_a_stream_that_is_deleted_while_it_is_read_is_told_and_no_loss_of_shards(kinesis: Kinesalite, stream: Stream) -> None:
+    stream.put([payload(1)])
+    reader = stream.reader()
+    cursor = reader.read({}).cursor
+    missing = (400, {"__type": "ResourceNotFoundException", "message": "there is no such stream"})
+    for operation in ("GetRecords", "ListShards"):
+        answering(reader._service.kinesis, operation, lambda asked: missing)
+    with pytest.raises(PermanentError, match="no such stream"):
+        reader.read(cursor)
+
+
+def test_a_stream_that_is_missing_is_told(stream: Stream) -> None:
     with pytest.raises(PermanentError, match="there is no 'no-such-stream' in us-east-1"):
         KinesisReader(Service(Config(stream="no-such-stream", endpoint=stream.config.endpoint))).read({})
 

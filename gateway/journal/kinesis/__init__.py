@@ -22,7 +22,7 @@ class Config:
     """stream: its name. region, profile: "" = as the AWS command line finds them. endpoint: of services that are not Amazon's.
 
     create: where the stream does not exist it is made with so many shards, and the table of leases too; 0 = they must exist.
-    delivery_ms: a payload that Kinesis has not acknowledged after so long is refused, or kept here (see `overflow`).
+    delivery_ms: when Kinesis has refused a payload for so long, it and all that waits are kept here (see `overflow`).
     max_record_bytes: payload and key; more than 1 MiB only where the stream was set to it. waiting_bytes: the journal is full
     when so much waits for Kinesis.
     group, leases: workers of one group share the shards, in this DynamoDB table. lease_ms: a worker that has not been heard of

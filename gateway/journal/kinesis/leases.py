@@ -148,6 +148,9 @@ class Leases:
         """Writes what is to be told, keeps what is ours, takes what is free, and takes from who has more."""
         shards = self._service.shards(self._stream)
         rows = self._read()
+        for name in [name for name, row in rows.items() if row.finished and name not in shards]:
+            self._forget(name)
+            del rows[name]
         with self._lock:
             for name in rows:  # a closed shard that is no longer listed
                 if name not in shards:
@@ -290,6 +293,11 @@ class Leases:
         except Missing as error:  # of another's making, at this moment
             raise TransientError(str(error)) from error
         return True
+
+    def _forget(self, shard: str) -> None:
+        """The row of a finished shard that is no longer there. Raises TransientError, PermanentError."""
+        with translating(f"the table {self._table!r}"):
+            self._service.dynamodb.delete_item(TableName=self._table, Key={"reader": {"S": self._key}, "shard": {"S": shard}})
 
     def _make_table(self) -> None:
         with suppress(TransientError), translating(f"making the table {self._table!r}"):  # another worker makes it, perhaps

@@ -141,9 +141,8 @@ class KinesisReader:
 
     def _unfinished(self) -> dict[str, Shard]:
         """Without leases: every shard, once those that it was made of are finished."""
-        assert self._stream is not None
         if self._clock() >= self._list_at:
-            self._listed = self._service.shards(self._stream)
+            self._listed = self._shards()
             self._list_at = self._clock() + _LISTED_EVERY_S
         open_ = {name: shard for name, shard in self._listed.items() if name not in self._finished}
         return {name: shard for name, shard in open_.items() if not any(parent in open_ for parent in shard.parents)}
@@ -153,7 +152,11 @@ class KinesisReader:
             del self._readers[name]
         for name, shard in shards.items():
             if name not in self._readers:
-                self._readers[name] = ShardReader(self._service, shard, self._clock, self._kept(shard))
+                self._readers[name] = ShardReader(self._service, shard, self._clock, self._shards, self._kept(shard))
+
+    def _shards(self) -> dict[str, Shard]:
+        assert self._stream is not None
+        return self._service.shards(self._stream)
 
     def _kept(self, shard: Shard) -> Callable[[Position], bool]:
         leases = self._leases

@@ -7,14 +7,14 @@ others after it, which is told as a Damage in front of what comes instead. An it
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
 from gateway.journal import Damage
 from gateway.journal.kinesis.positions import number_of, position_of
 from gateway.journal.kinesis.service import Expired, Missing, Service, Shard, Throttled, Unknown, translating
 from protocol.payloads import from_json
-from protocol.seams import START, Position, RawPayload
+from protocol.seams import START, Position, RawPayload, TransientError
 
 _SHORTEST_PAUSE_S = 0.2  # five calls a second
 _BYTES_PER_S = 2 << 20
@@ -36,12 +36,21 @@ class ShardReader:
     and holds nothing after what was fetched.
     """
 
-    def __init__(self, service: Service, shard: Shard, clock: Callable[[], float], kept: Callable[[Position], bool]) -> None:
-        """kept: True when nothing can have been lost after a position although its record is gone. clock: seconds."""
+    def __init__(
+        self,
+        service: Service,
+        shard: Shard,
+        clock: Callable[[], float],
+        listed: Callable[[], Container[str]],
+        kept: Callable[[Position], bool],
+    ) -> None:
+        """listed: the ids of the shards that exist. kept: True when nothing can have been lost after a position although its
+        record is gone. clock: seconds.
+        """
         self.shard = shard
         self.at, self.due, self.ended = START, 0.0, False
         self.behind_ms: int | None = None
-        self._service, self._clock, self._kept = service, clock, kept
+        self._service, self._clock, self._listed, self._kept = service, clock, listed, kept
         self._fetched = START
         self._buffer: deque[Found] = deque()
         self._iterator: str | None = None
@@ -85,8 +94,8 @@ class ShardReader:
         except Expired:
             self._iterator = None
             return False
-        except Missing:
-            self._gone()
+        except Missing as error:
+            self._gone(error)
             return True
         records = answer["Records"]
         for record in records:
@@ -149,8 +158,10 @@ class ShardReader:
         if lost := self._damage(self._fetched):
             self._buffer.append(Found(lost, 0, self._fetched))
 
-    def _gone(self) -> None:
-        """The shard was closed, and is so old that nothing is left of it."""
+    def _gone(self, error: Missing) -> None:
+        """The shard was closed, and is so old that nothing is left of it. Raises Missing when there is no stream."""
+        if self.shard.id in self._listed():
+            raise TransientError(str(error)) from error
         if not self._kept(self._fetched):
             place = number_of(self._fetched) if self._fetched != START else "the first one"
             self._lost = f"records after {place} of {self.shard.id} are lost: the shard is gone"

@@ -2,7 +2,7 @@
 
 PutRecords succeeds or fails record by record, in no order. So of one key no more than one record is under way, and the next
 follows when it was taken: what is sent again after a refusal neither overtakes nor is overtaken. Other keys do not wait for it.
-Refusals are waited out, longer each time, until a record has taken `delivery_ms`.
+Refusals are waited out, longer each time, until one record has been refused for `delivery_ms`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,10 +41,10 @@ class _Sending:
 class _Record:
     __slots__ = ("attempts", "data", "key", "sending", "size", "until")
 
-    def __init__(self, key: str, data: bytes, sending: _Sending, until: float) -> None:
-        self.key, self.data, self.sending, self.until = key, data, sending, until
+    def __init__(self, key: str, data: bytes, sending: _Sending) -> None:
+        self.key, self.data, self.sending = key, data, sending
         self.size = len(data) + len(key.encode())
-        self.attempts = 0
+        self.attempts, self.until = 0, 0.0  # until: it is sent for the first time now
 
 
 class KinesisWriter:
@@ -53,12 +54,14 @@ class KinesisWriter:
     requests, retries: PutRecords made, and records that were refused and sent again.
     """
 
-    def __init__(self, config: Config, *, chance: Callable[[], float] = random.random) -> None:
-        """Asks nobody yet. chance: from 0 to 1, for the length of pauses. Raises ConfigurationError."""
+    def __init__(
+        self, config: Config, *, chance: Callable[[], float] = random.random, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Asks nobody yet. chance: from 0 to 1, for the length of pauses. clock: seconds. Raises ConfigurationError."""
         self.lost: Callable[[TransientError], None] = lambda error: None
         self.requests = self.retries = self._acknowledged = 0
         self.service = Service(config)
-        self._config, self._chance = config, chance
+        self._config, self._chance, self._clock = config, chance, clock
         self._threads = ThreadPoolExecutor(_REQUESTS, "kinesis")
         self._under_way = 0  # requests
         self._closed: asyncio.Future[None] | None = None
@@ -104,9 +107,8 @@ class KinesisWriter:
         except PermanentError as error:
             done(error)
             return
-        loop = asyncio.get_running_loop()
-        sending, until = _Sending(len(items), done), loop.time() + self._config.delivery_ms / 1000
-        records = [_Record(key, data, sending, until) for key, data in written]
+        sending = _Sending(len(items), done)
+        records = [_Record(key, data, sending) for key, data in written]
         size = sum(record.size for record in records)
         if self._bytes and self._bytes + size > self._config.waiting_bytes:
             done(TransientError("Kinesis is slower than what arrives"))
@@ -173,6 +175,7 @@ class KinesisWriter:
                 if records and size > REQUEST_BYTES:
                     break
                 records.append(self._ready.popleft())
+                records[-1].until = records[-1].until or self._clock() + self._config.delivery_ms / 1000
             self._under_way += 1
             self.requests += 1
             call = loop.run_in_executor(self._threads, self._put, records)
@@ -232,14 +235,13 @@ class KinesisWriter:
 
     def _send_again(self, record: _Record, why: str) -> str:
         """Later; why it is too late for that, or ""."""
-        loop = asyncio.get_running_loop()
         longest: float = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** min(record.attempts, 10))
         pause_s = longest * (1 + self._chance()) / 2
-        if loop.time() + pause_s > record.until:
+        if self._clock() + pause_s > record.until:
             return f"Kinesis has not acknowledged a record within {self._config.delivery_ms / 1000:g} s: {why}"
         record.attempts += 1
         self.retries += 1
-        self._held[record] = loop.call_later(pause_s, self._again, record)
+        self._held[record] = asyncio.get_running_loop().call_later(pause_s, self._again, record)
         return ""
 
     def _again(self, record: _Record) -> None:
