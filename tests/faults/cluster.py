@@ -51,7 +51,7 @@ ROOT = Path(__file__).parents[2]
 TOPIC, PARTITIONS, SESSION_MS = "raw", 6, 3_000
 GATEWAYS, WORKERS, SENDERS = 3, 2, 6
 EVENTS_PER_POST, POSTS_PAUSE_S = 5, 0.05
-START_S, DRAIN_S = 60, 180
+START_S, DRAIN_S = 240, 300
 SCHEMA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 
 Row = tuple[str, str, int]
@@ -331,8 +331,8 @@ def weather(cluster: Cluster, chance: random.Random) -> dict[str, Callable[[], N
     return {"broker": broker, "worker": worker, "gateway": gateway, "stall": stall, "leave": leave}
 
 
-def storm(folder: Path, seed: int, seconds: float, rounds: int | None = None) -> Report:
-    """So many rounds of each kind of weather, in any order, or until so many seconds are over."""
+def storm(folder: Path, seed: int, *, seconds: float = 0, rounds: int = 0) -> Report:
+    """So many rounds of each kind of weather, in any order; without rounds, until so many seconds are over."""
     chance, report = random.Random(seed), Report()
     with Cluster(folder) as cluster:
         kinds = weather(cluster, chance)
@@ -341,9 +341,7 @@ def storm(folder: Path, seed: int, seconds: float, rounds: int | None = None) ->
         for sender in senders:
             sender.start()
         end = time.monotonic() + seconds
-        for kind in forecast(chance, list(kinds), rounds):
-            if time.monotonic() > end:
-                break
+        for kind in forecast(chance, list(kinds), end, rounds):
             kinds[kind]()
             report.weather[kind] = report.weather.get(kind, 0) + 1
             cluster.cursors()
@@ -364,11 +362,14 @@ def storm(folder: Path, seed: int, seconds: float, rounds: int | None = None) ->
     return report
 
 
-def forecast(chance: random.Random, kinds: list[str], rounds: int | None) -> Iterator[str]:
-    while rounds is None or rounds > 0:
+def forecast(chance: random.Random, kinds: list[str], end: float, rounds: int) -> Iterator[str]:
+    done = 0
+    while done < rounds or (not rounds and time.monotonic() < end):
         chance.shuffle(kinds)
-        yield from kinds
-        rounds = None if rounds is None else rounds - 1
+        for kind in kinds:
+            if rounds or time.monotonic() < end:
+                yield kind
+        done += 1
 
 
 def drained(cluster: Cluster) -> None:
@@ -461,7 +462,7 @@ def main() -> int:
     args = parser.parse_args()
     print(f"seed {args.seed}")
     with tempfile.TemporaryDirectory(prefix="spoorway-cluster-") as folder:
-        report = storm(Path(folder), args.seed, args.minutes * 60)
+        report = storm(Path(folder), args.seed, seconds=args.minutes * 60)
     known: dict[str, Any] = {name: vars(report)[name] for name in ("weather", "refused", "overflowed", "copies")}
     print(f"{known}\n{report.acknowledged:,} events acknowledged, {report.accepted:,} accepted in {report.payloads:,} payloads")
     for name, counts in report.stores.items():
