@@ -37,7 +37,7 @@ class Site:
         self.folder, self.store, self._bootstrap, self._topic = folder, folder / "events.db", bootstrap, topic
         self.config = folder / "spoorway.toml"
         self.config.write_text(
-            f'[journal.kafka]\nbrokers = ["{bootstrap}"]\ntopic = "{topic}"\ngroup = "loaders"\nsession_ms = 3000\n'
+            f'[journal.kafka]\nbrokers = ["{bootstrap}"]\ntopic = "{topic}"\ngroup = "{topic}"\nsession_ms = 3000\n'
             f'[storage.targets.sqlite]\npath = "{self.store}"\n',
             "utf-8",
         )
