@@ -274,6 +274,10 @@ ANSWERS: dict[str, list[tuple[dict[str, str], Rows]]] = {
     ],
     "levels": [({}, [("L1", 2, 3, 1, 50, 1, 1, 30), ("L2", 1, 1, 0, 0, 0, 0, None)])],
     "level_failures": [({}, [("L1", "fell", 1, 1)])],
+    "player_retention": [
+        ({}, [("2026-03-05", 2, 0, 0, 0)]),
+        ({"days_2": "0"}, [("2026-03-05", 2, 0, 100, 0)]),  # after no day at all everybody is there
+    ],
     "economy": [
         (
             {},

@@ -107,7 +107,7 @@ def test_what_cannot_be_asked_is_told_in_a_line(data: Path, arguments: tuple[str
 def report(data: Path) -> Path:
     path = data / "report.html"
     told = spoorway("report", "--data", str(data), "--since", "30d", "--output", str(path), "--title", "Our <month>", "--json")
-    assert json.loads(told) == {"file": str(path), "answered": 32, "unanswered": ["failed"], "bytes": path.stat().st_size}
+    assert json.loads(told) == {"file": str(path), "answered": 33, "unanswered": ["failed"], "bytes": path.stat().st_size}
     return path
 
 
@@ -126,8 +126,8 @@ def test_the_page_asks_for_nothing_and_is_legible_by_day_and_by_night(report: Pa
             page.on("request", lambda request: asked.append(request.url))
             page.on("console", lambda message: said.append(message.text))
             page.goto(report.as_uri())
-            assert page.locator("article").count() == 32
-            assert page.locator("article figure svg").count() == 32
+            assert page.locator("article").count() == 33
+            assert page.locator("article figure svg").count() == 33
             assert page.title() == "Our <month>"
             assert page.locator("script").count() == 0
             assert "fetch('http://evil.example/')" in page.locator("#pages").text_content()  # type: ignore[operator]
@@ -157,9 +157,9 @@ def test_a_report_of_one_group_of_another_store(data: Path, tmp_path: Path) -> N
     spoorway("export", "--data", str(data), "--format", "parquet", "--output", str(tmp_path / "all.parquet"))
     period = ("--since", "2026-03-01", "--until", "2026-03-16", "--output", str(tmp_path / "game.html"))
     told = spoorway("report", "--on", str(tmp_path / "all.parquet"), "--group", "game", *period)
-    assert told.startswith(f"{tmp_path / 'game.html'}: 3 questions answered")
+    assert told.startswith(f"{tmp_path / 'game.html'}: 4 questions answered")
     page = (tmp_path / "game.html").read_text("utf-8")
-    assert re.findall(r'<article id="(\w+)"', page) == ["levels", "economy", "level_failures"]
+    assert re.findall(r'<article id="(\w+)"', page) == ["levels", "economy", "level_failures", "player_retention"]
     assert "<td>hat</td>" in page
 
 
