@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
@@ -216,21 +217,38 @@ def test_what_will_not_get_better_is_told_at_once(config: Config) -> None:
     sending(config, work)
 
 
-def test_what_was_abandoned_is_neither_sent_again_nor_told(config: Config) -> None:
+@pytest.mark.parametrize("answered", [True, False], ids=["after its refusal", "while it is under way"])
+def test_what_was_abandoned_is_neither_sent_again_nor_told(config: Config, answered: bool) -> None:
+    asked, go_on, refused = threading.Event(), threading.Event(), asyncio.Event()
+
+    def refuse(number: int, key: str, nth: int) -> str:
+        if number:
+            return ""
+        asked.set()
+        go_on.wait(60)
+        return THROTTLED
+
     async def work(remote: KinesisWriter) -> None:
-        refused = asyncio.Event()
         remote._chance = lambda: float(refused.set() or 0)  # asked for the pause after a refusal
-        seen = Refusing(remote, refuse=lambda number, key, nth: THROTTLED if number == 0 else "")
+        seen = Refusing(remote, refuse=refuse)
         first, second = sent(remote, [payload(1, "a")]), sent(remote, [payload(2, "a")])
-        await refused.wait()
+        await asyncio.to_thread(asked.wait, 60)
+        if answered:
+            go_on.set()
+            await refused.wait()
         remote.abandon()
-        await sent(remote, [payload(3, "a")])
+        third = sent(remote, [payload(3, "a")])
+        go_on.set()
+        await third
+        while remote._under_way:
+            await sent(remote, [payload(4, "b")])
+        assert not remote._held
         assert not first.done()
         assert not second.done()
-        assert len(seen.records) == 2
+        assert [keys for keys, _ in seen.records].count(["a"]) == 2
 
     sending(config, work)
-    assert there(config) == [payload(3, "a")]
+    assert of("a", there(config)) == [payload(3, "a")]
 
 
 def test_what_waits_has_a_limit(config: Config) -> None:
