@@ -37,7 +37,7 @@ class KafkaServer:
         certificate: Path | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> None:
-        self._folder, self._users, self._certificate = folder, dict(users or {}), certificate
+        self.folder, self._users, self._certificate = folder, dict(users or {}), certificate
         self._properties = dict(properties or {})
         self._ports = (0, 0)
         self._process: subprocess.Popen[bytes] | None = None
@@ -46,15 +46,20 @@ class KafkaServer:
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self._ports[0]}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def __enter__(self) -> KafkaServer:
         if not (LIBRARIES / "made").is_file() or shutil.which("java") is None:
             missing("kafka")
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         with socket.socket() as one, socket.socket() as two:
             for probe in (one, two):
                 probe.bind(("127.0.0.1", 0))
             self._ports = int(one.getsockname()[1]), int(two.getsockname()[1])
-        (self._folder / "server.properties").write_text(self._configuration(), "utf-8")
+        (self.folder / "server.properties").write_text(self._configuration(), "utf-8")
         try:
             self.start()
         except BaseException:
@@ -78,10 +83,10 @@ class KafkaServer:
         scram = [
             f"SCRAM-SHA-{size}=[name={name},password={password}]" for name, password in self._users.items() for size in (256, 512)
         ]
-        with (self._folder / "said").open("ab") as said:
+        with (self.folder / "said").open("ab") as said:
             self._process = process = subprocess.Popen(
                 ["java", *options, "-cp", f"{LIBRARIES}/lib/*", "KafkaNode",
-                 str(self._folder / "server.properties"), CLUSTER, *scram],
+                 str(self.folder / "server.properties"), CLUSTER, *scram],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,
@@ -115,7 +120,7 @@ class KafkaServer:
 
     def said(self) -> str:
         """The end of its log."""
-        return (self._folder / "said").read_text("utf-8", "replace")[-3000:]
+        return (self.folder / "said").read_text("utf-8", "replace")[-3000:]
 
     def _configuration(self) -> str:
         broker, controller = self._ports
@@ -128,7 +133,7 @@ class KafkaServer:
             "inter.broker.listener.name": "BROKER",
             "listeners": f"BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}",
             "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,BROKER:{kind}",
-            "log.dirs": str(self._folder / "data"),
+            "log.dirs": str(self.folder / "data"),
             "auto.create.topics.enable": "false",
             "num.partitions": "3",
             "offsets.topic.num.partitions": "1",

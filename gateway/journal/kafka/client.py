@@ -27,6 +27,8 @@ _ADVICE = {
     KafkaError._RESOLVE: "no such host; see brokers",
     KafkaError._ALL_BROKERS_DOWN: "no broker can be reached; see brokers, and whether they run",
     KafkaError._TRANSPORT: "no broker can be reached; see brokers, and whether they run",
+    KafkaError._DESTROY: "no broker can be reached; see brokers, and whether they run",
+    KafkaError._UNKNOWN_PARTITION: "its brokers are starting, or a partition has none",
     KafkaError._TIMED_OUT: "no answer in time; see brokers, and whether they run",
     KafkaError._MSG_TIMED_OUT: "not acknowledged in time",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "this user may not use the topic",
@@ -43,7 +45,13 @@ _CAUSES = (
     KafkaError._RESOLVE,
     KafkaError._TRANSPORT,
 )
-_VAGUE = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT}
+_VAGUE = {
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._DESTROY,
+    KafkaError._TIMED_OUT,
+    KafkaError._MSG_TIMED_OUT,
+}
 _MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 
 

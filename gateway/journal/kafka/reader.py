@@ -18,23 +18,20 @@ from gateway.journal import Chunk, Damage, Reassigned
 from gateway.journal.kafka import Config
 from gateway.journal.kafka.client import ANSWER_S, Causes, find_topic, lane_stem, make
 from protocol.payloads import from_json
-from protocol.seams import START, Cursor, PermanentError, Position, RawPayload, TransientError
+from protocol.seams import START, Cursor, Position, RawPayload, TransientError
 
 _LATEST, _EARLIEST = -1, -2  # what offsets_for_times takes for a partition's end and beginning
 _JOIN_S = 1.0
 _FETCH_S = 0.05
 _UNKNOWN = -1001
 _KEPT_RECORDS = 5_000
-# Said of a partition by a fetch that asked for an offset that it does not have.
-_NOT_THERE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
-
 Item = RawPayload | Damage
 
 
 class _Partition:
     """What is known of one partition that is read."""
 
-    __slots__ = ("at", "bad", "buffer", "end", "lane", "said")
+    __slots__ = ("at", "bad", "buffer", "end", "lane", "said", "skip", "stuck")
 
     def __init__(self, lane: str, at: int) -> None:
         self.lane = lane
@@ -42,6 +39,7 @@ class _Partition:
         self.buffer: deque[Message] = deque()
         self.end = 0  # it was read as far as here: control records at the end are nothing to wait for
         self.bad = ""  # what is wrong with the records before the next one
+        self.skip, self.stuck = 0, False  # an offset in a damaged batch, and whether nothing after it is read
         self.said = at  # the offset that the target has
 
     def ready(self) -> bool:
@@ -65,14 +63,14 @@ class KafkaReader:
         self._cursor: Cursor = {}
         self._joined = target is None
         self._changed = self._paused = False
-        self._failed: Exception | None = None
+        self._failed: TransientError | None = None
         self._turn = 0
 
     def read(self, cursor: Cursor, *, max_payloads: int = 2_000, max_bytes: int = 4_194_304) -> Chunk:
         """As Reader.read; of a group, as GroupReader.read. Waits for what is there already to arrive.
 
-        Raises TransientError when Kafka is out of reach or there is no topic; PermanentError when a partition ends before the
-        cursor, which must not go on unnoticed.
+        Raises TransientError when Kafka is out of reach, there is no topic, or a partition ends before the cursor, which must not
+        go on unnoticed.
         """
         self._cursor = cursor
         consumer = self._open()
@@ -109,7 +107,7 @@ class KafkaReader:
                 self._fetching.pause([TopicPartition(self._topic, number) for number in self._partitions])
                 self._paused = True
             self._fetch(self._fetching, 1, 0)
-        except (TransientError, PermanentError) as error:
+        except TransientError as error:
             self._failed = error  # told by the next read
 
     def _go_on(self, consumer: Consumer) -> None:
@@ -161,7 +159,7 @@ class KafkaReader:
             "partition.assignment.strategy": "cooperative-sticky",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
-            "auto.offset.reset": "error",
+            "auto.offset.reset": "earliest",  # what was handed out is thrown away when it comes again, what is missing told
             "check.crcs": True,
             "fetch.wait.max.ms": 100,
             "queued.max.messages.kbytes": 16 << 10,
@@ -222,9 +220,10 @@ class KafkaReader:
         """Somebody else has loaded a stretch: where it is in the buffer, that is thrown away."""
         while each.buffer and (each.buffer[0].offset() or 0) < wanted:
             each.buffer.popleft()
-        if each.buffer:
-            each.at, each.bad = wanted, ""
-        return bool(each.buffer)
+        if not each.buffer or each.buffer[0].offset() != wanted:  # what is missing there will be told by the brokers
+            return False
+        each.at = wanted
+        return True
 
     def _seek(self, consumer: Consumer, number: int, offset: int) -> None:
         each = self._partitions[number]
@@ -239,7 +238,14 @@ class KafkaReader:
                     raise self._causes.trouble(error.args[0]) from None
                 time.sleep(0.01)
         each.buffer.clear()
-        each.at, each.end, each.bad = offset, 0, ""
+        each.at, each.end, each.bad, each.skip, each.stuck = offset, 0, "", 0, False
+
+    def _skip_one(self, consumer: Consumer, number: int) -> None:
+        """One offset further into a damaged batch, whose length nobody knows; behind it there are good records again."""
+        each = self._partitions[number]
+        at, bad, skip = each.at, each.bad, each.skip + 1
+        self._seek(consumer, number, skip)
+        each.at, each.bad, each.skip = at, bad, skip
 
     def _fetch(self, consumer: Consumer, most: int, wait_s: float) -> None:
         """Into the buffers what has arrived; waits for the first only. Also serves the group."""
@@ -253,19 +259,24 @@ class KafkaReader:
         number, offset, error = message.partition(), message.offset(), message.error()
         each = self._partitions.get(number) if number is not None else None
         if error is None:
-            if each is not None:
-                each.buffer.append(message)
+            if each is not None and number is not None and not each.stuck:
+                following = (each.buffer[-1].offset() or 0) + 1 if each.buffer else each.at
+                if (offset or 0) >= following:
+                    self._find_gap(number, offset or 0)
+                    each.buffer.append(message)
             return
         code = error.code()
         if each is not None and number is not None:
             if code == KafkaError._PARTITION_EOF:
-                each.end = offset or 0
+                if not each.stuck:
+                    self._find_gap(number, offset or 0)
+                    each.end = offset or 0
                 return
             if code == KafkaError._BAD_MSG:
-                each.bad = f"the brokers' copy of records from {offset} on is damaged"
+                each.bad = each.bad or f"the brokers' copy of records is damaged ({error.str()})"
+                each.skip, each.stuck = max(each.skip, offset or 0), True
                 return
-            if code in _NOT_THERE:
-                self._find_beginning(consumer, number)
+            if each.stuck:  # after a damaged batch librdkafka reads on in the middle of it
                 return
         if code == KafkaError._MAX_POLL_EXCEEDED:
             return  # the group has given the partitions to others; it is joined again by asking on
@@ -276,26 +287,34 @@ class KafkaReader:
             self.close()
         raise self._causes.trouble(error)
 
-    def _find_beginning(self, consumer: Consumer, number: int) -> None:
-        """The cursor is not in the partition: its records were deleted before they were read, or the brokers lost the newest."""
+    def _find_gap(self, number: int, offset: int) -> None:
+        """Records may be missing because they never were (of transactions, compacted) or because they were deleted unread."""
         each = self._partitions[number]
-        low, high = self._bounds(number)
-        if each.at > high:
-            raise PermanentError(
-                f"kafka: partition {number} of {self._topic!r} ends at {high}, but was read up to {each.at}: the brokers have "
-                "lost what they had acknowledged; see docs/kafka.md, 'A topic that went back'"
-            )
-        at, gone = each.at, low - each.at
-        self._seek(consumer, number, low)
-        each.at = at
-        each.bad = f"{gone} records from {at} on were deleted by the brokers before they were read (retention of the topic)"
-        each.end = low if low == high else 0
+        if each.at and not each.buffer and offset > each.at and not each.bad:
+            low = self._bounds(number)[0]
+            if low > each.at:
+                each.bad = (
+                    f"{low - each.at} records from {each.at} on were deleted by the brokers before they were read"
+                    " (retention of the topic)"
+                )
+
+    def _went_back(self, number: int, at: int, end: int) -> TransientError:
+        return TransientError(
+            f"kafka: partition {number} of {self._topic!r} ends at {end}, but was read up to {at}: its new leader is not ready, "
+            "or the brokers have lost what they acknowledged; see docs/kafka.md, 'A topic that went back'"
+        )
 
     def _await(self, consumer: Consumer, most: int) -> None:
         """Until something arrives, if there is anything; what was acknowledged before the call is. Raises TransientError."""
         ends = self._offsets(_LATEST)
+        for number, each in self._partitions.items():
+            if each.at > ends.get(number, each.at):
+                raise self._went_back(number, each.at, ends[number])
         until = time.monotonic() + ANSWER_S
         while any(max(each.at, each.end) < ends.get(number, 0) for number, each in self._partitions.items()):
+            for number, each in self._partitions.items():
+                if each.stuck and not each.buffer:
+                    self._skip_one(consumer, number)
             self._fetch(consumer, most, _FETCH_S)
             if self._changed or any(each.ready() for each in self._partitions.values()):
                 return
@@ -340,7 +359,7 @@ class KafkaReader:
     def _taken(self, cursor: Cursor, max_payloads: int, max_bytes: int) -> Chunk:
         items: list[Item] = []
         after = dict(cursor)
-        numbers = sorted(self._partitions)
+        numbers = sorted(number for number, each in self._partitions.items() if each.ready())
         self._turn += 1  # another one is the first every time, and none takes more than its share while others wait
         for index in range(len(numbers)):
             each = self._partitions[numbers[(index + self._turn) % len(numbers)]]
@@ -362,7 +381,7 @@ class KafkaReader:
             items.append(Damage(each.lane, Position(0, following, following), b"", each.bad))
             each.at, each.bad = following, ""
             return 1
-        each.bad = ""
+        each.bad, each.skip = "", 0
         message = each.buffer.popleft()
         each.at = following + 1
         value = message.value() or b""
