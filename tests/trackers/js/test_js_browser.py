@@ -251,6 +251,57 @@ def test_a_call_costs_the_same_however_many_events_wait(context: BrowserContext,
     assert "list" not in costs[0]
 
 
+@pytest.mark.parametrize("browser_of", ["now", "before Temporal"])
+def test_the_time_zone_is_told_and_intl_is_used_only_where_it_must_be(
+    context: BrowserContext, dist: Path, browser_of: str
+) -> None:
+    """A page's first use of Intl is its longest task while it loads."""
+    if browser_of == "before Temporal":
+        context.add_init_script("delete globalThis.Temporal")
+    context.add_init_script("window.asked = 0; const real = Intl.DateTimeFormat; Intl.DateTimeFormat = () => (asked++, real())")
+    visit = Visit(context, {"/": TAGGED, "/sp.js": (dist / "spoorway.js").read_bytes()})
+    page = visit.open()
+    page.evaluate("(url) => { snowplow('newTracker', 'sp', url); snowplow('trackPageView') }", GATEWAY)
+    assert visit.wait(1)[0]["tz"] == "Europe/Amsterdam"
+    assert page.evaluate("asked") == (browser_of == "before Temporal")
+
+
+def test_the_official_loaders_name_of_the_function_is_taken(context: BrowserContext, dist: Path) -> None:
+    loader = """<script>
+      window.GlobalSnowplowNamespace = ["shop"];
+      window.shop = function () { (shop.q = shop.q || []).push(arguments) };
+      document.head.append(Object.assign(document.createElement("script"), { src: "/sp.js" }));
+      shop("newTracker", "sp", "%s"); shop("trackPageView");
+    </script>"""
+    visit = Visit(context, {"/": PAGE + loader % GATEWAY, "/sp.js": (dist / "spoorway.js").read_bytes()})
+    page = visit.open()
+    assert [event["e"] for event in visit.wait(1)] == ["pv"]
+    assert page.evaluate("[typeof snowplow, GlobalSnowplowNamespace]") == ["undefined", []]
+
+
+CONSUMER = """
+import { newTracker, type Tracker } from "./index.js";
+import { enableScrollTracking } from "./scroll.js";
+const tracker: Tracker = newTracker("sp", "https://events.example.com", { appId: "shop", consent: true });
+const id: string | undefined = tracker.trackStructEvent({ category: "a", action: "b", value: 1 });
+const end: () => void = enableScrollTracking(tracker, { depths: [50] });
+// @ts-expect-error a structured event has an action
+tracker.trackStructEvent({ category: "a" });
+export { id, end };
+"""
+
+
+def test_the_types_hold_for_who_uses_them(dist: Path, tmp_path: Path) -> None:
+    shutil.copytree(dist, tmp_path / "dist")
+    (tmp_path / "dist" / "use.ts").write_text(CONSUMER)
+    options = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom,dom.iterable"]
+    compiler = JS / "node_modules" / ".bin" / "tsc"
+    done = subprocess.run(
+        [compiler, *options, "use.ts"], cwd=tmp_path / "dist", capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def events_of(visit: Visit) -> list[str]:
     found: list[str] = []
     for event in visit.sent:

@@ -5,7 +5,7 @@
  */
 import { type IdentityOptions, makeIdentity, type StateStorage, type Visit } from "./identity.js";
 import { makeQueue, type QueueOptions } from "./queue.js";
-import { iglu, type SelfDescribing, uuid } from "./wire.js";
+import { iglu, type SelfDescribing, timeZone, uuid } from "./wire.js";
 
 export type { IdentityOptions, StateStorage, Visit, QueueOptions, SelfDescribing };
 
@@ -89,12 +89,6 @@ export interface Tracker {
   dropped: Record<string, number>;
 }
 
-declare global {
-  /** Of 2026 and later. */
-  // eslint-disable-next-line no-var
-  var Temporal: { Now: { timeZoneId(): string } } | undefined;
-}
-
 const version = "spoorway-1.0.0";
 
 export const newTracker = (namespace: string, endpoint: string, options: Options = {}): Tracker => {
@@ -120,7 +114,7 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
   let surroundings: Record<string, unknown> | undefined;
   let visit: Visit = [];
 
-  /** Sizes lay the page out and Intl takes 30 ms the first time, so all this is asked once per page view and size of the window. */
+  /** Reading sizes lays the page out, so all this is asked once per page view and size of the window. */
   const look = (): typeof surroundings =>
     doc &&
     (surroundings ||= {
@@ -134,13 +128,15 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
       lang: navigator.language,
       res: screen.width + "x" + screen.height,
       cd: screen.colorDepth,
-      tz: globalThis.Temporal?.Now.timeZoneId() ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
+      tz: timeZone(),
     });
   /** A faulty filter or function costs its entity, not the event. */
   const entitiesOf = (one: GlobalEntity, facts: EventFacts): SelfDescribing[] => {
     try {
       return Array.isArray(one)
-        ? one[0](facts) ? [one[1]].flat().flatMap((maker) => entitiesOf(maker, facts)) : []
+        ? one[0](facts)
+          ? [one[1]].flat().flatMap((maker) => entitiesOf(maker, facts))
+          : []
         : [(typeof one == "function" ? one(facts) : one) || []].flat();
     } catch {
       return [];

@@ -3,7 +3,7 @@
  *
  * What the page has not got rid of when it goes away is sent once more and then lost: where that matters use the whole tracker.
  */
-import { iglu, uuid } from "./wire.js";
+import { iglu, timeZone, uuid } from "./wire.js";
 
 export interface LiteOptions {
   appId?: string;
@@ -64,7 +64,7 @@ export const pageViews = (url: string, { appId, namespace, postPath = "/com.snow
       cs: document.characterSet,
       res: screen.width + "x" + screen.height,
       vp: innerWidth + "x" + innerHeight,
-      tz: Intl.DateTimeFormat().resolvedOptions().timeZone,
+      tz: timeZone(),
     };
     for (const name in event) if (!event[name]) delete event[name];
     if (waiting.size < 100) waiting.add(event);

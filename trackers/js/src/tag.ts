@@ -2,7 +2,8 @@
  * The classic script: makes the page's queueing function real, `window.snowplow("newTracker", "sp1", "https://…", {…})`.
  *
  * A verb may name its trackers, `"trackPageView:sp1;sp2"`; without names it goes to all. The function's name is the script's
- * `data-function`, or "snowplow". Calls made before the script was there are made now, in their order.
+ * `data-function`, or what the official tag's loader wrote into `GlobalSnowplowNamespace`, or "snowplow". Calls made before the
+ * script was there are made now, in their order.
  */
 import { newTracker, type Options, type Tracker } from "./index.js";
 import * as links from "./link-click.js";
@@ -62,9 +63,10 @@ const call = (...[verb, ...values]: Call): unknown => {
   return answer;
 };
 
-const name = document.currentScript?.dataset["function"] || "snowplow";
-const page = window as unknown as Record<string, { q?: ArrayLike<unknown>[] } | typeof call>;
-const early = (page[name] as { q?: ArrayLike<unknown>[] } | undefined)?.q || [];
+type Queueing = { q?: ArrayLike<unknown>[] };
+const page = window as unknown as { GlobalSnowplowNamespace?: string[] } & Record<string, Queueing | typeof call>;
+const name = document.currentScript?.dataset["function"] || page.GlobalSnowplowNamespace?.shift() || "snowplow";
+const early = (page[name] as Queueing | undefined)?.q || [];
 page[name] = call;
 for (const one of early) {
   try {
