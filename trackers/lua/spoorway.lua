@@ -30,7 +30,7 @@ local mark, known, seen = '"', {}, 0 -- a quote: \" where JSON is within a strin
 local function within(s) return mark == '"' and s or (gsub(s, '["\\]', "\\%0")) end
 
 local function quote(s)
-	local plain = known[s] -- names come again and again
+	local plain = known[s] -- names recur
 	if plain == nil then
 		plain = not find(s, '[%c"\\\128-\255]')
 		if seen > 255 then known, seen = {}, 0 end
@@ -169,7 +169,7 @@ end
 
 local function open_queue(files, prefix, o)
 	local list, used, last, slot = {}, {}, 0, 1
-	local queue, slots = { count = 0, bytes = 0, list = list }, max(256, floor(o.max_bytes / o.batch_bytes))
+	local queue, slots = { count = 0, bytes = 0, list = list }, max(256, floor(o.max_bytes / max(o.batch_bytes, 4096)))
 
 	local function new(at) return { name = prefix .. at, count = 0, bytes = 0, done = 0, order = last + 1 } end
 

@@ -102,6 +102,41 @@ def test_mqtt_is_acknowledged_by_the_gateway(start: Callable[..., Running]) -> N
     product.wait(60)
 
 
+@pytest.fixture
+def certificates(tmp_path: Path) -> list[str]:
+    """Two of 127.0.0.1, each with its key; nobody vouches for them but themselves."""
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    for name in ("ours", "another"):
+        written = ["-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / f"{name}.pem")]
+        subprocess.run([*make, *names, *written], check=True, capture_output=True)
+    return [str(tmp_path / name) for name in ("ours.pem", "ours.key", "another.pem")]
+
+
+def test_https_and_mqtts_with_luasec_and_nobody_elses_certificate(
+    start: Callable[..., Running], certificates: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, key, another = certificates
+    for transport in ("HTTP", "MQTT"):
+        monkeypatch.setenv(f"SPOORWAY__GATEWAY__TRANSPORTS__{transport}__TLS_CERTIFICATE", ours)
+        monkeypatch.setenv(f"SPOORWAY__GATEWAY__TRANSPORTS__{transport}__TLS_KEY", key)
+    product = start("--mqtt", "127.0.0.1:0")
+    url = product.url.replace("http://", "https://")
+    for lua in LUAS:
+        assert send(lua, url, 30, 20, "tls", "", "", ours).sent == 30, lua
+    refused = send("luajit", url, 1, 0.5, "tls", "", "", another)
+    assert (refused.sent, refused.queued) == (0, 1) and refused.failed > 0
+    plain = send("luajit", product.url.replace("https://", "http://"), 1, 0.5)
+    assert (plain.sent, plain.queued) == (0, 1)
+    urls = json.loads((product.data / "running.json").read_text())["urls"]["mqtt"]
+    secrets = _device(product, "arcade-9")
+    end = time.monotonic() + 30
+    url = urls[0].replace("mqtt://", "mqtts://")
+    while (result := send("luajit", url, 30, 5, "mqtt", "arcade-9", secrets["password"], ours)).sent < 30:
+        assert time.monotonic() < end, result
+    product.wait(120)
+
+
 def test_a_spool_file_is_replayed(spoorway_run: Running, tmp_path: Path) -> None:
     program = tmp_path / "kiosk.lua"
     program.write_text("""

@@ -47,6 +47,13 @@ def test_the_minified_build_is_the_same_program_in_the_sizes_we_state(tmp_path: 
     assert " 0 failures / 0 errors / 0 pending" in said
 
 
+@pytest.mark.parametrize(("lua", "most"), [("lua5.1", 74), ("lua5.4", 65), ("luajit", 53)])
+def test_memory_after_load_in_kilobytes(lua: str, most: int, tmp_path: Path) -> None:
+    """A little above what it is: growth is a decision."""
+    said = run([lua, str(ROOT / "benchmarks" / "lua_frames.lua"), str(TRACKER), "memory", str(tmp_path), "http://127.0.0.1:9"])
+    assert most - 6 < float(said.split()[0]) < most
+
+
 def test_the_pages_samples_run(tmp_path: Path) -> None:
     """Each block of the README, in its order, in one program: LÖVE's callbacks called once, no gateway there."""
     blocks = re.findall(r"```lua\n(.*?)```", (TRACKER / "README.md").read_text("utf-8"), re.DOTALL)

@@ -295,11 +295,11 @@ describe("the queue", function()
 	it("keeps its order over many segments and starts", function()
 		local storage = spoorway.storage.memory()
 		for start = 0, 9 do
-			local tracker = world({ storage = storage, max_bytes = 4096 * 64 })
+			local tracker = world({ storage = storage, batch_bytes = 1000 })
 			for i = 1, 30 do tracker:track_page_view(("page %03d"):format(start * 30 + i)) end
 			tracker:close(0)
 		end
-		local tracker, w = world({ storage = storage, max_bytes = 4096 * 64 })
+		local tracker, w = world({ storage = storage, batch_bytes = 1000 })
 		assert.are.equal(300, tracker:status().queued)
 		local order = {}
 		while tracker:status().queued > 0 do
@@ -311,6 +311,46 @@ describe("the queue", function()
 		end
 		assert.are.equal(300, #order)
 		for i = 1, 300 do assert.are.equal(i, order[i]) end
+		assert.is_true(#w.requests > 60)
+	end)
+
+	it("is full when its files are, and goes on where one has gone", function()
+		local storage = spoorway.storage.memory()
+		local tracker, w = world({ storage = storage, batch_bytes = 1, max_bytes = 1e6 })
+		for i = 1, 256 do assert.truthy(tracker:track_page_view("page " .. i)) end
+		assert.are.same({ nil, "full" }, { tracker:track_page_view("page 257") })
+		w.step()
+		w.requests[1].done(200)
+		w.step()
+		assert.truthy(tracker:track_page_view("page 258"))
+		tracker, w = world({ storage = storage, batch_bytes = 1, max_bytes = 1e6 })
+		local order = {}
+		while tracker:status().queued > 0 do
+			w.step()
+			local request = w.requests[#w.requests]
+			order[#order + 1] = tonumber(request.body:match("page (%d+)"))
+			request.done(200)
+			w.step()
+		end
+		assert.are.equal(256, #order)
+		for i = 1, 255 do assert.are.equal(i + 1, order[i]) end
+		assert.are.equal(258, order[256])
+	end)
+end)
+
+describe("the overlay", function()
+	it("says how many are queued, sent, failed and dropped", function()
+		local tracker, w = world()
+		tracker:track_page_view("x")
+		tracker:track_page_view()
+		w.step()
+		w.requests[1].done(500)
+		w.step()
+		local said
+		_G.love = { graphics = { print = function(...) said = { ... } end } }
+		require("spoorway_overlay")(tracker, 1, 2)
+		_G.love = nil
+		assert.are.same({ "spoorway: 1 queued, 0 sent, 1 failed, 1 dropped", 1, 2 }, said)
 	end)
 end)
 
