@@ -96,6 +96,9 @@ chaos-cluster: venv runtimes  ## three gateways, two workers and Kafka, each kil
 postgres-kills: venv runtimes  ## kill -9 and outages of the product and its PostgreSQL under load, 100 times
 	$(PY) -m tests.faults.postgres_kills --rounds 100
 
+kafka-kills: venv runtimes  ## kill -9 and outages of the product and its Kafka under load, 50 times
+	$(PY) -m tests.faults.kafka_kills --rounds 50
+
 access-log-kills: venv  ## kill -9 while an access log is written, rotated and packed, 100 times
 	$(PY) -m tests.faults.access_log_kills --rounds 100
 
@@ -111,4 +114,4 @@ erase-kills: venv  ## kill -9 of an erasure, of the product or of both, 50 times
 kills-python: venv  ## kill -9 of programs that track at full speed with the Python tracker, 1,000 times
 	$(PY) -m tests.trackers.python.python_kills --rounds 1000
 
-.PHONY: chaos-cluster scale erase-kills postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
+.PHONY: kafka-kills chaos-cluster scale erase-kills postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm

@@ -7,6 +7,7 @@ told as "wrong password".
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 from typing import Any
@@ -73,6 +74,10 @@ class Causes:
         self._heard.clear()
         self.down = False
 
+    def certain(self) -> bool:
+        """Whether trying again within the same seconds is of no use."""
+        return any(cause in self._heard for cause in _CAUSES if cause != KafkaError._TRANSPORT)
+
     def words(self, error: KafkaError) -> str:
         code, text = error.code(), error.str()
         if code in _VAGUE:
@@ -94,6 +99,9 @@ def missing(config: Config) -> str:
 
 def make(kind: Any, settings: dict[str, Any], config: Config) -> Any:
     """A client of librdkafka; the user's own options go before ours. Raises ConfigurationError."""
+    for name in ("tls_ca", "tls_certificate", "tls_key"):
+        if (path := getattr(config, name)) and not os.access(path, os.R_OK):
+            raise ConfigurationError(f"journal.kafka.{name}: {path} cannot be read")
     try:
         return kind({**connecting(config), **settings, **config.options})
     except KafkaException as error:
@@ -101,15 +109,21 @@ def make(kind: Any, settings: dict[str, Any], config: Config) -> Any:
 
 
 def find_topic(client: Any, causes: Causes) -> list[int]:
-    """The topic's partitions; where there is no topic it is made, if it may be. Waits.
+    """The topic's partitions; where there is no topic it is made, if it may be. Waits. Raises TransientError, ConfigurationError.
 
-    Raises TransientError, ConfigurationError, and KafkaException for what is best told once the client's errors were fetched.
+    client: with nothing under way, for its events are fetched here.
     """
     config = causes.config
     until = time.monotonic() + ANSWER_S
     created = False
     while True:
-        topic = client.list_topics(config.topic, timeout=ANSWER_S).topics[config.topic]
+        try:
+            topic = client.list_topics(config.topic, timeout=1.0).topics[config.topic]
+        except KafkaException as error:
+            client.poll(0)
+            if causes.down or causes.certain() or time.monotonic() > until:
+                raise causes.trouble(error.args[0]) from None
+            continue
         if topic.error is None:
             return sorted(topic.partitions)
         unknown = topic.error.code() in _MISSING

@@ -166,12 +166,9 @@ class KafkaReader:
             "error_cb": self._causes.hear,
         }
         consumer: Consumer = make(Consumer, settings, self._config)
-        try:
-            numbers = find_topic(consumer, self._causes)  # by this consumer, which then need not wait for its own look
-            self._stem = lane_stem(self._causes)
-        except KafkaException as error:
-            consumer.poll(0)  # so that causes are known
-            raise self._causes.trouble(error.args[0]) from None
+        self._causes.forget()
+        numbers = find_topic(consumer, self._causes)  # by this consumer, which then need not wait for its own look
+        self._stem = lane_stem(self._causes)
         self._causes.forget()
         if self._asking is None:
             self._asking = self._asker()

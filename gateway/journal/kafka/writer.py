@@ -86,11 +86,8 @@ class KafkaWriter:
         if self._session is None:
             self._session = await asyncio.to_thread(_Session, self._config)
         session = self._session
-        try:
-            await asyncio.to_thread(find_topic, session.producer, session.causes)
-        except KafkaException as error:
-            session.producer.poll(0)  # so that causes are known
-            raise session.causes.trouble(error.args[0]) from None
+        session.causes.forget()
+        await asyncio.to_thread(find_topic, session.producer, session.causes)
         session.causes.forget()
 
     def check(self, payload: RawPayload) -> None:
