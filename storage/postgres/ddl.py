@@ -103,6 +103,8 @@ def migrate(db: Connection, config: Config) -> None:
         version = _version(db, config.schema)
         if version < len(STEPS):
             take_turns(db, config.schema)
+            # That a name is unknown is remembered until a table is opened: by now another process may have made everything.
+            db.execute("SELECT FROM pg_class LIMIT 0")
             version = _version(db, config.schema)
         if version > len(STEPS):
             raise PermanentError(

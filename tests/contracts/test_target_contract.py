@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -569,6 +570,36 @@ def test_loaders_with_lanes_of_their_own_do_not_hinder_each_other(bench: Bench, 
     assert one.cursor() == other.cursor() == at(6, "lane0") | at(6, "lane1")
     assert one.totals() == other.totals() == Counts(12, 12, 0, 0)
     assert len(bench.ids()) == 12
+
+
+def test_loaders_that_begin_at_the_same_time_find_one_target(bench: Bench) -> None:
+    ready, failed = threading.Barrier(3), list[Exception]()
+
+    def begin() -> None:
+        target: Target | None = None
+        ready.wait()
+        for _ in range(20):  # as a loader does; what passes may happen
+            try:
+                target = target or bench.another()
+                assert (target.cursor(), target.totals()) == ({}, Counts())
+                break
+            except TransientError as error:
+                last = error
+                time.sleep(0.05)
+            except Exception as error:
+                failed.append(error)
+                break
+        else:
+            failed.append(last)
+        if target is not None:
+            target.close()
+
+    threads = [threading.Thread(target=begin) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
 
 
 def test_what_another_loader_stored_is_known(bench: Bench, pair: tuple[Target, Target]) -> None:

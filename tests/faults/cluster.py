@@ -32,15 +32,14 @@ from typing import IO, Any
 from unittest.mock import patch
 
 import psycopg
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gateway.journal.kafka import Config
 from gateway.journal.kafka.reader import KafkaReader
-from protocol.seams import ConfigurationError, Cursor, RawPayload
+from protocol.seams import Cursor, Position, RawPayload
 from spoorway.database import open_read_only
 from storage import lake
 from storage.lake import commits
+from storage.lake.parquet import pa, pq
 from storage.objects import Objects, open_objects
 from storage.targets import Counts
 from tests.peers.kafka_server import KafkaServer
@@ -50,7 +49,7 @@ from tests.peers.s3_server import S3Server
 ROOT = Path(__file__).parents[2]
 TOPIC, PARTITIONS, SESSION_MS = "raw", 6, 3_000
 GATEWAYS, WORKERS, SENDERS = 3, 2, 6
-EVENTS_PER_POST, POSTS_PAUSE_S = 5, 0.05
+EVENTS_PER_POST, POSTS_PAUSE_S = 5, 0.1
 START_S, DRAIN_S = 240, 300
 SCHEMA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 
@@ -249,21 +248,23 @@ class Cluster:
     def stores(self) -> dict[str, Found]:
         return {"sqlite": self._sqlite(), "postgres": self._postgres(), "s3": self._s3()}
 
-    def cursors(self) -> list[Cursor]:
-        """Of each store; the totals of SQLite are asked in the same moment as its cursor."""
-        with psycopg.connect(self.postgres.dsn) as db:
-            postgres = {row[0]: row[1] for row in db.execute("SELECT lane, sequence FROM atomic.cursors")}
-        s3 = {lane: at.sequence for lane, at in commits.newest(self._objects())[0].cursor.items()}
-        return [self._sequences(), postgres, s3]  # type: ignore[list-item]
+    def pending(self) -> list[int]:
+        """Of each store."""
+        reader = KafkaReader(Config((self.kafka.bootstrap,), TOPIC))
+        try:
+            return [reader.pending(cursor) for cursor in self.cursors()]
+        finally:
+            reader.close()
 
-    def _sequences(self) -> dict[str, int]:
-        with contextlib.suppress(ConfigurationError), contextlib.closing(open_read_only(self.folder / "events.db")) as db:
-            db.execute("BEGIN")
-            ((payloads,),) = db.execute("SELECT payloads FROM atomic.totals").fetchall()
-            found = {str(row[0]): int(row[1]) for row in db.execute("SELECT lane, sequence FROM atomic.cursors")}
-            assert sum(found.values()) == payloads, f"the cursor is at {found}, but {payloads} payloads are counted"
-            return found
-        return {}
+    def cursors(self) -> Iterator[Cursor]:
+        """Of each store; what is counted as covered is what its cursor covers, at any moment."""
+        asked = 'SELECT lane, segment, "offset", sequence, (SELECT payloads FROM atomic.totals) FROM atomic.cursors'
+        with contextlib.closing(open_read_only(self.folder / "events.db")) as db:
+            yield covered(db.execute(asked).fetchall())
+        with psycopg.connect(self.postgres.dsn) as db:
+            yield covered(db.execute(asked).fetchall())
+        last = commits.newest(self._objects())[0]
+        yield covered([(lane, *at, last.totals.payloads) for lane, at in last.cursor.items()])
 
     def _objects(self) -> Objects:
         return open_objects(self._url, endpoint=self.s3.endpoint, region="us-east-1")
@@ -344,7 +345,7 @@ def storm(folder: Path, seed: int, *, seconds: float = 0, rounds: int = 0) -> Re
         for kind in forecast(chance, list(kinds), end, rounds):
             kinds[kind]()
             report.weather[kind] = report.weather.get(kind, 0) + 1
-            cluster.cursors()
+            list(cluster.cursors())
             if sys.stderr.isatty():
                 print(f"\r{sum(report.weather.values())} {report.weather}, {max(0, end - time.monotonic()):.0f} s left ",
                       end="", file=sys.stderr)  # fmt: skip
@@ -377,15 +378,20 @@ def drained(cluster: Cluster) -> None:
     end = time.monotonic() + DRAIN_S
     while True:
         waiting = sum(measured(process, "journal_overflow_waiting") for process in cluster.gateways)
-        payloads = len(cluster.topic()) if not waiting else -1
-        found = [sum(cursor.values()) for cursor in cluster.cursors()]  # type: ignore[arg-type]
-        if found == [payloads] * 3:
+        pending = cluster.pending()
+        if not waiting and pending == [0, 0, 0]:
             return
         logs = "\n".join(process.said() for process in cluster.workers)
-        assert time.monotonic() < end, (
-            f"{waiting} payloads wait on disk, {payloads} are in the topic, {found} in the stores; {logs}"
-        )
+        assert time.monotonic() < end, f"{waiting} payloads wait on disk, {pending} for the stores; {logs}"
         time.sleep(0.5)
+
+
+def covered(rows: Sequence[Sequence[Any]]) -> Cursor:
+    """rows: lane, position, and how many payloads are counted."""
+    found = {str(lane): Position(*map(int, position)) for lane, *position, _ in rows}
+    counted = int(rows[0][-1]) if rows else 0
+    assert sum(at.sequence for at in found.values()) == counted, f"the cursor is at {found}, but {counted} payloads are counted"
+    return found
 
 
 def measured(process: Process, name: str) -> float:
