@@ -114,4 +114,7 @@ erase-kills: venv  ## kill -9 of an erasure, of the product or of both, 50 times
 kills-python: venv  ## kill -9 of programs that track at full speed with the Python tracker, 1,000 times
 	$(PY) -m tests.trackers.python.python_kills --rounds 1000
 
-.PHONY: kafka-kills chaos-cluster scale erase-kills postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
+image-steps: venv  ## what deploy/Dockerfile does, in a folder: everything is fetched and installed; no container engine is needed
+	$(PY) -m tests.end_to_end.image_steps
+
+.PHONY: image-steps kafka-kills chaos-cluster scale erase-kills postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
