@@ -30,7 +30,9 @@ NAMES = (
     "postgres",
     "erase",
     "s3",
+    "spark",
     "workers",
+    "kafka",
 )
 HERE = Path(__file__).parent
 

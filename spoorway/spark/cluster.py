@@ -7,12 +7,14 @@ Trouble that passes is raised, and Spark repeats it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from protocol.seams import TransientError
 from spoorway.spark.engine import Keys, Told
 
 pa: Any = import_module("pyarrow")
@@ -23,6 +25,7 @@ T = TypeVar("T")
 _TOLD = "told string"
 _TYPES = {"string": "string", "int64": "bigint", "int32": "int", "binary": "binary", "bool": "boolean"}
 _ROWS = 50_000
+_OURS = re.compile(r"^(?:protocol\.seams\.|storage\.\w+\.)\w+: (.+)$", re.MULTILINE)
 
 
 class Cluster:
@@ -105,7 +108,13 @@ def _row(number: int, told: Told) -> Any:
 
 
 def _told(frame: Any) -> list[tuple[int, Told]]:
-    return [(number, told) for number, told in (json.loads(row[0]) for row in frame.collect())]
+    """Raises TransientError: Spark has repeated a task as often as it does."""
+    try:
+        rows = frame.collect()
+    except Exception as error:  # of Py4J or of PySpark, by its version; it holds the worker's traceback, and Java's
+        ours = _OURS.findall(str(error))
+        raise TransientError(f"spark: {ours[-1] if ours else str(error).strip().partition(chr(10))[0]}") from error
+    return [(number, told) for number, told in (json.loads(row[0]) for row in rows)]
 
 
 __all__ = ["Cluster"]

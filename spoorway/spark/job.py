@@ -54,7 +54,7 @@ def run(engine: Engine, path: Path, tell: Tell, *, now_ms: int, stretch_bytes: i
         made = _enriched(engine, job, stretches, tell)
         gone = _once(engine, job, made, tell)
         return _committed(filling, made, gone, tell)
-    except PermanentError:
+    except (PermanentError, TransientError):  # what was staged may be gone because somebody else has won
         if filling.lost():
             raise filling.overtaken() from None
         raise

@@ -9,7 +9,7 @@ import gzip
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -136,10 +136,9 @@ def _id(chance: random.Random) -> str:
     return f"{chance.getrandbits(128):032x}"
 
 
-def written(url: str, events: int, seed: int, folder: Path, segments: int = 12) -> int:
-    """An archive of so many segments in three lanes, some lines of which are damaged; how many payloads and damages."""
+def written(url: str, every: Sequence[RawPayload], seed: int, folder: Path, segments: int, damaged: float = 0.001) -> None:
+    """An archive of so many segments in three lanes. damaged: the share of lines that are."""
     archive, chance = Archive(open_objects(url)), random.Random(seed)
-    every = payloads(events, seed)
     numbers = Counter[str]()
     cuts = sorted(chance.sample(range(1, len(every)), segments - 1))
     for at, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(every)], strict=True)):
@@ -151,12 +150,11 @@ def written(url: str, events: int, seed: int, folder: Path, segments: int = 12) 
             for payload in every[start:end]:
                 numbers[lane] += 1
                 line = bytearray(encode(payload, numbers[lane]))
-                if chance.random() < 0.001:
+                if chance.random() < damaged:
                     line[len(line) // 2] ^= 0x15
                 file.write(line)
         seal(path, DISK, block_bytes=128 << 10, level=4, pause=lambda _: False)
         archive.add(lane, segment, sealed(folder / lane, segment), contents(sealed(folder / lane, segment)))
-    return len(every)
 
 
 def geo_database(path: Path) -> None:

@@ -43,7 +43,7 @@ class Site:
         self.folder, self.url, self.environment = folder, url, {**os.environ, **environment}
         folder.mkdir()
         with changed(environment):
-            self.payloads = archives.written(url("archive"), events, seed=11, folder=folder / "segments", segments=segments)
+            archives.written(url("archive"), archives.payloads(events, 11), 11, folder / "segments", segments)
         self.config = folder / "spoorway.toml"
         archives.geo_database(folder / "places.mmdb")
         names = ("referer", "campaign", "event_fingerprint", "device_time", "email_agent")
@@ -185,6 +185,18 @@ def killed_at(site: Site, spark: Path, name: str, point: str) -> str:
     return site.same_as_one(name)
 
 
+def damaged(site: Site, spark: Path, name: str) -> str:
+    path = sorted(Path(site.url("archive")).rglob("*.ndjson.gz"))[1]
+    whole = path.read_bytes()
+    path.write_bytes(bytes([*whole[:500], whole[500] ^ 1, *whole[501:]]))
+    code, told = site.run(spark, name)
+    path.write_bytes(whole)
+    assert code == 1, told[-3000:]
+    (line,) = [line for line in told.splitlines() if line.startswith("spoorway: ") and "is damaged: its SHA-256" in line]
+    site.nothing_visible(name)
+    return line
+
+
 def two_at_once(site: Site, spark: Path, name: str) -> str:
     (meeting := site.folder / f"{name}-meeting").mkdir()
     entry = (str(ROOT / "tests" / "spark" / "entry.py"), "two at once", str(meeting))
@@ -239,6 +251,7 @@ _CHECKS: tuple[tuple[Any, ...], ...] = (
     ("killed in the second pass", killed_in_a_pass, "small", "events"),
     *((f"killed {point}", killed_at, "small", point) for point in _POINTS),
     ("two at once", two_at_once, "small"),
+    ("damaged archive", damaged, "small"),
     ("packed environment", packed, "small"),
 )
 

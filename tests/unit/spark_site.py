@@ -23,7 +23,7 @@ NOW_MS = 1_800_000_000_000
 class Site:
     def __init__(self, folder: Path, events: int, segments: int) -> None:
         self.folder = folder
-        archives.written(str(folder / "archive"), events, 7, folder / "segments", segments)
+        archives.written(str(folder / "archive"), archives.payloads(events, 7), 7, folder / "segments", segments)
         self.file = folder / "spoorway.toml"
         self.file.write_text(
             f'data = "{folder / "data"}"\n[archive]\nurl = "{folder / "archive"}"\n'

@@ -178,6 +178,36 @@ def test_of_two_jobs_one_wins(small: Site, many: str, monkeypatch: pytest.Monkey
     assert not list(small.objects(many).list(PREFIX))
 
 
+def test_a_loader_that_commits_meanwhile_wins(small: Site, many: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, inner = commits.add, []
+
+    def add(*args: Any) -> bool:
+        if not inner:
+            inner.append("a loader, while the job is about to commit")
+            target = _target(small, many)
+            target.commit(Batch([{"event_id": "a", "collector_tstamp": 0}], [], {"lane": Position(1, 1, 1)}, 1))
+            target.close()
+        return whole(*args)
+
+    monkeypatch.setattr(commits, "add", add)
+    with pytest.raises(Exception, match="another job or loader filled it meanwhile"):
+        small.run(many)
+    assert [row["event_id"] for row in small.content(many)[0]] == ["a"]
+    assert not list(small.objects(many).list(PREFIX))
+
+
+def test_nothing_is_merged_of_what_is_not_in_its_place(small: Site, many: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commits, "_AT_ONCE", 1)
+        _cut(patch, lambda call, name: call == "put" and "commits" in name, after=False)
+        with pytest.raises(_Cut):
+            small.run(many)
+    newest = small.newest(many)
+    assert (newest.first, newest.number, newest.settled, newest.placed) == (1, 2, False, 0)
+    small.run(many)
+    assert small.newest(many).placed == 2
+
+
 def test_a_job_whose_staging_the_winner_deleted_says_who_won(small: Site, many: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small.bundle(many)
     whole, inner = staging.tables, []
