@@ -12,7 +12,11 @@
 #define SPOORWAY_H
 
 #include <Arduino.h>
+#ifdef ARDUINO_ARCH_AVR
+class Client; /* its header links IPAddress, which a sketch without a network does not need */
+#else
 #include <Client.h>
+#endif
 
 #define SPOORWAY_VERSION "1.0.0"
 

@@ -1,169 +1,259 @@
 /* How the oldest record of a store is written: Json (payload_data), Query (one event as a query string), Compact (a frame).
 
-   A format never changes the record, so that it can be written as often as a link needs: to count, to sign, to send piece by piece. */
+   A format never changes the record, so that it can be written as often as a link needs: to count, to sign, to send piece by piece.
+   Its Writer is a base of the tracker, and Tracker is what it is a base of. */
 #ifndef SPOORWAY_FORMATS_H
 #define SPOORWAY_FORMATS_H
 
 namespace spoorway {
 
-/* The next field of a template. */
-struct Field {
-  const char *name, *more; /* more: behind the kind: the first of an enum's values */
-  char kind;               /* 0: there is none */
-  uint8_t digits;
-  int32_t offset;
+/* Reads the oldest record, and the template beside it. */
+template <class Tracker, class Index> struct Reading : Out {
+  Index from = 0;     /* the next byte of the record */
+  const char *at = 0; /* the next letter of the template */
 
-  const char *read(const char *p) {
-    char c;
-    name = p;
-    while ((c = (char)pgm_read_byte(p)) && c != '.' && c != '?' && c != '=' && c != '$' && c != '%') p++;
-    kind = c;
-    if (!c) return p;
-    more = ++p;
-    digits = 0;
-    offset = 0;
-    if (c == '.') {
-      digits = pgm_read_byte(p++) - '0';
-      char sign = (char)pgm_read_byte(p);
-      if (sign == '+' || sign == '-') {
-        while ((c = (char)pgm_read_byte(++p)) > ' ') offset = offset * 10 + (c - '0');
-        if (sign == '-') offset = -offset;
-      }
-    }
-    while ((c = (char)pgm_read_byte(p)) > ' ') p++;
-    return c ? p + 1 : p;
+  Tracker &whole() { return *static_cast<Tracker *>(this); }
+  uint8_t next() { return whole().store.at(from++); }
+  uint32_t number_() { return read_number(*this); }
+  /* Begins again. Answers the uptime; the event's sequence comes next. */
+  uint32_t rewind() {
+    uint32_t uptime = 0;
+    from = 0;
+    for (uint8_t i = 4; i--;) uptime = uptime >> 8 | (uint32_t)next() << 24;
+    return uptime;
+  }
+  /* The number of the record's template, for compact frames; `at` is behind it. */
+  uint16_t find_template() {
+    uint16_t number = 0;
+    uint8_t digit;
+    at = whole().text_of(next());
+    while ((digit = (uint8_t)(pgm_read_byte(at) - '0')) < 10) number = number * 10 + digit, at++;
+    if (pgm_read_byte(at) == ' ') at++;
+    return number;
+  }
+  /* Behind the word and the space after it. */
+  void skip_word() {
+    uint8_t c;
+    do c = pgm_read_byte(at++);
+    while (c > ' ');
+    if (!c) at--;
   }
 };
-
-/* The number of a template, for compact frames; p is moved behind it. */
-inline uint16_t template_number(const char *&p) {
-  uint16_t number = 0;
-  char c;
-  while ((c = (char)pgm_read_byte(p)) >= '0' && c <= '9') number = number * 10 + (c - '0'), p++;
-  if (c == ' ') p++;
-  return number;
-}
 
 /* What a number of a record stands for; 0 (absent) never gets here. */
 inline int32_t value_of(uint32_t code) { return code & 1 ? (int32_t)(code >> 1) : -(int32_t)(code >> 1); }
 
-template <bool QUERY> struct Event {
-  typedef Writer<QUERY> W;
-  template <class R> static void copy(Writer<QUERY> &w, R &record, uint16_t length, uint8_t depth) {
-    while (--length) w.put(record.next(), depth); /* of a text a record has the length and 1 */
-  }
+/* Whether a letter is of a field's name, and not what tells its kind. */
+inline bool in_name(uint8_t c) { return c >= '@' || (uint8_t)(c - '0') < 10; }
 
-  /* The values of all fields, as parameters or as what is between the braces of data. */
-  template <class R> static void values(Writer<QUERY> &w, R &record, const char *p, bool described) {
-    Field field;
-    char comma = '{';
-    if (pgm_read_byte(p)) p++;
-    while (p = field.read(p), field.kind) {
-      uint32_t code = record.number();
-      uint8_t words = field.kind == '$' ? 2 : field.kind == '%' ? 1 : 0;
-      if (!code || (!described && words && code == 1)) continue;
-      if (described) {
-        w.put(comma, 1);
-        w.put('"', 1);
-        comma = ',';
-      } else {
-        SPOORWAY_SAY(w, "\3", 1);
-      }
-      w.name(field.name, field.more - 1, described);
-      if (!described) {
-        SPOORWAY_SAY(w, "\4", 1);
-        if (words) words = 1;
-      } else {
-        w.words(field.kind == '$' || field.kind == '=' ? PSTR("\":\"") : PSTR("\":"), 1);
-      }
-      if (words) {
-        copy(w, record, (uint16_t)code, words);
-      } else if (field.kind == '.') {
-        w.decimal(value_of(code), field.digits);
-      } else {
-        const char *c = field.kind == '?' ? PSTR("false|true") : field.more;
-        for (uint8_t skip = (uint8_t)(code >> 1); skip; c++)
-          if (pgm_read_byte(c) == '|') skip--;
-        for (char letter; (letter = (char)pgm_read_byte(c++)) > ' ' && letter != '|';) w.put(letter, 1);
-      }
-      if (described && (field.kind == '$' || field.kind == '=')) w.put('"', 1);
-    }
-    if (described) w.words(comma == '{' ? PSTR("{}") : PSTR("}"), 1);
-  }
+/* An event is written from a script: a text in flash in which bytes below 32 stand for something else.
 
-  template <class Tracker> static void write(Out &out, Tracker &tracker) {
-    Writer<QUERY> w(out);
-    Reader<typename Tracker::Records> record(tracker.store);
-    uint32_t uptime = record.fixed32(), sequence = record.number();
-    const char *p = tracker.text_of(record.next());
-    template_number(p);
-    char first = (char)pgm_read_byte(p);
-    bool described = first == '*' || pgm_read_byte(p + 4) == ':';
+   \1 to \6    words that come often, below; \1 ends a parameter and \2 its name, so they set how what follows is escaped
+   \7 FLAG \24 only where the event has one of these flags; one within another ends with it
+   \11 …       what differs from event to event */
+#define SPOORWAY_EVENT                                                                                                             \
+  "e\002\007\001ue\024\007\002\011\024\001tv\002ino-" SPOORWAY_VERSION "\007\004\001p\002iot\024\012\001dtm\002\013"                 \
+  "\007\010\001stm\002\014\024\007\001\001ue_pr\002\003\006unstruct_event\0050\004\003\011\004\024\020\007\001}}\024\021"             \
+  "\007\060\001co\002\003\006contexts\0051\004[\024"                                                                                \
+  "\007\020\003iglu:io.spoorway/device_clock\0050\004{\"boot_id\":\015,\"sequence\":\016,\"uptime_ms\":\017}}"                       \
+  "\007\040,\024\022\007\060]}\024"
+static const char JSON_WORDS[] PROGMEM =
+    "\",\"\0\":\"\0{\"schema\":\"\0\",\"data\":\0/jsonschema/1-0-\0iglu:com.snowplowanalytics.snowplow/";
+static const char QUERY_WORDS[] PROGMEM =
+    "&\0=\0{\"schema\":\"\0\",\"data\":\0/jsonschema/1-0-\0iglu:com.snowplowanalytics.snowplow/";
+static const char JSON_EVENT[] PROGMEM = "\003\006payload_data\0054\004[{\"" SPOORWAY_EVENT "\010\"}]}";
+static const char QUERY_EVENT[] PROGMEM = SPOORWAY_EVENT;
 
-    if (!QUERY) w.words(PSTR("{\""), 0);
-    SPOORWAY_SAY(w, "e\4", 1);
-    if (described)
-      SPOORWAY_SAY(w, "ue", 1);
+template <bool QUERY, class Tracker, class Index> class Event : public Reading<Tracker, Index> {
+  enum { NEXT = 1, VALUE, OFTEN = 6, IF, OUTSIDE, WORD, ABOUT, TIME, SENT, BOOT, SEQUENCE, UPTIME, FIELDS, EXTRAS, REST, END = 20 };
+  enum { DESCRIBED = 1, PLAIN = 2, NO_PLATFORM = 4, LIVE = 8, CLOCK = 16, ENTITIES_ = 32, GIVEN = 128 };
+  uint8_t depth = 0; /* how many texts a byte lies within: 0 the message, 1 a parameter's value, 2 a text in the JSON of such a value */
+  uint8_t flags = 0;
+
+  void write(uint8_t c) { /* most bytes need nothing: hence apart from those that do */
+    if (depth > QUERY && (c < ' ' || c == '"' || c == '\\'))
+      escape(c);
     else
-      p = w.words(p, 1);
-    SPOORWAY_SAY(w, "\3tv\4ino-" SPOORWAY_VERSION, 1);
-    const char *const *pair = tracker.about;
-    if (!pair || !*pair || pair[0][0] != 'p') SPOORWAY_SAY(w, "\3p\4iot", 1); /* "p" must be the first to be another one */
-    if (pair)
+      plain(c);
+  }
+  SPOORWAY_ONCE void escape(uint8_t c) {
+    uint8_t slashes = depth - QUERY;
+    if (c >= ' ') slashes = 2 * slashes - 1;
+    while (slashes--) plain('\\');
+    if (c < ' ') {
+      this->flash(PSTR("u00"));
+      this->put('0' + (c >> 4));
+      c = Out::digit(c & 15);
+    }
+    plain(c);
+  }
+  void plain(uint8_t c) {
+    if (QUERY && depth && (uint8_t)((c | 0x20) - 'a') >= 26 && (uint8_t)(c - '0') >= 10 && c != '-' && c != '.' && c != '_' && c != '~') {
+      this->put('%');
+      this->hex(c);
+    } else {
+      this->put(c);
+    }
+  }
+  void copy() { /* of a text a record has the length and 1, and then the text */
+    uint16_t length = (uint16_t)this->number_();
+    copy(length);
+  }
+  void copy(uint16_t length) {
+    while (--length) write(this->next());
+  }
+  void copy(const char *p) {
+    while (uint8_t c = (uint8_t)*p++) write(c);
+  }
+
+  /* One field, if the record has a value for it. before: what stands before its name in JSON. Answers whether it had one. */
+  SPOORWAY_ONCE void fields() {
+    if (flags & GIVEN) return copy();
+    char before = '{';
+    this->skip_word();
+    for (;;) {
+      const char *end = this->at;
+      uint8_t kind;
+      while (in_name(kind = pgm_read_byte(end))) end++;
+      if (!kind) break;
+      uint32_t code = this->number_();
+      if (code && (flags & DESCRIBED || code != 1 || (kind != '$' && kind != '%'))) {
+        bool quoted = flags & DESCRIBED && (kind == '$' || kind == '=');
+        if (flags & DESCRIBED) {
+          write(before);
+          write('"');
+          before = ',';
+        } else {
+          often(NEXT);
+        }
+        while (this->at != end) write(pgm_read_byte(this->at++));
+        if (flags & DESCRIBED) {
+          write('"');
+          write(':');
+          if (quoted) write('"');
+        } else {
+          often(VALUE);
+        }
+        value(kind, code, quoted);
+        if (quoted) write('"');
+      }
+      this->skip_word();
+    }
+    if (flags & DESCRIBED) {
+      if (before == '{') write(before);
+      write('}');
+    }
+  }
+  void value(uint8_t kind, uint32_t code, bool quoted) {
+    if (kind == '.') {
+      int32_t v = value_of(code);
+      if (v < 0) this->put('-'), v = -v;
+      this->number((uint32_t)v, pgm_read_byte(this->at + 1) - '0');
+    } else if (kind == '$' || kind == '%') {
+      depth += quoted;
+      copy((uint16_t)code);
+      depth = 1;
+    } else {
+      const char *c = kind == '?' ? PSTR("false|true") : this->at + 1;
+      for (uint8_t skip = (uint8_t)(code >> 1); skip;)
+        if (pgm_read_byte(c++) == '|') skip--;
+      for (uint8_t letter; (letter = pgm_read_byte(c++)) > ' ' && letter != '|';) write(letter);
+    }
+  }
+
+  void extras() {
+    while (this->from != this->whole().store.size()) {
+      uint8_t extra = this->next();
+      if (extra == ENTITIES) { /* always the last one */
+        flags |= ENTITIES_;
+        return;
+      }
+      tell(extra == TRUE_TIME ? PSTR("\001ttm\002") : PSTR("\001eid\002"));
+      copy();
+    }
+  }
+
+  SPOORWAY_ONCE void about() {
+    if (const char *const *pair = this->whole().about)
       for (; *pair; pair += 2) {
         if (!*pair[1]) continue;
-        SPOORWAY_SAY(w, "\3", 1);
-        w.text(pair[0], 0);
-        SPOORWAY_SAY(w, "\4", 1);
-        w.text(pair[1], 1);
+        often(NEXT);
+        copy(pair[0]);
+        often(VALUE);
+        copy(pair[1]);
       }
-    SPOORWAY_SAY(w, "\3dtm\4", 1);
-    tracker.write_time(out, uptime);
-    if (!tracker.earlier()) {
-      SPOORWAY_SAY(w, "\3stm\4", 1);
-      tracker.write_time(out, tracker.sent_ms);
-    }
-    if (described) {
-      SPOORWAY_SAY(w, "\3ue_pr\4{\"schema\":\"\1unstruct_event\2" "0\",\"data\":{\"schema\":\"", 1);
-      if (first == '*')
-        copy(w, record, (uint16_t)record.number(), 2);
-      else
-        p = w.words(p, 1);
-      SPOORWAY_SAY(w, "\",\"data\":", 1);
-    }
-    if (first == '*')
-      copy(w, record, (uint16_t)record.number(), 1);
-    else
-      values(w, record, p, described);
-    if (described) SPOORWAY_SAY(w, "}}", 1);
+  }
 
-    uint8_t extra = 0;
-    uint16_t length = 0;
-    while (record.more()) {
-      extra = record.next();
-      length = (uint16_t)record.number();
-      if (extra == ENTITIES) break; /* always the last one */
-      SPOORWAY_SAY(w, "\3", 1);
-      w.words(extra == TRUE_TIME ? PSTR("ttm") : PSTR("eid"), 1);
-      SPOORWAY_SAY(w, "\4", 1);
-      copy(w, record, length, 1);
-    }
-    if (tracker.tells_clock || extra == ENTITIES) {
-      SPOORWAY_SAY(w, "\3co\4{\"schema\":\"\1contexts\2" "1\",\"data\":[", 1);
-      if (tracker.tells_clock) {
-        SPOORWAY_SAY(w, "{\"schema\":\"iglu:io.spoorway/device_clock\2" "0\",\"data\":{\"boot_id\":", 1);
-        out.number(tracker.store.boot(tracker.boot));
-        SPOORWAY_SAY(w, ",\"sequence\":", 1);
-        out.number(sequence);
-        SPOORWAY_SAY(w, ",\"uptime_ms\":", 1);
-        out.number(uptime);
-        SPOORWAY_SAY(w, "}}", 1);
-        if (extra == ENTITIES) w.put(',', 1);
+  uint32_t value_of_code(uint8_t c) {
+    Index here = this->from;
+    uint32_t n = this->rewind();
+    if (c == SEQUENCE) n = this->number_();
+    if (c == BOOT) n = this->whole().store.boot(this->whole().boot);
+    if (c == SENT) n = this->whole().sent_ms;
+    this->from = here;
+    return n;
+  }
+
+  void often(uint8_t number) {
+    const char *word = QUERY ? QUERY_WORDS : JSON_WORDS;
+    for (uint8_t i = number; --i;)
+      while (pgm_read_byte(word++));
+    if (number == NEXT || number == VALUE) depth = 0;
+    tell(word);
+    if (number == VALUE) depth = 1;
+  }
+
+  void tell(const char *script) {
+    while (uint8_t c = pgm_read_byte(script++)) {
+      if (c >= ' ') {
+        write(c);
+      } else if (c <= OFTEN) {
+        often(c);
+      } else if (c == IF) {
+        if (!(pgm_read_byte(script++) & flags))
+          while (pgm_read_byte(script++) != END);
+      } else if (c == OUTSIDE) {
+        depth = 0;
+      } else if (c == WORD) {
+        if (flags & GIVEN) {
+          depth = 2;
+          copy();
+          depth = 1;
+        } else {
+          while ((c = pgm_read_byte(this->at)) > ' ') this->at++, write(c);
+        }
+      } else if (c == ABOUT) {
+        about();
+      } else if (c <= SENT) {
+        this->whole().write_time(value_of_code(c));
+      } else if (c <= UPTIME) {
+        this->number(value_of_code(c));
+      } else if (c == FIELDS) {
+        fields();
+      } else if (c == EXTRAS) {
+        extras();
+      } else if (c == REST) {
+        if (flags & ENTITIES_) copy();
       }
-      if (extra == ENTITIES) copy(w, record, length, 1);
-      SPOORWAY_SAY(w, "]}", 1);
     }
-    if (!QUERY) SPOORWAY_SAY(w, "\"}", 0);
+  }
+
+ public:
+  void body() {
+    Tracker &t = this->whole();
+    this->rewind();
+    this->number_();
+    this->find_template();
+    depth = 0;
+    flags = PLAIN;
+    if (pgm_read_byte(this->at) == '*')
+      flags = DESCRIBED | GIVEN;
+    else if (pgm_read_byte(this->at + 4) == ':')
+      flags = DESCRIBED;
+    if (!t.about || !*t.about || t.about[0][0] != 'p') flags |= NO_PLATFORM; /* "p" must be the first to be another one */
+    if (!t.earlier()) flags |= LIVE;
+    if (t.tells_clock) flags |= CLOCK;
+    tell(QUERY ? QUERY_EVENT : JSON_EVENT);
   }
 };
 
@@ -173,13 +263,8 @@ struct Json {
   static const bool BINARY = false;
   static const char *path() { return PSTR("/com.snowplowanalytics.snowplow/tp2"); }
   static const char *topic() { return PSTR("/tp2"); }
-  template <class Tracker> static void write(Out &out, Tracker &tracker) {
-    typedef Writer<false> W;
-    W w(out);
-    SPOORWAY_SAY(w, "{\"schema\":\"\1payload_data\2" "4\",\"data\":[", 0);
-    Event<false>::write(out, tracker);
-    SPOORWAY_SAY(w, "]}", 0);
-  }
+  enum { TOPIC = 4 };
+  template <class Tracker, class Index> struct Writer : Event<false, Tracker, Index> {};
 };
 
 /* One event as in a GET of /i. */
@@ -188,7 +273,8 @@ struct Query {
   static const bool BINARY = false;
   static const char *path() { return PSTR("/i?"); }
   static const char *topic() { return PSTR("/tp1"); }
-  template <class Tracker> static void write(Out &out, Tracker &tracker) { Event<true>::write(out, tracker); }
+  enum { TOPIC = 4 };
+  template <class Tracker, class Index> struct Writer : Event<true, Tracker, Index> {};
 };
 
 /* A compact frame of one reading. A record whose template has no number goes as a frame that the gateway keeps as a failed event:
@@ -198,67 +284,80 @@ template <bool NAMED> struct Frames {
   static const bool BINARY = true;
   static const char *path() { return PSTR("/io.spoorway/c1"); }
   static const char *topic() { return PSTR("/c"); }
+  enum { TOPIC = 2, NAME_ = 1, EARLIER = 4, BATCH = 8, VERSION_1 = 0xC0 };
 
-  enum { NAME_ = 1, EARLIER = 4, BATCH = 8, VERSION_1 = 0xC0 };
+  template <class Tracker, class Index> class Writer : public Reading<Tracker, Index> {
+    uint16_t crc = 0, length = 0;
 
-  struct Frame {
-    Out &out;
-    uint16_t crc;
-    void put(uint8_t c) {
+    void write(uint8_t c) {
       crc = crc16(crc, c);
-      out.put(c);
+      this->put(c);
     }
-    void number(uint32_t n) {
-      for (; n > 0x7F; n >>= 7) put((uint8_t)n | 0x80);
-      put((uint8_t)n);
+    void write_number(uint32_t n) {
+      for (; n > 0x7F; n >>= 7) write((uint8_t)n | 0x80);
+      write((uint8_t)n);
+    }
+    void frame() {
+      Tracker &t = this->whole();
+      crc = 0xFFFF;
+      uint32_t mark = t.sent_ms, uptime = this->rewind(), sequence = this->number_();
+      uint8_t head = VERSION_1 | (NAMED ? NAME_ : 0);
+      if (t.earlier()) {
+        mark = uptime;
+        head |= EARLIER;
+      }
+      uint32_t age = mark - uptime;
+      if (age) head |= BATCH;
+      write(head);
+      if (age) {
+        write((uint8_t)(length - 2));
+        write(1);
+      }
+      if (NAMED) {
+        write((uint8_t)strlen(t.device));
+        for (const char *c = t.device; *c; c++) write((uint8_t)*c);
+      }
+      write_number(this->find_template());
+      write_number(t.store.boot(t.boot));
+      write_number(sequence);
+      for (uint8_t i = 0; i < 4; i++) write(reinterpret_cast<uint8_t *>(&mark)[i]);
+      if (age) write_number(age);
+      this->skip_word();
+      for (;;) {
+        uint8_t kind;
+        while (in_name(kind = pgm_read_byte(this->at))) this->at++;
+        if (!kind) break;
+        uint32_t code = this->number_();
+        if (code && kind == '.') {
+          this->at++;
+          uint32_t v = (uint32_t)value_of(code) - (uint32_t)offset();
+          code = (v << 1 ^ (v >> 31 ? 0xFFFFFFFF : 0)) + 1;
+        }
+        write_number(code);
+        if (kind == '$' || kind == '%')
+          while (code-- > 1) write(this->next());
+        this->skip_word();
+      }
+      for (uint8_t i = 2; i--;) write((uint8_t)(crc >> 8)); /* the second time the first is in the sum, and the low byte the high one */
+    }
+    int32_t offset() {
+      int32_t n = 0;
+      char sign = (char)pgm_read_byte(++this->at), c;
+      if (sign > ' ')
+        while ((c = (char)pgm_read_byte(++this->at)) > ' ') n = n * 10 + (c - '0');
+      return sign == '-' ? -n : n;
+    }
+
+   public:
+    void body() {
+      Out out = *this;
+      length = 0;
+      *static_cast<Out *>(this) = Out(Out::count, &length);
+      frame();
+      *static_cast<Out *>(this) = out;
+      frame();
     }
   };
-
-  template <class Tracker> static void write(Out &out, Tracker &tracker) {
-    Out count;
-    frame(count, tracker, 0);
-    frame(out, tracker, (uint8_t)(count.at - 2));
-  }
-
-  template <class Tracker> static void frame(Out &out, Tracker &tracker, uint8_t length) {
-    Frame f = {out, 0xFFFF};
-    Reader<typename Tracker::Records> record(tracker.store);
-    uint32_t uptime = record.fixed32(), sequence = record.number(), mark = tracker.sent_ms;
-    bool earlier = tracker.earlier();
-    if (earlier) mark = uptime;
-    bool batch = mark != uptime;
-    f.put(VERSION_1 | (NAMED ? NAME_ : 0) | (earlier ? EARLIER : 0) | (batch ? BATCH : 0));
-    if (batch) {
-      f.put(length);
-      f.put(1);
-    }
-    if (NAMED) {
-      f.put((uint8_t)strlen(tracker.device));
-      for (const char *c = tracker.device; *c; c++) f.put((uint8_t)*c);
-    }
-    const char *p = tracker.text_of(record.next());
-    f.number(template_number(p));
-    f.number(tracker.store.boot(tracker.boot));
-    f.number(sequence);
-    for (uint8_t i = 0; i < 32; i += 8) f.put((uint8_t)(mark >> i));
-    if (batch) f.number(mark - uptime);
-    while (pgm_read_byte(p) > ' ') p++;
-    if (pgm_read_byte(p)) p++;
-    Field field;
-    while (p = field.read(p), field.kind) {
-      uint32_t code = record.number();
-      if (code && field.kind == '.') {
-        uint32_t v = (uint32_t)value_of(code) - (uint32_t)field.offset;
-        code = (v << 1 ^ (v >> 31 ? 0xFFFFFFFF : 0)) + 1;
-      }
-      f.number(code);
-      if (field.kind == '$' || field.kind == '%')
-        while (code-- > 1) f.put(record.next());
-    }
-    uint16_t crc = f.crc;
-    f.put((uint8_t)(crc >> 8));
-    f.put((uint8_t)crc);
-  }
 };
 
 typedef Frames<false> Compact;

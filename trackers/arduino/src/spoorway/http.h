@@ -36,48 +36,47 @@ template <class Port = Client> class Http {
   uint16_t tcp_port;
   uint8_t state, part, ended;
   uint16_t status, mark, retry_s, length, got;
-  uint32_t since;
 
-  template <class Tracker> static void path(Out &out, Tracker &tracker) {
-    out.flash(Tracker::Form::path());
-    if (Tracker::Form::KIND == 'q') tracker.body(out);
-  }
-  template <class Tracker> struct Signed {
+  template <class Tracker> struct Signed { /* what a signature covers beside the numbers */
     Tracker &tracker;
-    void target(Out &out) { path(out, tracker); }
-    void body(Out &out) {
-      if (Tracker::Form::KIND != 'q') tracker.body(out);
+    void target() { path(tracker); }
+    void body() {
+      if (Tracker::Form::KIND != 'q') tracker.body();
     }
   };
+  template <class Tracker> static void path(Tracker &tracker) {
+    tracker.flash(Tracker::Form::path());
+    if (Tracker::Form::KIND == 'q') tracker.body();
+  }
 
-  template <class Tracker> void send(Tracker &tracker) {
+  template <class Tracker> SPOORWAY_ONCE void send(Tracker &tracker) {
     Signed<Tracker> what = {tracker};
-    tracker.seal.sign(tracker, what);
+    tracker.sign(tracker, what);
+    uint16_t length = 0;
+    tracker.to(Out::count, &length);
+    what.body();
     Packet<Port> packet(port);
-    Out out(Packet<Port>::emit, &packet);
-    out.flash(Tracker::Form::KIND == 'q' ? PSTR("GET ") : PSTR("POST "));
-    path(out, tracker);
-    out.flash(PSTR(" HTTP/1.1\r\nHost: "));
-    out.text(host);
-    out.flash(PSTR("\r\nConnection: close\r\nSpoorway-Device: "));
-    out.text(tracker.device);
-    if (tracker.seal.BYTES > 0) {
-      out.flash(PSTR("\r\nSpoorway-Boot: "));
-      out.number(tracker.boot);
-      out.flash(PSTR("\r\nSpoorway-Sequence: "));
-      out.number(tracker.message);
-      out.flash(PSTR("\r\nSpoorway-Signature: "));
-      for (uint8_t i = 0; i < tracker.seal.BYTES; i++) out.hex(tracker.seal.at(i));
+    tracker.to(Packet<Port>::emit, &packet);
+    tracker.flash(Tracker::Form::KIND == 'q' ? PSTR("GET ") : PSTR("POST "));
+    path(tracker);
+    tracker.flash(PSTR(" HTTP/1.1\r\nHost: "));
+    tracker.text(host);
+    tracker.flash(PSTR("\r\nConnection: close\r\nSpoorway-Device: "));
+    tracker.text(tracker.device);
+    if (Tracker::BYTES > 0) {
+      tracker.flash(PSTR("\r\nSpoorway-Boot: "));
+      tracker.number(tracker.boot);
+      tracker.flash(PSTR("\r\nSpoorway-Sequence: "));
+      tracker.number(tracker.message);
+      tracker.flash(PSTR("\r\nSpoorway-Signature: "));
+      for (uint8_t i = 0; i < Tracker::BYTES; i++) tracker.hex(tracker.signature(i));
     }
     if (Tracker::Form::KIND != 'q') {
-      Out count;
-      tracker.body(count);
-      if (!Tracker::Form::BINARY) out.flash(PSTR("\r\nContent-Type: application/json"));
-      out.flash(PSTR("\r\nContent-Length: "));
-      out.number(count.at);
+      tracker.flash(Tracker::Form::BINARY ? PSTR("\r\nContent-Length: ") : PSTR("\r\nContent-Type: application/json\r\nContent-Length: "));
+      tracker.number(length);
     }
-    out.flash(PSTR("\r\n\r\n"));
-    what.body(out);
+    tracker.flash(PSTR("\r\n\r\n"));
+    what.body();
     packet.end();
   }
 
@@ -114,8 +113,8 @@ template <class Port = Client> class Http {
     port.stop();
     state = IDLE;
     if (part == BODY && got >= length) {
-      if (status >= 200 && status < 300) return tracker.acked();
-      if (status == 400 || status == 404 || status == 409 || status == 410 || status == 413 || status == 422) return tracker.never();
+      if (status >= 200 && status < 300) return tracker.rest(0), tracker.acked();
+      if (status == 400 || status == 404 || status == 409 || status == 410 || status == 413 || status == 422) return tracker.rest(0), tracker.never();
     }
     tracker.again();
     tracker.later((uint32_t)retry_s * 1000);
@@ -124,7 +123,7 @@ template <class Port = Client> class Http {
  public:
   /* name: a host name or address; it must stay where it is. */
   constexpr Http(Port &client, const char *name, uint16_t at = 80)
-      : port(client), host(name), tcp_port(at), state(IDLE), part(0), ended(0), status(0), mark(0), retry_s(0), length(0), got(0), since(0) {}
+      : port(client), host(name), tcp_port(at), state(IDLE), part(0), ended(0), status(0), mark(0), retry_s(0), length(0), got(0) {}
 
   template <class Tracker> void step(Tracker &tracker) {
     if (state == IDLE) {
@@ -134,14 +133,14 @@ template <class Port = Client> class Http {
       status = mark = retry_s = length = got = 0;
       ended = 0;
       send(tracker);
-      since = millis();
+      tracker.rest(ANSWER_MS);
       state = WAITING;
       return;
     }
     for (uint8_t most = 64; most && port.available() > 0; most--) read((uint8_t)port.read());
     if (part == BODY && got >= length)
       answered(tracker);
-    else if (millis() - since >= ANSWER_MS || (!port.connected() && port.available() <= 0))
+    else if (!tracker.resting() || (!port.connected() && port.available() <= 0))
       answered(tracker);
   }
 };

@@ -78,18 +78,15 @@ template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
     return cells.read(at + 2) == (uint8_t)crc && cells.read(at + 3) == (uint8_t)(crc >> 8);
   }
 
-  struct Bytes { /* of the record in a slot, for a Reader */
+  struct Bytes { /* of the record in a slot */
     const Cells &cells;
-    uint16_t start;
-    uint8_t at(uint16_t i) const { return cells.read(start + i); }
-    uint16_t size() const { return SLOT; }
+    uint16_t at;
+    uint8_t next() { return cells.read(at++); }
   };
 
   uint32_t sequence(uint16_t n) const {
-    Bytes bytes = {cells, (uint16_t)(slot(n) + HEAD)};
-    Reader<Bytes> reader(bytes);
-    reader.at = 4; /* behind the uptime */
-    return reader.number();
+    Bytes bytes = {cells, (uint16_t)(slot(n) + HEAD + 4)}; /* behind the uptime */
+    return read_number(bytes);
   }
 
   /* A new boot id. Number before sum: whatever a cut leaves differs from a valid pair by less than the sum can miss. */
@@ -122,6 +119,7 @@ template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
   }
 
  public:
+  typedef uint16_t Index;
   static const uint16_t LONGEST = SLOT - HEAD;
 
   explicit Journal(const Cells &c) : cells(c) {}

@@ -4,38 +4,53 @@
 
 namespace spoorway {
 
-template <uint16_t N> class Queue {
-  enum { HEAD = N > 256 ? 2 : 1 }; /* bytes of a record's length */
-  uint8_t bytes[N];
-  uint16_t first, used, open_;
+template <bool SMALL> struct Counting {
+  typedef uint16_t Index;
+};
+template <> struct Counting<true> {
+  typedef uint8_t Index;
+};
 
-  uint16_t place(uint16_t i) const {
-    i += first;
-    return i >= N ? i - N : i;
+template <uint16_t N> class Queue {
+ public:
+  typedef typename Counting<(N < 255)>::Index Index;
+
+ private:
+  enum { HEAD = N > 256 ? 2 : 1 }; /* bytes of a record's length */
+  Index first, used, open_;
+
+ public:
+  Index count;
+
+ private:
+  uint8_t bytes[N]; /* last, so that the others are near */
+
+  Index place(Index i) const {
+    Index end = N - first;
+    return i < end ? first + i : i - end;
   }
 
  public:
   static const uint16_t LONGEST = N - HEAD;
-  uint16_t count;
 
   /* A store's start. mark: of the templates; what was kept under another one is not read. Answers the boot id, here the one given. */
-  uint32_t begin(uint32_t boot, uint16_t) {
+  template <class Mark> uint32_t begin(uint32_t boot, const Mark &) {
     first = used = count = 0;
     return boot;
   }
 
-  /* Writing: open, put each byte, close. False: it did not fit, and nothing was kept. */
+  /* Writing: open, put each byte, close. Not 1: it did not fit, and nothing was kept. */
   void open() { open_ = HEAD; }
   void put(uint8_t c) {
-    if (open_ < N - used) bytes[place(used + open_)] = c;
+    if (open_ < (Index)(N - used)) bytes[place(used + open_)] = c;
     if (open_ <= N) open_++;
   }
   Result close(uint16_t longest = LONGEST) {
-    if (open_ - HEAD > longest) return LARGE;
-    if (open_ > N - used) return FULL;
-    uint16_t length = open_ - HEAD;
+    Index length = open_ - HEAD;
+    if (length > longest) return LARGE;
+    if (open_ > (Index)(N - used)) return FULL;
     bytes[place(used)] = (uint8_t)length;
-    if (HEAD == 2) bytes[place(used + 1)] = (uint8_t)(length >> 8);
+    if (HEAD == 2) bytes[place(used + 1)] = (uint8_t)(length >> 8 * (HEAD - 1));
     used += open_;
     count++;
     return (Result)1;
@@ -43,11 +58,11 @@ template <uint16_t N> class Queue {
 
   /* Reading the oldest. */
   bool any() const { return count; }
-  uint16_t size() const { return bytes[first] | (HEAD == 2 ? (uint16_t)bytes[place(1)] << 8 : 0); }
-  uint8_t at(uint16_t i) const { return bytes[place(i + HEAD)]; }
+  Index size() const { return bytes[first] | (HEAD == 2 ? (Index)((uint16_t)bytes[place(1)] << 8) : 0); }
+  uint8_t at(Index i) const { return bytes[place(i + HEAD)]; }
   uint32_t boot(uint32_t now) const { return now; }
   void drop() {
-    uint16_t length = size() + HEAD;
+    Index length = size() + HEAD;
     first = place(length);
     used -= length;
     count--;

@@ -86,8 +86,8 @@ class Sha256 {
 
 struct Open {
   enum { BYTES = 0 };
-  uint8_t at(uint8_t) const { return 0; }
-  template <class Tracker, class Target> void sign(Tracker &, Target) {}
+  uint8_t signature(uint8_t) const { return 0; }
+  template <class Tracker, class What> void sign(Tracker &, What) {}
 };
 
 /* key: 32 bytes, which must stay where they are. BYTES of the signature are sent, 8 to 32. */
@@ -96,29 +96,28 @@ struct Hmac {
   const uint8_t *key;
   uint8_t tag[BYTES];
   explicit constexpr Hmac(const uint8_t *k) : key(k), tag() {}
-  uint8_t at(uint8_t i) const { return tag[i]; }
+  uint8_t signature(uint8_t i) const { return tag[i]; }
 
-  static void emit(void *sha, uint8_t c) { static_cast<Sha256 *>(sha)->put(c); }
+  static void digest(void *sha, uint8_t c) { static_cast<Sha256 *>(sha)->put(c); }
 
   void pad(Sha256 &sha, uint8_t with) {
     sha.begin();
     for (uint8_t i = 0; i < 64; i++) sha.put((i < 32 ? key[i] : 0) ^ with);
   }
 
-  /* target writes itself to an Out. */
-  template <class Tracker, class Target> void sign(Tracker &tracker, Target target) {
+  template <class Tracker, class What> void sign(Tracker &tracker, What what) {
     Sha256 sha;
-    Out out(emit, &sha);
     pad(sha, 0x36);
-    out.text(tracker.device);
-    out.put('\n');
-    out.number(tracker.boot);
-    out.put('\n');
-    out.number(tracker.message);
-    out.put('\n');
-    target.target(out);
-    out.put('\n');
-    target.body(out);
+    tracker.to(digest, &sha);
+    tracker.text(tracker.device);
+    tracker.put('\n');
+    tracker.number(tracker.boot);
+    tracker.put('\n');
+    tracker.number(tracker.message);
+    tracker.put('\n');
+    what.target();
+    tracker.put('\n');
+    what.body();
     sha.end();
     uint8_t inner[32];
     for (uint8_t i = 0; i < 32; i++) inner[i] = sha.at(i);

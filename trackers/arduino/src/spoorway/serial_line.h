@@ -1,7 +1,7 @@
 /* SerialLine: messages as lines over any Stream, each answered by a line; what the sketch prints itself in between does no harm
    as long as it prints between calls of loop() that leave no line half written: see idle().
 
-   Writes as much as the stream takes without waiting, at least one byte a step. Source: docs/devices.md, "Serial lines". */
+   Writes as much as the stream takes without waiting, 1 to 32 bytes a step. Source: docs/devices.md, "Serial lines". */
 #ifndef SPOORWAY_SERIAL_LINE_H
 #define SPOORWAY_SERIAL_LINE_H
 
@@ -9,33 +9,44 @@ namespace spoorway {
 
 template <class Port = Stream> class SerialLine {
   enum State { IDLE, SENDING, WAITING };
-  enum { ANSWER_MS = 2000, TRIES = 3 };
+  enum Part { NOTHING, KIND, FIRST, SECOND, REASON, SUM };
+  enum { ANSWER_MS = 2000, TRIES = 3, AT_ONCE = 32 /* bytes a step: loop() shall take less than 5 ms */ };
   Port &port;
   uint8_t state, tries;
-  uint16_t at, crc;
-  uint32_t since;
-  /* of the line that is being read */
-  uint8_t part, kind, reason, digits;
-  uint16_t sum, said;
-  uint32_t numbers[2];
+  uint16_t at, crc, since; /* at: of the line that is being sent; since: the last bits of when it was */
+  uint32_t least_ms;       /* from one message to the next, as the gateway asks */
+  /* Of the line that is being read: which part, its first letter, the second one of a reason, letters of the part, the sum, two numbers */
+  uint8_t part, kind, reason, letters;
+  uint16_t sum;
+  uint32_t before, number;
 
-  static void emit(void *self, uint8_t c) {
-    SerialLine *line = static_cast<SerialLine *>(self);
-    if (line->at++) line->crc = crc16(line->crc, c);
-    line->port.write(c);
-  }
-  static void emit_end(void *self, uint8_t c) {
-    SerialLine *line = static_cast<SerialLine *>(self);
-    line->at++;
-    line->port.write(c);
-  }
+  struct Piece { /* of a line: what lies behind `at`, as much as there is room for */
+    SerialLine &line;
+    uint16_t skip;
+    uint8_t room;
+    bool summed;
+    static void emit(void *self, uint8_t c) { /* mostly for a byte that was sent before: hence apart */
+      Piece *p = static_cast<Piece *>(self);
+      if (p->skip)
+        p->skip--;
+      else
+        p->send(c);
+    }
+    SPOORWAY_ONCE void send(uint8_t c) {
+      if (!room) return;
+      room--;
+      if (line.at++ && summed) line.crc = crc16(line.crc, c);
+      line.port.write(c);
+    }
+  };
 
   /* unpadded base64url on its way */
   struct Letters {
-    Out &out;
+    Out out;
     uint16_t held;
     uint8_t bits;
     void letter(uint8_t v) {
+      v &= 63;
       out.put(v < 26 ? 'A' + v : v < 52 ? 'a' + v - 26 : v < 62 ? '0' + v - 52 : v == 62 ? '-' : '_');
     }
     static void emit(void *self, uint8_t c) {
@@ -43,57 +54,58 @@ template <class Port = Stream> class SerialLine {
       l->held = l->held << 8 | c;
       for (l->bits += 8; l->bits >= 6;) {
         l->bits -= 6;
-        l->letter((uint8_t)(l->held >> l->bits) & 63);
+        l->letter((uint8_t)(l->held >> l->bits));
       }
     }
     void end() {
-      if (bits) letter((uint8_t)(held << (6 - bits)) & 63);
+      if (bits) letter((uint8_t)(held << (6 - bits)));
     }
   };
 
-  template <class Tracker> static void write_body(Out &out, Tracker &tracker) {
+  template <class Tracker> static void write_body(Tracker &tracker) {
     if (Tracker::Form::BINARY) {
-      Letters letters = {out, 0, 0};
-      Out binary(Letters::emit, &letters);
-      tracker.body(binary);
+      Letters letters = {tracker, 0, 0};
+      tracker.to(Letters::emit, &letters);
+      tracker.body();
       letters.end();
+      tracker.to(letters.out.emit, letters.out.self);
     } else {
-      tracker.body(out);
+      tracker.body();
     }
   }
 
   template <class Tracker> struct Signed { /* what a signature covers beside the numbers */
     Tracker &tracker;
-    void target(Out &out) { out.put(Tracker::Form::KIND); }
-    void body(Out &out) { write_body(out, tracker); }
+    void target() { tracker.put(Tracker::Form::KIND); }
+    void body() { write_body(tracker); }
   };
 
-  template <class Tracker> void send(Tracker &tracker) {
+  template <class Tracker> SPOORWAY_ONCE void send(Tracker &tracker) {
     int room = port.availableForWrite();
-    Out out(emit, this, at, at + (room > 1 ? room : 1));
-    out.put('@');
-    out.put(Tracker::Form::KIND);
-    out.put(',');
-    out.text(tracker.device);
-    out.put(',');
-    out.number(tracker.boot);
-    out.put(',');
-    out.number(tracker.message);
-    if (tracker.seal.BYTES > 0) {
-      out.put(',');
-      for (uint8_t i = 0; i < tracker.seal.BYTES; i++) out.hex(tracker.seal.at(i));
+    Piece piece = {*this, at, (uint8_t)(room > AT_ONCE ? AT_ONCE : room > 1 ? room : 1), true};
+    tracker.to(Piece::emit, &piece);
+    tracker.put('@');
+    tracker.put(Tracker::Form::KIND);
+    tracker.put(',');
+    tracker.text(tracker.device);
+    tracker.put(',');
+    tracker.number(tracker.boot);
+    tracker.put(',');
+    tracker.number(tracker.message);
+    if (Tracker::BYTES > 0) {
+      tracker.put(',');
+      for (uint8_t i = 0; i < Tracker::BYTES; i++) tracker.hex(tracker.signature(i));
     }
-    out.put(':');
-    write_body(out, tracker);
-    out.emit = emit_end;
-    out.put('*');
-    out.hex((uint8_t)(crc >> 8));
-    out.hex((uint8_t)crc);
-    out.put('\n');
-    if (at == out.at) {
-      state = WAITING;
-      since = millis();
-    }
+    tracker.put(':');
+    write_body(tracker);
+    piece.summed = false;
+    tracker.put('*');
+    tracker.hex((uint8_t)(crc >> 8));
+    tracker.hex((uint8_t)crc);
+    if (!piece.room) return;
+    tracker.put('\n');
+    state = WAITING;
+    since = (uint16_t)millis();
   }
 
   void start() {
@@ -102,63 +114,62 @@ template <class Port = Stream> class SerialLine {
     state = SENDING;
   }
 
-  /* One byte of an answer. True: the line is whole and right. */
-  bool read(uint8_t c) {
+  /* One byte of an answer: !KIND,NUMBER,NUMBER,REASON*SUM. True: the line is whole and right. */
+  SPOORWAY_ONCE bool read(uint8_t c) {
     if (c == '!') {
-      part = 1;
+      part = KIND;
       sum = 0xFFFF;
-      kind = reason = digits = 0;
-      said = 0;
-      numbers[0] = numbers[1] = 0;
+      before = number = 0;
       return false;
     }
-    if (!part) return false;
-    if (c == '\n') {
-      bool right = part == 5 && digits == 4 && said == sum;
-      part = 0;
-      return right;
-    }
-    if (part == 5) {
-      uint8_t letter = c | 0x20;
-      said = said << 4 | (uint16_t)(c <= '9' ? c - '0' : letter - 'a' + 10);
-      if (c != '\r') digits++;
+    if (part == SUM) {
+      if (c == '\n') {
+        part = NOTHING;
+        return letters == 4;
+      }
+      if (c == '\r') return false;
+      if ((c | 0x20) != Out::digit((uint8_t)(sum >> 8) >> 4)) part = NOTHING;
+      sum <<= 4;
+      letters++;
       return false;
     }
     if (c == '*') {
-      part = 5;
+      letters = 0;
+      part = part ? SUM : NOTHING;
       return false;
     }
     sum = crc16(sum, c);
     if (c == ',') {
-      part++;
-      digits = 0;
-    } else if (part == 1) {
+      letters = 0;
+      if (part == FIRST) {
+        before = number;
+        number = 0;
+      }
+      if (part && part < REASON) part++;
+    } else if (part == KIND) {
       kind = c;
-    } else if (part == 4 || c > '9') {
-      if (digits++ == 1) reason = c; /* the second letter tells all reasons apart that need to be */
-    } else if (part < 4) {
-      numbers[part - 2] = numbers[part - 2] * 10 + (c - '0');
+    } else if (part < REASON) {
+      uint32_t twice = number + number;
+      number = (twice << 2) + twice + (uint8_t)(c - '0');
+    } else if (letters++ == 1) {
+      reason = c; /* tells all reasons apart that need to be */
     }
     return false;
   }
 
-  template <class Tracker> void answered(Tracker &tracker) {
-    if (kind == 'r') return tracker.hint(numbers[0]);
-    if (state != WAITING) return;
-    bool unnamed = kind == 'n' && !numbers[1];
-    if (!unnamed && (numbers[0] != tracker.boot || numbers[1] != tracker.message)) return;
+  template <class Tracker> SPOORWAY_ONCE void answered(Tracker &tracker) {
+    if (kind == 'r') least_ms = number;
+    bool refused = kind == 'n';
+    if (state != WAITING || (!refused && kind != 'a')) return;
+    if (!(refused && !number) && (before != tracker.boot || number != tracker.message)) return;
+    if (refused && (reason == 'r' || reason == 'i')) return retry(tracker); /* crc, line */
     state = IDLE;
-    if (kind == 'a')
-      tracker.acked();
-    else if (kind != 'n' || reason == 'u') /* busy */
-      tracker.later();
-    else if (reason == 'r' || reason == 'i') /* crc, line */
-      retry(tracker);
-    else
-      tracker.never();
+    if (refused && reason == 'u') return tracker.later(); /* busy */
+    tracker.rest(least_ms);
+    refused ? tracker.never() : tracker.acked();
   }
 
-  template <class Tracker> void retry(Tracker &tracker) {
+  template <class Tracker> SPOORWAY_ONCE void retry(Tracker &tracker) {
     tracker.again();
     if (++tries < TRIES) {
       start(); /* the same number and bytes */
@@ -170,22 +181,23 @@ template <class Port = Stream> class SerialLine {
 
  public:
   explicit constexpr SerialLine(Port &p)
-      : port(p), state(IDLE), tries(0), at(0), crc(0), since(0), part(0), kind(0), reason(0), digits(0), sum(0), said(0), numbers() {}
+      : port(p), state(IDLE), tries(0), at(0), crc(0), since(0), least_ms(0), part(NOTHING), kind(0), reason(0), letters(0), sum(0), before(0),
+        number(0) {}
 
   /* Whether the sketch may print now without breaking a line of ours. */
   bool idle() const { return state != SENDING || !at; }
 
-  template <class Tracker> void step(Tracker &tracker) {
+  template <class Tracker> SPOORWAY_ONCE void step(Tracker &tracker) {
     for (uint8_t most = 16; most && port.available() > 0; most--)
       if (read((uint8_t)port.read())) answered(tracker);
     if (state == SENDING) {
       send(tracker);
     } else if (state == WAITING) {
-      if (millis() - since >= ANSWER_MS) retry(tracker);
+      if ((uint16_t)((uint16_t)millis() - since) >= ANSWER_MS) retry(tracker);
     } else if (tracker.due()) {
       tries = 0;
       Signed<Tracker> what = {tracker};
-      tracker.seal.sign(tracker, what);
+      tracker.sign(tracker, what);
       start();
     }
   }

@@ -30,7 +30,15 @@ struct Uptime {
 struct Wall {
   uint64_t at_start;
   constexpr Wall() : at_start(0) {}
-  void write(Out &out, uint32_t uptime_ms) const { out.number(at_start + uptime_ms); }
+  void write(Out &out, uint32_t uptime_ms) const {
+    char digits[21];
+    uint8_t i = sizeof digits;
+    uint64_t now = at_start + uptime_ms;
+    digits[--i] = 0;
+    do digits[--i] = '0' + (uint8_t)(now % 10);
+    while (now /= 10);
+    out.text(digits + i);
+  }
   void set(uint64_t unix_ms, uint32_t uptime_ms) { at_start = unix_ms - uptime_ms; }
 };
 
@@ -46,35 +54,40 @@ inline bool known_platform(const char *name) {
   return false;
 }
 
-template <class Link, class Store, class Format = Json, class Seal = Open, class Clock = Uptime> class Tracker {
+/* What the templates of a sketch are, in 16 bits. A store that keeps records asks for it. */
+struct Mark {
+  const Template *table;
+  uint8_t count;
+  operator uint16_t() const {
+    uint16_t sum = 0xFFFF;
+    for (uint8_t i = 0; i < count; i++)
+      for (const char *p = (const char *)pgm_read_ptr(table + i); uint8_t c = pgm_read_byte(p); p++) sum = crc16(sum, c);
+    return sum;
+  }
+};
+
+template <class Link, class Store, class Format = Json, class Seal = Open, class Clock = Uptime>
+class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal, Clock>, typename Store::Index>, public Seal, Clock {
  public:
-  typedef Store Records;
   typedef Format Form;
   Store &store;
   Link &link;
-  Seal seal;
   const char *device;       /* its name */
   const char *const *about; /* parameters of every event: name, value, …, 0 */
-  uint32_t boot, sequence, message, sent_ms;
+  uint32_t boot, sequence, message;
+  uint32_t sent_ms; /* when the message was made; between messages, until when there is none */
   uint16_t sent, resent, dropped_full, dropped_large, refused;
   bool tells_clock;
 
  private:
+  uint8_t failures;
   const Template *templates; /* in flash */
-  Clock clock;
-  uint32_t waiting_since, wait_ms, hint_ms;
-  uint8_t failures, random_;
 
-  uint8_t draw() { /* a small generator: back-off needs devices to differ, nothing more */
-    random_ = (uint8_t)(random_ * 109 + 89 + (uint8_t)micros());
-    return random_;
-  }
-
-  void number(uint32_t n) {
+  SPOORWAY_ONCE void number_of(uint32_t n) {
     for (; n > 0x7F; n >>= 7) store.put((uint8_t)n | 0x80);
     store.put((uint8_t)n);
   }
-  void add(long v) { number(((uint32_t)v << 1 ^ (v < 0 ? 0xFFFFFFFF : 0)) + 1); }
+  SPOORWAY_ONCE void add(long v) { number_of(((uint32_t)v << 1 ^ (v < 0 ? 0xFFFFFFFF : 0)) + 1); }
   void add(int v) { add((long)v); }
   void add(unsigned v) { add((long)v); }
   void add(unsigned long v) { add((long)v); }
@@ -84,14 +97,14 @@ template <class Link, class Store, class Format = Json, class Seal = Open, class
     uint16_t length = 0;
     if (!text) return store.put(0);
     while (text[length]) length++;
-    number(length + 1);
+    number_of(length + 1);
     while (*text) store.put((uint8_t)*text++);
   }
   void add(const __FlashStringHelper *text) {
     const char *p = (const char *)text;
     uint16_t length = 0;
     while (pgm_read_byte(p + length)) length++;
-    number(length + 1);
+    number_of(length + 1);
     while (uint8_t c = pgm_read_byte(p++)) store.put(c);
   }
   void add(Raw v) { add(v.text); }
@@ -114,8 +127,8 @@ template <class Link, class Store, class Format = Json, class Seal = Open, class
     sequence++;
     store.open();
     uint32_t now = millis();
-    for (uint8_t i = 0; i < 4; i++, now >>= 8) store.put((uint8_t)now);
-    number(sequence);
+    for (uint8_t i = 4; i--; now >>= 8) store.put((uint8_t)now);
+    number_of(sequence);
     store.put(of);
   }
   int32_t close() {
@@ -127,22 +140,17 @@ template <class Link, class Store, class Format = Json, class Seal = Open, class
 
  public:
   constexpr Tracker(Link &l, Store &s, const Seal &how = Seal())
-      : store(s), link(l), seal(how), device(""), about(0), boot(0), sequence(0), message(0), sent_ms(0), sent(0), resent(0),
-        dropped_full(0), dropped_large(0), refused(0), tells_clock(true), templates(0), clock(), waiting_since(0), wait_ms(0), hint_ms(0),
-        failures(0), random_(0) {}
+      : Seal(how), store(s), link(l), device(""), about(0), boot(0), sequence(0), message(0), sent_ms(0), sent(0), resent(0), dropped_full(0),
+        dropped_large(0), refused(0), tells_clock(true), failures(0), templates(0) {}
 
-  /* name: of the device. table: the templates, `count` of them, in flash. about: see above, or 0.
+  /* name: of the device. table: the templates, `count` of them, in flash. parameters: see about, or 0.
      start: the boot id where the store keeps none; a random one if the device does not sign. */
   Result begin(const char *name, const Template *table, uint8_t count, const char *const *parameters = 0, uint32_t start = 0) {
     device = name;
     about = parameters;
     templates = table;
-    uint16_t mark = 0xFFFF;
-    for (uint8_t i = 0; i < count; i++)
-      for (const char *p = text_of(i); uint8_t c = pgm_read_byte(p); p++) mark = crc16(mark, c);
+    Mark mark = {table, count};
     boot = store.begin(start, mark);
-    for (const char *p = name; *p; p++) random_ = random_ * 31 + *p;
-    random_ += (uint8_t)boot;
     return boot == 0 && start == 0 ? STORAGE : (Result)0;
   }
 
@@ -179,49 +187,57 @@ template <class Link, class Store, class Format = Json, class Seal = Open, class
   }
 
   /* Milliseconds since 1970, now. Only Wall remembers it. */
-  void set_time(uint64_t unix_ms) { clock.set(unix_ms, millis()); }
+  void set_time(uint64_t unix_ms) { Clock::set(unix_ms, millis()); }
 
   /* One small step. */
   void loop() {
-    bool busy = !store.ready();
-    if (!busy) busy = store.step() && !store.ready();
-    if (!busy) link.step(*this);
+    if (store.ready() && !(store.step() && !store.ready())) link.step(*this);
   }
 
   /* ---- what formats and links ask and tell ---- */
 
   const char *text_of(uint8_t i) const { return (const char *)pgm_read_ptr(templates + i); }
   bool earlier() const { return store.boot(boot) != boot; }
-  void write_time(Out &out, uint32_t uptime_ms) const {
+  void write_time(uint32_t uptime_ms) {
     if (earlier())
-      out.number(uptime_ms); /* nobody knows when that boot was */
+      this->number(uptime_ms); /* nobody knows when that boot was */
     else
-      clock.write(out, uptime_ms);
+      Clock::write(*this, uptime_ms);
   }
-  void body(Out &out) { Format::write(out, *this); }
+  /* Where the message goes from now on. */
+  void to(void (*emit)(void *, uint8_t), void *self) {
+    this->emit = emit;
+    this->self = self;
+  }
+  using Format::template Writer<Tracker, typename Store::Index>::body;
+  /* The event, for links of your own. */
+  void body(Out &out) {
+    to(out.emit, out.self);
+    body();
+  }
 
   /* True: the oldest event is to be sent, under a new message number and time. */
   bool due() {
     if (!store.any() || resting()) return false;
-    message++;
-    sent_ms = millis();
+    begin_message();
     return true;
   }
-  bool resting() {
+  void begin_message() {
+    message++;
+    sent_ms = millis();
+  }
+  /* Asked often, so that the moment it answers no is always the last one. */
+  SPOORWAY_ONCE bool resting() {
     uint32_t now = millis();
-    if (now - waiting_since < wait_ms) return true;
-    wait_ms = 0;
+    if ((int32_t)(now - sent_ms) < 0) return true;
+    sent_ms = now;
     return false;
   }
-  void rest(uint32_t ms) {
-    waiting_since = millis();
-    wait_ms = ms;
-  }
+  SPOORWAY_ONCE void rest(uint32_t ms) { sent_ms = millis() + ms; }
   void acked() {
     sent++;
     failures = 0;
     store.drop();
-    rest(hint_ms);
   }
   void never() {
     refused++;
@@ -230,11 +246,11 @@ template <class Link, class Store, class Format = Json, class Seal = Open, class
   void again() { resent++; } /* the message goes out once more, now or later */
   /* Somebody said or showed that it is not now: full jitter up to 1 s, 2 s, 4 s … 9 min, and no less than what was asked for. */
   void later(uint32_t least_ms = 0) {
-    uint32_t most = 4UL << failures; /* 256ths of it */
+    uint8_t draw = (uint8_t)millis(); /* that devices differ is all it needs to do */
+    for (const char *c = device; *c; c++) draw = draw * 31 + *c;
+    rest(least_ms + ((uint32_t)draw << (failures + 2)));
     if (failures < 9) failures++;
-    rest(least_ms + most * draw());
   }
-  void hint(uint32_t ms) { hint_ms = ms; }
 };
 
 }  // namespace spoorway

@@ -2,6 +2,9 @@
 #ifndef SPOORWAY_WORDS_H
 #define SPOORWAY_WORDS_H
 
+/* A function that is called from several places and shall be in flash once. */
+#define SPOORWAY_ONCE __attribute__((noinline))
+
 namespace spoorway {
 
 /* What a call answers beside a number greater than 0, which is the sequence of the event it took. */
@@ -68,29 +71,12 @@ inline uint16_t crc16(uint16_t crc, uint8_t c) {
   return (uint16_t)(crc << 8) ^ (uint16_t)((uint16_t)x << 12) ^ (uint16_t)((uint16_t)x << 5) ^ x;
 }
 
-/* The bytes of a record, one after the other. */
-template <class Store> struct Reader {
-  Store &store;
-  uint16_t at;
-  explicit Reader(Store &s) : store(s), at(0) {}
-  bool more() const { return at < store.size(); }
-  uint8_t next() { return store.at(at++); }
-  uint32_t number() {
-    uint32_t value = 0;
-    uint8_t c, shift = 0;
-    do {
-      c = next();
-      value |= (uint32_t)(c & 0x7F) << shift;
-      shift += 7;
-    } while (c & 0x80 && shift < 35);
-    return value;
-  }
-  uint32_t fixed32() {
-    uint32_t value = 0;
-    for (uint8_t i = 0; i < 32; i += 8) value |= (uint32_t)next() << i;
-    return value;
-  }
-};
+/* A number of a record: seven bits in a byte, the lowest first; a set high bit says that another byte follows. */
+template <class Source> uint32_t read_number(Source &source) {
+  uint8_t c = source.next();
+  if (c < 0x80) return c;
+  return (c & 0x7F) | read_number(source) << 7;
+}
 
 }  // namespace spoorway
 #endif
