@@ -1,4 +1,4 @@
-"""spoorway.lua -> build/spoorway.min.lua, the same program in fewer bytes, and build/spoorway-defold.zip, a Defold library.
+"""spoorway.lua -> build/spoorway.min.lua and build/spoorway.packed.lua, the same program in fewer bytes; a library for Defold.
 
 python trackers/lua/build.py [FOLDER]        prints the sizes
 """
@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 from minify import minified
+from pack import packed
 
 _PROJECT = "[project]\ntitle = spoorway\nversion = 1.0.0\n\n[library]\ninclude_dirs = spoorway\n"
 
@@ -29,8 +30,10 @@ def main() -> int:
     text = (here / "spoorway.lua").read_text("utf-8")
     small = minified(text)
     (folder / "spoorway.min.lua").write_text(small, "utf-8")
+    tiny = packed(small)
+    (folder / "spoorway.packed.lua").write_bytes(tiny)
     defold_library(folder / "spoorway-defold.zip", [here / f"spoorway{part}.lua" for part in ("", "_defold", "_device")])
-    print(f"spoorway.lua: {len(text.encode()):,} bytes, minified {len(small.encode()):,}")
+    print(f"spoorway.lua: {len(text.encode()):,} bytes, minified {len(small.encode()):,}, packed {len(tiny):,}")
     return 0
 
 

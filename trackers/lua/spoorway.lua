@@ -38,7 +38,6 @@ local function quote(s)
 	end
 	return plain and mark .. s .. mark or within('"' .. gsub(s, '[%c"\\\128-\255][\128-\191]*', mend) .. '"')
 end
-M.quote = quote
 
 local function text_of(n)
 	if type(n) == "string" then return n end
@@ -46,7 +45,7 @@ local function text_of(n)
 	local s = format(n % 1 == 0 and n * n < 1e30 and "%.0f" or "%.14g", n)
 	if tonumber(s) ~= n then s = format("%.17g", n) end
 	if tonumber(s) ~= n then s = format("%d", n) end
-	return (gsub(s, ",", ".")) -- locales
+	return (gsub(s, ",", "."))
 end
 
 local ARRAY, RAW = {}, {}
@@ -210,7 +209,7 @@ local function open_queue(files, prefix, o)
 		open = seg
 	end
 
-	-- Of the oldest segment, which is written no more.
+	-- Of the oldest segment, written no more.
 	function queue.batch(many, rest)
 		local seg, passed = list[1], 0
 		if seg == open then open = nil end
@@ -300,7 +299,11 @@ end
 function M.transports.luasocket(where)
 	return function(job, done, wait)
 		local head = "POST " .. job.path .. " HTTP/1.1\r\nHost: " .. where.server .. "\r\nConnection: close\r\nContent-Length: " .. #job.body
-		for name, value in pairs(job.headers) do head = head .. "\r\n" .. name .. ": " .. value end
+		local name, value = next(job.headers)
+		while name do
+			head = head .. "\r\n" .. name .. ": " .. value
+			name, value = next(job.headers, name)
+		end
 		done(M.exchange(where, head .. "\r\n\r\n" .. job.body, wait, answer))
 	end
 end
@@ -495,7 +498,7 @@ function M.new(options)
 			elseif verb == "session_end" and began then
 				data.duration_ms = floor((time - began) * 1000)
 			end
-			if kind == "" then -- games
+			if kind == "" then
 				n = n + 1
 				if type(given[n]) == "table" then copy(given[n], data) end
 			end
@@ -546,7 +549,7 @@ function M.new(options)
 			body = nest(IGLU .. "payload_data/jsonschema/1-0-4", "[" .. join(out, ",") .. "]") })
 		number = number + 1
 		if o.sign then o.sign(job, state[2], number, rest) end
-		if seg ~= queue.list[1] then return 0 end -- opted out meanwhile
+		if seg ~= queue.list[1] then return 0 end -- opted out
 		expires, busy = time + o.timeout, true
 		send(job, function(code, after)
 			status, pause = code or 0, type(after) == "table" and (after["Retry-After"] or after["retry-after"]) or after
