@@ -49,7 +49,7 @@ local function text_of(n)
 end
 
 local ARRAY, RAW = {}, {}
-function M.array(list) return setmetatable(list, ARRAY) end
+function M.array(list) return setmetatable(list or {}, ARRAY) end
 function M.raw(json) return setmetatable({ json }, RAW) end
 M.null = M.raw("null")
 
@@ -314,8 +314,7 @@ if love then
 		return by_files(fs.openFile or fs.newFile, fs.remove, "string")
 	end
 
-	-- In a thread, where it may wait.
-	function M.thread(inbox, outbox)
+	function M.thread(inbox, outbox) -- may wait
 		local socket = require("socket")
 		for job in inbox.demand, inbox do
 			if job == "end" then return end
@@ -338,6 +337,7 @@ if love then
 				local more, got = wait(), outbox:pop()
 				if got and got[1] == job.id then return done(got[2], got[3]) end
 			until not more or not thread:isRunning()
+			done()
 		end, function() inbox:push("end") end
 	end
 end

@@ -69,6 +69,21 @@ describe("track", function()
 		assert.are.equal(taken, tracker:status().queued)
 	end)
 
+	it("writes numbers as they are, and lists as lists", function()
+		local tracker, w = world()
+		for _, n in ipairs({ 0, -1, 0.1, 1e15, 9007199254740991, 1e300, -2.5e-8 }) do
+			tracker:track_self_describing(SCHEMA, { n = n, none = spoorway.array(), nothing = spoorway.null, raw = spoorway.raw('{"a":"b\\""}') })
+			w.step()
+			local body = w.requests[#w.requests].body
+			assert.are.equal(n, tonumber(body:match('\\"n\\":([-+.%de]+)')))
+			assert.truthy(body:find('\\"none\\":[]', 1, true))
+			assert.truthy(body:find('\\"nothing\\":null', 1, true))
+			assert.truthy(body:find([[\"raw\":{\"a\":\"b\\\"\"}]], 1, true))
+			w.requests[#w.requests].done(200)
+			w.step()
+		end
+	end)
+
 	it("says that the storage failed", function()
 		local storage = spoorway.storage.memory()
 		local tracker, w = world({ storage = storage })
