@@ -90,6 +90,9 @@ spark: .venv/spark .venv/spark35  ## Spark 3.5 and 4: the job equals one machine
 relay-kills: venv  ## kill -9 of two gateways, one forwarding to the other, 50 times
 	$(PY) -m tests.faults.relay_kills --rounds 50
 
+chaos-kinesis: venv runtimes  ## the journal in Kinesis: records refused, answers lost, shards split and merged, readers that stall, 20 rounds
+	$(PY) -m tests.faults.kinesis_storm --rounds 20 --seed 1
+
 chaos-cluster: venv runtimes  ## three gateways, two workers and Kafka, each killed or stalled at random for 10 minutes
 	$(PY) -m tests.faults.cluster --minutes 10
 
@@ -117,4 +120,4 @@ kills-python: venv  ## kill -9 of programs that track at full speed with the Pyt
 image-steps: venv  ## what deploy/Dockerfile does, in a folder: everything is fetched and installed; no container engine is needed
 	$(PY) -m tests.end_to_end.image_steps
 
-.PHONY: image-steps kafka-kills chaos-cluster scale erase-kills postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
+.PHONY: chaos-kinesis image-steps kafka-kills chaos-cluster scale erase-kills postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm

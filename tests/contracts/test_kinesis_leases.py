@@ -250,6 +250,51 @@ def test_a_worker_gets_the_children_when_the_target_has_what_another_read_of_the
     second.close()
 
 
+def test_a_shard_that_ends_while_its_lease_is_renewed_is_finished_at_the_next_round(kinesis: Kinesalite) -> None:
+    cluster = Cluster(kinesis, 1)
+    worker = cluster.worker("me")
+    worker.round()
+    (shard,) = worker.held().values()
+    update = worker._table.update
+
+    def while_it_ends(*arguments: Any) -> bool:
+        worker.finish(shard)
+        return update(*arguments)
+
+    worker._table.update = while_it_ends  # type: ignore[method-assign]
+    worker.round()
+    worker._table.update = update  # type: ignore[method-assign]
+    assert worker.held() == {}
+    worker.round()
+    assert worker._table.read()[shard.id].finished
+
+
+def test_a_shard_whose_end_could_not_be_written_is_ended_by_whoever_has_it_next(kinesis: Kinesalite) -> None:
+    cluster = Cluster(kinesis, 1)
+    cluster.put([payload(1)])
+    cluster.split(0, HALF)
+    cluster.put([payload(number) for number in range(10, 30)])
+    reader = cluster.reader()
+    with pytest.raises(Reassigned):
+        reader.read({})
+    cursor = reader.read({}).cursor
+    assert reader._leases is not None
+    reader._leases._ending.set()  # its thread stands still, as a machine does that swaps
+    reader._leases._hurry.set()
+    assert reader._leases._thread is not None
+    reader._leases._thread.join()
+    assert reader.read(cursor).items == ()  # the end of the shard
+    thief = cluster.worker("thief")
+    thief._table.update("shardId-000000000000", "SET #o = :me", "attribute_exists(#s)", {})
+    reader._leases.round()
+    thief._table.update("shardId-000000000000", "SET #o = :nobody", "#o = :me", {":nobody": {"S": ""}})
+    reader._leases.round()
+    assert [read(reader, cursor)[0] for _ in range(2)] == [[], []]  # first the record before the place, then the end
+    reader._leases.round()
+    assert len(read(reader, cursor)[0]) == 20
+    reader.close()
+
+
 def test_a_shard_where_nothing_was_to_come_is_not_reported_when_its_last_record_is_forgotten(kinesis: Kinesalite) -> None:
     cluster = Cluster(kinesis, 1)
     cluster.put([payload(1)])
@@ -297,6 +342,6 @@ def test_a_shard_that_is_gone_before_it_was_finished_is_told_and_left(kinesis: K
     later._leases.round()
     assert list(later._leases.held()) == ["shardId-000000000001"]
     later._leases.round()
-    assert later._leases._read().keys() == {"shardId-000000000001"}  # its row goes with it
+    assert later._leases._table.read().keys() == {"shardId-000000000001"}  # its row goes with it
     assert everything(later, cursor)[0] == []
     later.close()

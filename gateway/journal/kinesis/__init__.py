@@ -1,7 +1,7 @@
 """The journal in an Amazon Kinesis stream: the options. Nothing here imports boto3; what does is `writer`, `reader` and below.
 
 A payload is one record; a shard is a lane. `positions` has the names and numbers, `service` the calls, `writer` hands payloads
-over, `shards` and `reader` get them back, `leases` shares the shards between workers.
+over, `shards` and `reader` get them back, `leases` shares the shards between workers, in the rows of `table`.
 """
 
 from __future__ import annotations

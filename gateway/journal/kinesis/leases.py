@@ -10,35 +10,21 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from gateway.journal.kinesis.positions import lane_of
-from gateway.journal.kinesis.service import Missing, Service, Shard, Stream, code_of, errors, translating, wait_for
+from gateway.journal.kinesis.service import Service, Shard, Stream
+from gateway.journal.kinesis.table import Lease, LeaseTable
 from protocol.seams import ConfigurationError, PermanentError, Position, TransientError
 
 log = logging.getLogger("gateway.kinesis.leases")
 
 _ROUNDS = 4  # per lease
-_NAMES = {"#s": "shard", "#o": "owner", "#c": "counter", "#f": "finished", "#i": "idle"}
-_REFUSED = "ConditionalCheckFailedException"
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A row. owner: "" = nobody. idle: (position, milliseconds since 1970): then nothing followed it."""
-
-    shard: str
-    owner: str
-    counter: int
-    finished: bool
-    idle: tuple[Position, int] | None
 
 
 class Leases:
@@ -57,14 +43,14 @@ class Leases:
         """reader: whose leases these are, among all in the table; owner: unique among all workers. clock: seconds."""
         self.owner = owner
         self._service, self._stream, self._clock, self._now_ms = service, stream, clock, now_ms
-        self._table, self._lease_s = service.config.leases, service.config.lease_ms / 1000
-        self._key = f"{stream.name}/{reader}"
+        self._table = LeaseTable(service, f"{stream.name}/{reader}", owner)
+        self._lease_s = service.config.lease_ms / 1000
         self._lock = threading.Lock()
         # Within the lock: what is held, each with the time its last raise began; what is known of all.
         self._mine: dict[str, float] = {}
         self._shards: dict[str, Shard] = {}
         self._rows: dict[str, Lease] = {}
-        self._finished: set[str] = set()  # to be written
+        self._finished: set[str] = set()  # of these, what is to be written
         self._idle: dict[str, tuple[Position, int]] = {}  # to be written
         self._trouble: TransientError | PermanentError | None = None
         # The rounds' own.
@@ -74,7 +60,7 @@ class Leases:
 
     def check(self) -> None:
         """Makes the table where that is wanted. Raises ConfigurationError, TransientError, PermanentError."""
-        self._read()
+        self._table.read()
 
     def held(self) -> dict[str, Shard]:
         """The shards that nobody else reads now, by id. Raises TransientError or PermanentError when nothing is known of them."""
@@ -84,13 +70,17 @@ class Leases:
             self._thread.start()
         with self._lock:
             end = self._clock() - self._lease_s
-            held = {name: self._shards[name] for name, raised in self._mine.items() if raised > end}
-            if not held and self._trouble is not None:
+            valid = [name for name, raised in self._mine.items() if raised > end]
+            held = {name: self._shards[name] for name in valid if name not in self._finished}
+            if not valid and self._trouble is not None:
                 raise self._trouble
             return held
 
     def finish(self, shard: Shard) -> None:
-        """The shard was closed and the target has all of it: those made of it may be read."""
+        """The shard was closed and the target has all of it: it is held no more, and those made of it may be read.
+
+        Where that cannot be written because somebody else has the shard by now, whoever has it finds the same.
+        """
         with self._lock:
             if shard.id in self._mine:
                 self._finished.add(shard.id)
@@ -122,7 +112,7 @@ class Leases:
             mine, self._mine = list(self._mine), {}
         for name in mine:
             with suppress(TransientError, PermanentError):
-                self._update(name, "SET #o = :nobody", "#o = :me", {":nobody": {"S": ""}})
+                self._table.update(name, "SET #o = :nobody", "#o = :me", {":nobody": {"S": ""}})
 
     # Rounds ---------------------------------------------------------------------------------------------------------
 
@@ -147,9 +137,9 @@ class Leases:
     def round(self) -> None:
         """Writes what is to be told, keeps what is ours, takes what is free, and takes from who has more."""
         shards = self._service.shards(self._stream)
-        rows = self._read()
+        rows = self._table.read()
         for name in [name for name, row in rows.items() if row.finished and name not in shards]:
-            self._forget(name)
+            self._table.forget(name)
             del rows[name]
         with self._lock:
             for name in rows:  # a closed shard that is no longer listed
@@ -159,7 +149,7 @@ class Leases:
             mine, finished, idle = list(self._mine), set(self._finished), dict(self._idle)
         for name in mine:
             self._renew(name, name in finished, idle.get(name))
-        rows = self._read() if finished else rows
+        rows = self._table.read() if finished else rows
         self._take(shards, rows)
         with self._lock:
             self._trouble = None
@@ -213,7 +203,7 @@ class Leases:
         else:
             condition = "#o = :owner AND #c = :counter AND #f = :no"
             values = {":owner": {"S": row.owner}, ":counter": {"N": str(row.counter)}}
-        if not self._update(name, "SET #o = :me, #f = :no ADD #c :one", condition, values):
+        if not self._table.update(name, "SET #o = :me, #f = :no ADD #c :one", condition, values):
             return False
         with self._lock:
             self._mine[name] = began
@@ -228,95 +218,15 @@ class Leases:
         if finished:
             change = change.replace(":no", ":yes") + ", #o = :nobody"
             values |= {":yes": {"BOOL": True}, ":nobody": {"S": ""}}
-        kept = self._update(name, f"{change} ADD #c :one", "#o = :me", values)
+        kept = self._table.update(name, f"{change} ADD #c :one", "#o = :me", values)
         with self._lock:
             if kept and not finished:
                 self._mine[name] = began
             else:
                 self._mine.pop(name, None)
-            self._finished.discard(name)
+                self._finished.discard(name)
             if self._idle.get(name) == idle:
                 self._idle.pop(name, None)
 
-    # DynamoDB -------------------------------------------------------------------------------------------------------
 
-    def _read(self) -> dict[str, Lease]:
-        try:
-            return self._queried()
-        except Missing:
-            if not self._service.config.create:
-                raise ConfigurationError(
-                    f"journal.kinesis.leases: there is no table {self._table!r}; make it with the key reader (S) and shard (S),"
-                    " or set create"
-                ) from None
-        self._make_table()
-        return {}
-
-    def _queried(self) -> dict[str, Lease]:
-        found: dict[str, Lease] = {}
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "KeyConditionExpression": "#r = :reader",
-            "ExpressionAttributeNames": {"#r": "reader"},
-            "ExpressionAttributeValues": {":reader": {"S": self._key}},
-            "ConsistentRead": True,
-        }
-        with translating(f"the table {self._table!r}"):
-            while True:
-                page = self._service.dynamodb.query(**query)
-                for item in page["Items"]:
-                    row = _lease(item)
-                    found[row.shard] = row
-                if not (last := page.get("LastEvaluatedKey")):
-                    return found
-                query["ExclusiveStartKey"] = last
-
-    def _update(self, shard: str, change: str, condition: str, values: dict[str, Any]) -> bool:
-        """False, and nothing is changed: the condition does not hold. Raises TransientError, PermanentError."""
-        every = {":me": {"S": self.owner}, ":no": {"BOOL": False}, ":one": {"N": "1"}, **values}
-        used = set(re.findall(r"[#:]\w+", f"{change} {condition}"))
-        try:
-            with translating(f"the table {self._table!r}"):
-                try:
-                    self._service.dynamodb.update_item(
-                        TableName=self._table,
-                        Key={"reader": {"S": self._key}, "shard": {"S": shard}},
-                        UpdateExpression=change,
-                        ConditionExpression=condition,
-                        ExpressionAttributeNames={short: name for short, name in _NAMES.items() if short in used},
-                        ExpressionAttributeValues={short: value for short, value in every.items() if short in used},
-                    )
-                except errors.ClientError as error:
-                    if code_of(error) != _REFUSED:
-                        raise
-                    return False
-        except Missing as error:  # of another's making, at this moment
-            raise TransientError(str(error)) from error
-        return True
-
-    def _forget(self, shard: str) -> None:
-        """The row of a finished shard that is no longer there. Raises TransientError, PermanentError."""
-        with translating(f"the table {self._table!r}"):
-            self._service.dynamodb.delete_item(TableName=self._table, Key={"reader": {"S": self._key}, "shard": {"S": shard}})
-
-    def _make_table(self) -> None:
-        with suppress(TransientError), translating(f"making the table {self._table!r}"):  # another worker makes it, perhaps
-            self._service.dynamodb.create_table(
-                TableName=self._table,
-                KeySchema=[{"AttributeName": "reader", "KeyType": "HASH"}, {"AttributeName": "shard", "KeyType": "RANGE"}],
-                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("reader", "shard")],
-                BillingMode="PAY_PER_REQUEST",
-            )
-        wait_for(self._queried)
-
-
-def _lease(item: dict[str, Any]) -> Lease:
-    idle: tuple[Position, int] | None = None
-    if told := item.get("idle", {}).get("S"):
-        *position, at_ms = map(int, told.split())
-        idle = Position(*position), at_ms
-    finished = bool(item.get("finished", {}).get("BOOL"))
-    return Lease(str(item["shard"]["S"]), str(item["owner"]["S"]), int(item["counter"]["N"]), finished, idle)
-
-
-__all__ = ["Lease", "Leases"]
+__all__ = ["Leases"]

@@ -51,7 +51,7 @@ class KinesisReader:
         self._leases: Leases | None = None
         self._had: set[str] | None = None  # at the last read; None: there was none
         self._readers: dict[str, ShardReader] = {}
-        self._finished: set[str] = set()
+        self._finished: set[str] = set()  # without leases, which know it
         self._listed: dict[str, Shard] = {}
         self._list_at = 0.0
         self._turn = 0
@@ -130,10 +130,9 @@ class KinesisReader:
         if self._leases is None:
             self._keep(self._unfinished())
             return
-        held = self._leases.held()
-        shards = {name: shard for name, shard in held.items() if name not in self._finished}
+        shards = self._leases.held()
         had, self._had = self._had, set(shards)
-        if had is None or had - self._finished != self._had:
+        if had != self._had:
             log.info("%d shards of %s are read here", len(shards), self._group)
             self._readers.clear()
             raise Reassigned(f"{len(shards)} shards are read here, {len(had or ())} were")
@@ -164,15 +163,18 @@ class KinesisReader:
 
     def _finish(self, cursor: Cursor) -> bool:
         """Leaves closed shards, all of which the target has; True when there was any."""
-        before = len(self._finished)
+        ended = False
         for name, reader in list(self._readers.items()):
             if reader.ended and not reader.waiting and cursor.get(reader.shard.lane, START) == reader.at:
-                self._finished.add(name)
-                self._list_at = 0.0
+                ended = True
                 del self._readers[name]
-                if self._leases is not None:
+                if self._leases is None or self._had is None:
+                    self._finished.add(name)
+                    self._list_at = 0.0
+                else:
                     self._leases.finish(reader.shard)
-        return len(self._finished) > before
+                    self._had.discard(name)
+        return ended
 
     # What is in them ------------------------------------------------------------------------------------------------
 

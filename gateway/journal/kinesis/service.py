@@ -5,6 +5,7 @@ The credentials are found as the AWS command line finds them.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -24,9 +25,11 @@ errors: Any = import_module("botocore.exceptions")
 
 T = TypeVar("T")
 
+logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells each time where it found credentials
+
 _MAKING = Lock()  # a session makes one client at a time
 
-_CONNECT_S, _READ_S = 3, 5
+_CONNECT_S = 3
 _MADE_WITHIN_S = 120.0
 _PASSING = {
     "ExpiredToken",
@@ -98,10 +101,10 @@ def _session(profile: str, region: str) -> Any:
 class Service:
     """Any thread."""
 
-    def __init__(self, config: Config) -> None:
-        """Asks nobody yet. Raises ConfigurationError."""
+    def __init__(self, config: Config, answer_s: float = 15.0) -> None:
+        """Asks nobody yet. answer_s: how long to wait for an answer. Raises ConfigurationError."""
         config.check()
-        self.config = config
+        self.config, self._answer_s = config, answer_s
         try:
             with _MAKING:
                 self._session = _session(config.profile, config.region)
@@ -115,7 +118,7 @@ class Service:
 
     def _client(self, service: str) -> Any:
         patience = configuration.Config(
-            connect_timeout=_CONNECT_S, read_timeout=_READ_S, max_pool_connections=16, retries={"total_max_attempts": 1}
+            connect_timeout=_CONNECT_S, read_timeout=self._answer_s, max_pool_connections=16, retries={"total_max_attempts": 1}
         )
         with _MAKING:
             return self._session.client(service, endpoint_url=self.config.endpoint or None, config=patience)

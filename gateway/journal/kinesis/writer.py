@@ -26,6 +26,7 @@ from protocol.payloads import to_json
 from protocol.seams import ConfigurationError, PermanentError, RawPayload, TransientError
 
 _REQUESTS = 4  # at once
+_ANSWER_S = 5.0  # senders wait for it
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 2.0
 
 
@@ -60,7 +61,7 @@ class KinesisWriter:
         """Asks nobody yet. chance: from 0 to 1, for the length of pauses. clock: seconds. Raises ConfigurationError."""
         self.lost: Callable[[TransientError], None] = lambda error: None
         self.requests = self.retries = self._acknowledged = 0
-        self.service = Service(config)
+        self.service = Service(config, _ANSWER_S)
         self._config, self._chance, self._clock = config, chance, clock
         self._threads = ThreadPoolExecutor(_REQUESTS, "kinesis")
         self._under_way = 0  # requests
