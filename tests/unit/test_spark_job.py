@@ -92,12 +92,12 @@ def _cut(
 
         def write(self: Objects, name: Any, *rest: Any) -> Any:
             if gone:
-                raise error
+                raise _Cut
             if at(call, rest[0] if call == "copy" else str(name)):
                 gone.append(call)
                 if after:
                     whole(self, name, *rest)
-                raise error
+                raise _Cut
             return whole(self, name, *rest)
 
         return write
@@ -150,11 +150,19 @@ def test_what_was_committed_gets_into_its_places_by_whoever_comes_next(small: Si
     assert not list(small.objects(many).list(PREFIX))
 
 
-def test_an_answer_that_was_lost_costs_nothing(small: Site, many: str) -> None:
-    """The commit was made, but the job was told that nobody knows: what it staged must stay."""
+@pytest.mark.parametrize("step", ["add", "settle"])
+def test_an_answer_that_was_lost_costs_nothing(small: Site, many: str, step: str) -> None:
+    """The commit was made, but nobody knows: what the job staged must stay, although it is alive to tidy up."""
+    whole = getattr(commits, step)
+
+    def lost(*args: Any) -> None:
+        if step == "add":
+            whole(*args)
+        raise TransientError("no answer")
+
     with pytest.MonkeyPatch.context() as patch:
-        _cut(patch, lambda call, name: call == "put_new" and "commits" in name, after=True, error=TransientError)
-        with pytest.raises(TransientError):
+        patch.setattr(commits, step, lost)
+        with pytest.raises(TransientError, match="no answer"):
             small.run(many)
     assert small.run(many) == small.newest("whole").totals
     assert small.content(many) == small.content("whole")
