@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.journal import Damage
+from gateway.journal import Damage, Reader
+from gateway.journal.overflow import handed_over
 from gateway.journal.reader import FileReader
 from protocol.seams import ConfigurationError, Cursor, PermanentError, TransientError
 from spoorway import archiving, building, devices
@@ -180,8 +181,13 @@ def _order(found: Settings) -> Iterator[Finding]:
 
 def _identity(found: Settings, *, quick: bool) -> Iterator[Finding]:
     """accepted = stored + failed + duplicate + pending: counted from the journal on one side, from the rows on the other."""
-    folder = journal_folder(found.data)
-    reader = FileReader(folder) if folder.is_dir() else None
+    try:
+        reader, where = _journal(found)
+        if found.remote() is not None:
+            yield Finding("journal", *_remote_journal(found, reader, where))
+    except (ConfigurationError, TransientError) as error:
+        yield Finding("journal", "wrong", str(error))
+        reader, where = None, "is not within reach"
     for instance in found.targets():
         name = f"target {instance.name}"
         if getattr(instance.module, "TAKES", "events") == "payloads":
@@ -199,13 +205,39 @@ def _identity(found: Settings, *, quick: bool) -> Iterator[Finding]:
         with db:
             yield from _rows_and_totals(name, db)
             if reader is None:
-                yield Finding(name, "warning", f"there is no journal in {folder}")
+                yield Finding(name, "warning", f"the journal {where}: nothing was counted")
             elif quick:
                 pending = reader.pending(_cursor(db))
                 yield Finding(name, "ok", f"{pending:,} payloads pending (the journal was not counted again)")
             else:
                 yield from _journal_and_rows(name, db, reader, found)
         db.close()
+
+
+def _journal(found: Settings) -> tuple[Reader | None, str]:
+    """What can be counted, and where it is. Raises ConfigurationError."""
+    remote, folder = found.remote(), journal_folder(found.data)
+    if remote is None:
+        return (FileReader(folder), f"in {folder}") if folder.is_dir() else (None, f"is not in {folder}")
+    if remote.name != "kafka":
+        return None, f"is in {remote.name}, which counts nothing"
+    try:
+        from gateway.journal.kafka.reader import KafkaReader
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"journal.kafka needs {error.name}; install spoorway[kafka]") from None
+    return KafkaReader(remote.config), f"in the topic {remote.config.topic!r} of {', '.join(remote.config.brokers)}"
+
+
+def _remote_journal(found: Settings, reader: Reader | None, where: str) -> tuple[str, str]:
+    """(state, message). Raises TransientError."""
+    there = f"{reader.pending({}):,} payloads ever {where}" if reader is not None else f"the journal {where}"
+    folder = journal_folder(found.data)
+    here = FileReader(folder)
+    waiting = here.pending(handed_over(folder))
+    here.close()
+    if waiting:
+        return "warning", f"{there}; {waiting:,} wait on this machine's disk and are handed over by `spoorway gateway`"
+    return "ok", f"{there}; none wait on this machine's disk"
 
 
 def _opened(found: Settings, instance: Instance) -> Any:
@@ -217,7 +249,7 @@ def _opened(found: Settings, instance: Instance) -> Any:
     return postgres.open_read_only(instance.config)
 
 
-def _relayed(name: str, found: Settings, instance: Instance, reader: FileReader | None) -> Iterator[Finding]:
+def _relayed(name: str, found: Settings, instance: Instance, reader: Reader | None) -> Iterator[Finding]:
     """Counted in payloads, because nothing here knows what they become."""
     try:
         target: Any = building.open_target(found, instance)
@@ -279,7 +311,7 @@ def _rows_and_totals(name: str, db: Any) -> Iterator[Finding]:
         )
 
 
-def _journal_and_rows(name: str, db: Any, reader: FileReader, found: Settings) -> Iterator[Finding]:
+def _journal_and_rows(name: str, db: Any, reader: Reader, found: Settings) -> Iterator[Finding]:
     db.execute("BEGIN")  # one state of rows and cursor, while the loader goes on
     rows = db.execute("SELECT * FROM totals")
     totals = dict(zip([name for name, *_ in rows.description], rows.fetchone(), strict=True))
@@ -323,7 +355,7 @@ class _Counted:
     damaged: int = 0
 
 
-def _count(reader: FileReader, cursor: Cursor, found: Settings) -> _Counted:
+def _count(reader: Reader, cursor: Cursor, found: Settings) -> _Counted:
     """What the journal holds after a cursor: payloads, and the events and failed events they become."""
     pipeline, counted = building.pipeline(found, remember=False), _Counted()
     progress = Progress("counting", reader.pending(cursor))

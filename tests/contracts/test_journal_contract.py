@@ -65,7 +65,8 @@ class KafkaJournal:
 
     def __init__(self, brokers: str) -> None:
         # What has no key goes to one partition; 3 MB are more than librdkafka's default.
-        self.config = Config((brokers,), f"raw{next(_topics)}", max_record_bytes=7_000_000, options={"partitioner": "consistent"})
+        options = {"partitioner": "consistent"}
+        self.config = Config((brokers,), f"raw{next(_topics)}", max_record_bytes=7_000_000, delivery_ms=60_000, options=options)
 
     def writer(self) -> Writer:
         return KafkaWriter(self.config)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import random
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
-from tests.faults.kills import SENDERS, Product, Report, Sender, drained
+from tests.faults.kills import ROOT, SENDERS, Product, Report, Sender, drained
 from tests.peers.kafka_server import KafkaServer
 
 
@@ -57,6 +58,10 @@ def storm(folder: Path, rounds: int, seed: int, pause_s: float = 0.6) -> Report:
         acknowledged = {i for sender in senders for i in sender.acknowledged}
         report.acknowledged = len(acknowledged)
         drained(product, acknowledged, report)
+        asked = [sys.executable, "-m", "spoorway", "doctor", "--data", str(product.data), "--config", str(configuration)]
+        doctor = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+        assert "✓ identity: accepted" in doctor.stdout
         assert product.stop() == 0
     return report
 

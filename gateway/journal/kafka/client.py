@@ -19,7 +19,7 @@ from confluent_kafka.cimpl import NewTopic
 from gateway.journal.kafka import Config, connecting
 from protocol.seams import ConfigurationError, TransientError
 
-ANSWER_S = 5.0
+ANSWER_S = 20.0
 
 _ADVICE = {
     KafkaError._AUTHENTICATION: "wrong user or password, or not this way of saying them; see sasl, username and password",
@@ -108,13 +108,13 @@ def make(kind: Any, settings: dict[str, Any], config: Config) -> Any:
         raise ConfigurationError(f"journal.kafka: {error.args[0].str()}") from None
 
 
-def find_topic(client: Any, causes: Causes) -> list[int]:
+def find_topic(client: Any, causes: Causes, wait_s: float = ANSWER_S) -> list[int]:
     """The topic's partitions; where there is no topic it is made, if it may be. Waits. Raises TransientError, ConfigurationError.
 
-    client: with nothing under way, for its events are fetched here.
+    client: with nothing under way, for its events are fetched here. wait_s: for an answer, where trying again may be of use.
     """
     config = causes.config
-    until = time.monotonic() + ANSWER_S
+    until = time.monotonic() + wait_s
     created = False
     while True:
         try:

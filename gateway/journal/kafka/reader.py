@@ -20,10 +20,9 @@ from gateway.journal.kafka.client import ANSWER_S, Causes, find_topic, lane_stem
 from protocol.payloads import from_json
 from protocol.seams import START, Cursor, Position, RawPayload, TransientError
 
-_LATEST, _EARLIEST = -1, -2  # what offsets_for_times takes for a partition's end and beginning
+_LATEST = -1  # what offsets_for_times takes for the end of a partition
 _JOIN_S = 1.0
 _FETCH_S = 0.05
-_UNKNOWN = -1001
 _KEPT_RECORDS = 5_000
 Item = RawPayload | Damage
 
@@ -90,9 +89,8 @@ class KafkaReader:
     def pending(self, cursor: Cursor) -> int:
         if self._target is None:
             self._open()
-            first, last = self._offsets(_EARLIEST), self._offsets(_LATEST)
-            said = {number: cursor.get(each.lane, START).offset for number, each in self._partitions.items()}
-            return sum(max(0, last[number] - max(first[number], at)) for number, at in said.items())
+            ends = self._ends()
+            return sum(max(0, ends[n] - cursor.get(each.lane, START).offset) for n, each in self._partitions.items())
         self._keep_place()
         for each in self._partitions.values():
             each.said = cursor.get(each.lane, START).offset
@@ -121,8 +119,7 @@ class KafkaReader:
     def lag(self) -> Mapping[str, int]:
         found: dict[str, int] = {}
         for number, each in self._partitions.items():
-            low, high = self._known(number)
-            found[each.lane] = max(0, high - max(low, each.said))
+            found[each.lane] = max(0, self._known(number) - each.said)
         return found
 
     def loaded(self, cursor: Cursor) -> None:
@@ -303,7 +300,7 @@ class KafkaReader:
 
     def _await(self, consumer: Consumer, most: int) -> None:
         """Until something arrives, if there is anything; what was acknowledged before the call is. Raises TransientError."""
-        ends = self._offsets(_LATEST)
+        ends = self._ends()
         for number, each in self._partitions.items():
             if each.at > ends.get(number, each.at):
                 raise self._went_back(number, each.at, ends[number])
@@ -318,9 +315,9 @@ class KafkaReader:
             if time.monotonic() > until:
                 raise self._causes.trouble(KafkaError(KafkaError._TIMED_OUT))
 
-    def _offsets(self, which: int) -> dict[int, int]:
-        """Where each partition ends, or begins, now. Raises TransientError."""
-        asked = [TopicPartition(self._topic, number, which) for number in self._partitions]
+    def _ends(self) -> dict[int, int]:
+        """Where each partition ends now. Raises TransientError."""
+        asked = [TopicPartition(self._topic, number, _LATEST) for number in self._partitions]
         assert self._asking is not None
         if not asked:
             return {}
@@ -343,13 +340,12 @@ class KafkaReader:
             raise self._causes.trouble(error.args[0]) from None
         return low, high
 
-    def _known(self, number: int) -> tuple[int, int]:
-        """(first, next) offset, as the last fetch told them; zeros before there was one."""
+    def _known(self, number: int) -> int:
+        """Where a partition ends, as the last fetch told it; 0 before there was one."""
         if self._fetching is None:
-            return 0, 0
+            return 0
         found: Any = self._fetching.get_watermark_offsets(TopicPartition(self._topic, number), cached=True)
-        low, high = found or (0, 0)
-        return (0, 0) if high == _UNKNOWN else (max(0, low), high)
+        return max(0, found[1]) if found else 0  # below 0: not known yet
 
     # Handing out.
 
@@ -391,7 +387,7 @@ class KafkaReader:
 
     def _more(self) -> bool:
         known = self._known
-        return any(each.buffer or max(each.at, each.end) < known(number)[1] for number, each in self._partitions.items())
+        return any(each.buffer or max(each.at, each.end) < known(number) for number, each in self._partitions.items())
 
 
 __all__ = ["KafkaReader"]

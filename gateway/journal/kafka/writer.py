@@ -21,6 +21,7 @@ from protocol.payloads import to_json
 from protocol.seams import PermanentError, RawPayload, TransientError
 
 _POLL_S, _IDLE_POLL_S = 0.001, 1.0
+_REACH_S = 5.0  # also how long an end of the gateway may wait for a broker that says nothing
 _LONGEST = 6  # characters of JSON for one of text
 
 Item = RawPayload | Damage
@@ -87,7 +88,7 @@ class KafkaWriter:
             self._session = await asyncio.to_thread(_Session, self._config)
         session = self._session
         session.causes.forget()
-        await asyncio.to_thread(find_topic, session.producer, session.causes)
+        await asyncio.to_thread(find_topic, session.producer, session.causes, _REACH_S)
         session.causes.forget()
 
     def check(self, payload: RawPayload) -> None:
