@@ -16,7 +16,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import psycopg
 import pytest
 import yaml
 
+from protocol.devices import signature
 from spoorway.config import load
 from tests.end_to_end import image_steps
 from tests.peers.kafka_server import KafkaServer
@@ -50,8 +52,8 @@ def until(true: Callable[[], Any], what: str) -> Any:
     return found
 
 
-def get(url: str, body: bytes | None = None) -> tuple[int, str]:
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+def get(url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json", **(headers or {})})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode("utf-8", "replace")
@@ -247,25 +249,72 @@ def test_the_balancer_leaves_out_a_gateway_that_is_gone(tmp_path: Path) -> None:
         '[gateway.transports.http]\nport = 0\ntrusted_proxies = ["127.0.0.0/8"]\n'
     )
     command = [sys.executable, "-m", "spoorway", "gateway", "--config", str(configuration)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as gateway:
-        running = tmp_path / "data" / "running.json"
-        until(running.is_file, "no gateway")
-        there = json.loads(running.read_text())["urls"]["http"][0].removeprefix("http://")
+    with running(command):
+        state = tmp_path / "data" / "running.json"
+        until(state.is_file, "no gateway")
+        there = json.loads(state.read_text())["urls"]["http"][0].removeprefix("http://")
         port, gone = free_port(), f"127.0.0.1:{free_port()}"
         text = (DEPLOY / "nginx.conf").read_text("utf-8").replace("gateway-1:8080", gone).replace("gateway-2:8080", there)
         text = text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("/tmp/", f"{tmp_path}/")
         (tmp_path / "nginx.conf").write_text(text.replace("/dev/stderr", str(tmp_path / "errors")))
-        with subprocess.Popen(["nginx", "-c", str(tmp_path / "nginx.conf"), "-g", "daemon off; user root;"]) as nginx:
-            try:
-                until(lambda: connects(port), "nginx does not start")
-                for number in range(10):
-                    assert get(f"http://127.0.0.1:{port}{TP2}", page_views(number)) == (200, "ok")
-            finally:
-                nginx.terminate()
-                gateway.terminate()
+        with running(["nginx", "-c", str(tmp_path / "nginx.conf"), "-g", "daemon off; user root;"]):
+            until(lambda: connects(port), "nginx does not start")
+            for number in range(10):
+                assert get(f"http://127.0.0.1:{port}{TP2}", page_views(number)) == (200, "ok")
     (segment,) = (tmp_path / "data" / "journal").rglob("*.ndjson")
     lines = [line for line in segment.read_text().splitlines() if '"transport":"http"' in line]
     assert len(lines) == 10 and all('"ip":"127.0.0.1"' in line for line in lines)
+
+
+def test_a_copied_register_is_what_the_page_says_of_it(tmp_path: Path) -> None:
+    """A second gateway with a copy knows the device; not what the first one took, nor that it was revoked there."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    added = spoorway("device", "add", "pump-7", "--kind", "hmac", "--json", "--data", str(folders[0]))
+    secrets: Any = json.loads(added)
+    key = bytes.fromhex((secrets[0] if isinstance(secrets, list) else secrets)["key"])
+    folders[1].mkdir()
+    for name in ("devices.db", "device-master.key"):
+        shutil.copy2(folders[0] / name, folders[1] / name)
+    listen = ["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    one, other = ([sys.executable, "-m", "spoorway", "gateway", "--data", str(folder), *listen] for folder in folders)
+    with running(one), running(other):
+        for folder in folders:
+            until((folder / "running.json").is_file, "no gateway")
+        urls = [json.loads((folder / "running.json").read_text())["urls"]["http"][0] for folder in folders]
+
+        def send(url: str, sequence: int) -> int:
+            body = page_views(sequence)
+            signed = signature(key, "pump-7", 1, sequence, TP2, body).hex()
+            headers = {"Device": "pump-7", "Boot": "1", "Sequence": str(sequence), "Signature": signed}
+            return get(url + TP2, body, {f"Spoorway-{name}": value for name, value in headers.items()})[0]
+
+        assert [send(url, 1) for url in urls] == [200, 200]
+        spoorway("device", "revoke", "pump-7", "--data", str(folders[0]))
+        until(lambda: send(urls[0], 2) == 403, "revoked, and welcome")
+        assert send(urls[1], 2) == 200
+    taken = [len(re.findall('"transport":"http"', file.read_text())) for folder in folders for file in folder.rglob("*.ndjson")]
+    assert taken == [1, 2]  # the first message by both
+
+
+@contextmanager
+def running(command: list[str]) -> Iterator[None]:
+    """A program that is ended with the block, whatever happens in it."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def spoorway(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "spoorway", *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def free_port() -> int:
