@@ -260,6 +260,7 @@ def test_what_waits_has_a_limit(config: Config) -> None:
             await sent(remote, [payload(2, body=b"x" * 2_900)])
         await first
         await sent(remote, [payload(2, body=b"x" * 2_900)])
+        await sent(remote, [])
 
     sending(small, work)
     assert there(config) == [payload(1, body=b"x" * 2_900), payload(2, body=b"x" * 2_900)]

@@ -121,16 +121,16 @@ class KinesisReader:
 
     def _assigned(self, cursor: Cursor) -> None:
         """Makes `_readers` those of the shards that are to be read now. Raises Reassigned."""
-        if self._stream is None:
-            try:
+        try:
+            if self._stream is None:
                 self._begin()
-            except ConfigurationError as error:
-                raise PermanentError(str(error)) from error
-        self._finish(cursor)
+            self._finish(cursor)
+            shards = self._unfinished() if self._leases is None else self._leases.held()
+        except ConfigurationError as error:
+            raise PermanentError(str(error)) from error
         if self._leases is None:
-            self._keep(self._unfinished())
+            self._keep(shards)
             return
-        shards = self._leases.held()
         had, self._had = self._had, set(shards)
         if had != self._had:
             log.info("%d shards of %s are read here", len(shards), self._group)

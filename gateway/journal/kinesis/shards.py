@@ -92,7 +92,7 @@ class ShardReader:
             self.due = self._clock() + max(1.0, self._service.config.poll_ms / 1000)
             return False
         except Expired:
-            self._iterator = None
+            self._iterator, self.due = None, self._clock() + _SHORTEST_PAUSE_S
             return False
         except Missing as error:
             self._gone(error)

@@ -108,6 +108,9 @@ class KinesisWriter:
         except PermanentError as error:
             done(error)
             return
+        if not items:
+            done(None)
+            return
         sending = _Sending(len(items), done)
         records = [_Record(key, data, sending) for key, data in written]
         size = sum(record.size for record in records)
