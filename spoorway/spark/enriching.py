@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import wraps
 from itertools import chain
@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec
 from gateway.journal import Chunk
 from gateway.journal.lanes import sealed
 from gateway.journal.reader import FileReader
-from protocol.seams import ConfigurationError, Cursor, FailedEvent, PermanentError, TransientError
+from protocol.seams import ConfigurationError, Cursor, Event, FailedEvent, PermanentError, TransientError
 from spoorway.loader import enriched
 from spoorway.spark import bundle, notes, staging
 from spoorway.spark.claims import CLAIMS, Claim
@@ -35,6 +35,9 @@ from storage.rows import clean
 from storage.targets import Batch
 
 P = ParamSpec("P")
+
+# What a claim says of an event: whose id, and which fingerprint.
+_Key = tuple[str, str | None]
 
 
 def told(do: Callable[Concatenate[Job, P], Told]) -> Callable[Concatenate[Job, P], Told]:
@@ -143,7 +146,7 @@ class _Made:
 
     def __init__(self, stretch: int) -> None:
         self._stretch = stretch
-        self._seen: dict[tuple[str, str | None], int] = {}
+        self._seen: dict[_Key, int] = {}
         self._files: dict[tuple[str, str], _File] = {}
         self._claims: list[Claim] = []
         self._payloads = self._duplicate = self._erased = 0
@@ -153,17 +156,15 @@ class _Made:
         self._payloads += batch.payloads
         self._erased += batch.erased
         self._cursor = {**self._cursor, **batch.cursor}
-        fresh = [event for event in batch.events if self._new(f"e/{(known := identity(event))[0]}", known[1])]
+        fresh = [event for event in batch.events if self._new(_of_event(event))]
         for partition, members in by_partition(fresh).items():
-            self._file(EVENTS, partition, members, lambda one: (f"e/{(known := identity(one))[0]}", known[1])).tables.append(
-                to_table(members)
-            )
+            self._file(EVENTS, partition, map(_of_event, members)).tables.append(to_table(members))
         days: dict[str, list[FailedEvent]] = {}
         for one in batch.failed:
-            if self._new(f"f/{clean(one.id)}", None):
+            if self._new(_of_failed(one)):
                 days.setdefault(f"day={day_of(one.payload.received_ms)}", []).append(one)
         for day, some in days.items():
-            file = self._file(FAILED, day, some, lambda one: (f"f/{clean(one.id)}", None))
+            file = self._file(FAILED, day, map(_of_failed, some))
             file.lines = file.lines or gzip.GzipFile("", "wb", 6, file.raw, mtime=0)
             for one in some:
                 file.lines.write(f"{failed_line(one)}\n".encode())
@@ -187,21 +188,30 @@ class _Made:
             "claims": len(self._claims),
         }
 
-    def _new(self, name: str, fingerprint: str | None) -> bool:
-        if (name, fingerprint) in self._seen:
+    def _new(self, key: _Key) -> bool:
+        if key in self._seen:
             self._duplicate += 1
             return False
-        self._seen[name, fingerprint] = len(self._seen)
+        self._seen[key] = len(self._seen)
         return True
 
-    def _file(self, kind: str, partition: str, members: Sequence[Any], key: Callable[[Any], tuple[str, str | None]]) -> _File:
+    def _file(self, kind: str, partition: str, keys: Iterable[_Key]) -> _File:
+        """The file, with claims to what is about to be added to it."""
         file = self._files.setdefault((kind, partition), _File(len(self._files), kind, partition))
-        for row, one in enumerate(members, file.rows):
-            name, fingerprint = key(one)
+        for name, fingerprint in keys:
             place = self._stretch << 32 | self._seen[name, fingerprint]
-            self._claims.append(Claim(name, fingerprint, place, file.number, row))
-        file.rows += len(members)
+            self._claims.append(Claim(name, fingerprint, place, file.number, file.rows))
+            file.rows += 1
         return file
+
+
+def _of_event(event: Event) -> _Key:
+    event_id, fingerprint = identity(event)
+    return f"e/{event_id}", fingerprint
+
+
+def _of_failed(one: FailedEvent) -> _Key:
+    return f"f/{clean(one.id)}", None
 
 
 def _parquet(some: list[Any]) -> bytes:

@@ -265,16 +265,19 @@ def main() -> int:
     )
     args = parser.parse_args()
     sparks = args.spark or [ROOT / ".venv" / "spark", ROOT / ".venv" / "spark35"]
-    with tempfile.TemporaryDirectory(prefix="spoorway-spark-") as name, S3Server() as server:
-        folder = Path(name)
+    with contextlib.ExitStack() as kept:
+        folder = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="spoorway-spark-")))
         sites: dict[str, Site] = {}
 
         def site(kind: str) -> Site:
             if kind not in sites:
                 events, segments = (4_000, 6) if kind == "small" else (args.events, 24)
-                bucket = server.bucket("spark") if kind == "bucket" else ""
-                url: Callable[[str], str] = (lambda one: f"{bucket}/{one}") if bucket else lambda one: str(folder / kind / one)
-                sites[kind] = Site(folder / kind, events, segments, url, server.environment)
+                if kind == "bucket":
+                    server = kept.enter_context(S3Server())
+                    bucket = server.bucket("spark")
+                    sites[kind] = Site(folder / kind, events, segments, lambda one: f"{bucket}/{one}", server.environment)
+                else:
+                    sites[kind] = Site(folder / kind, events, segments, lambda one: str(folder / kind / one), {})
             return sites[kind]
 
         for number, spark in enumerate(sparks):
