@@ -217,7 +217,9 @@ class OverflowWriter:
                 if not self._direct:
                     await self._remote.reach()
                 await self._hand_over()
-            except (TransientError, PermanentError) as error:
+            except Exception as error:  # the loop's rim: whatever is wrong, what waits here is on disk, and is tried again
+                if not isinstance(error, TransientError | PermanentError | OSError):
+                    log.exception("handing over failed")
                 self._overflow(error)
                 wait_s, pause_s = pause_s, min(2 * pause_s, _LONGEST_PAUSE_S)
             else:

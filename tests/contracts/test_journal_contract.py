@@ -206,7 +206,9 @@ def test_a_payload_comes_back_as_it_was(journal: Journal, given: RawPayload) -> 
             write(journal, [given])
         return
     write(journal, [given, payload(2)])
-    assert everything(journal.reader()) == [given, payload(2)]
+    found = everything(journal.reader())
+    assert len(found) == 2
+    assert set(found) == {given, payload(2)}  # of several keys there is no order
 
 
 def test_one_writers_payloads_come_in_the_order_they_were_appended(journal: Journal) -> None:
@@ -242,7 +244,8 @@ def test_more_says_whether_there_is_more_at_once(journal: Journal) -> None:
 def test_a_read_stops_after_the_payload_that_crosses_max_bytes(journal: Journal) -> None:
     write(journal, [payload(number, b"x" * 1_000) for number in range(20)])
     chunk = journal.reader().read({}, max_bytes=5_000)
-    assert 4 <= len(chunk.items) <= 5
+    assert len(chunk.items) <= 5
+    assert len(chunk.items) >= 4 or not journal.lane_per_writer  # what comes over a network may come bit by bit
     assert chunk.more
 
 
@@ -267,9 +270,12 @@ def test_pending_counts_what_follows_the_cursor(journal: Journal) -> None:
         assert 0 <= reader.pending({}) <= 10
         return
     assert reader.pending({}) == 10
-    cursor = reader.read({}, max_payloads=4).cursor
-    assert reader.pending(cursor) == 6
-    assert reader.pending(reader.read(cursor).cursor) == 0
+    chunk = reader.read({}, max_payloads=4)
+    assert 0 < len(chunk.items) <= 4
+    assert reader.pending(chunk.cursor) == 10 - len(chunk.items)
+    while chunk.items:
+        chunk = reader.read(chunk.cursor)
+    assert reader.pending(chunk.cursor) == 0
 
 
 def test_accepted_goes_on_counting_after_a_restart(journal: Journal) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from gateway.journal import Chunk, Damage, JournalFull, Reader, Reassigned, TooLarge
@@ -98,16 +98,6 @@ def first_of_each(items: list[RawPayload | Damage]) -> list[RawPayload]:
     return list({item.id: item for item in reversed(items) if isinstance(item, RawPayload)}.values())[::-1]
 
 
-def patiently(reader: KafkaReader, cursor: Cursor) -> Chunk:
-    end = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            return reader.read(cursor)
-        except TransientError:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-
-
 # Reading.
 
 
@@ -163,10 +153,9 @@ def test_a_damaged_batch_costs_its_records_only_and_is_told(kafka: KafkaServer, 
 def test_records_that_expired_unread_are_told(kafka: KafkaServer, config: Config) -> None:
     write(config, [payload(number, "k") for number in range(10)])
     reader = KafkaReader(config)
-    cursor = reader.read({}, max_payloads=3).cursor
+    ((lane, _),) = reader.read({}).cursor.items()
     reader.close()
-    ((lane, at),) = cursor.items()
-    assert at.offset == 3
+    cursor: Cursor = {lane: Position(0, 3, 3)}
     admin: Any = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
     (deleted,) = admin.delete_records([TopicPartition(config.topic, int(lane.rpartition(".")[2]), 7)]).values()
     deleted.result(30)
@@ -237,12 +226,40 @@ def test_a_reader_goes_back_to_where_it_is_told(config: Config) -> None:
     write(config, [payload(number, "k") for number in range(9)])
     reader = KafkaReader(config)
     first = reader.read({}, max_payloads=4)
-    assert reader.read(first.cursor, max_payloads=2).items == tuple(payload(number, "k") for number in (4, 5))
-    assert reader.read(first.cursor, max_payloads=2).items == tuple(payload(number, "k") for number in (4, 5))
+    following = (payload(len(first.items), "k"),)
+    assert reader.read(first.cursor, max_payloads=1).items == following
+    assert reader.read(first.cursor, max_payloads=1).items == following
     assert reader.read({}, max_payloads=1).items == (payload(0, "k"),)
     ((lane, _),) = first.cursor.items()
     assert reader.read({lane: Position(0, 8, 8)}).items == (payload(8, "k"),)
     reader.close()
+
+
+def test_an_error_among_records_costs_none_of_them(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [payload(number, "k") for number in range(10)]
+    write(config, given)
+    reader, calls = KafkaReader(config), itertools.count()
+    arrived = KafkaReader._arrived  # pyright: ignore[reportPrivateUsage]
+
+    def troubled(self: KafkaReader, message: Message) -> None:
+        if next(calls) == 4:
+            raise TransientError("in the middle of a batch")
+        arrived(self, message)
+
+    monkeypatch.setattr(KafkaReader, "_arrived", troubled)
+    items, cursor = list[RawPayload | Damage](), dict[str, Position]()
+    failures = 0
+    while len(items) < 10:
+        try:
+            chunk = reader.read(cursor)
+        except TransientError:
+            failures += 1
+            assert failures == 1
+            continue
+        items, cursor = [*items, *chunk.items], dict(chunk.cursor)
+    reader.close()
+    assert items == given
+    assert failures == 1
 
 
 # Writing, and what happens when there is nobody to write to.

@@ -24,6 +24,8 @@ _LATEST = -1  # what offsets_for_times takes for the end of a partition
 _JOIN_S = 1.0
 _FETCH_S = 0.05
 _KEPT_RECORDS = 5_000
+_NOWHERE = -1
+
 Item = RawPayload | Damage
 
 
@@ -81,6 +83,7 @@ class KafkaReader:
         self._fetch(consumer, max_payloads, 0)
         self._tell_change()
         self._go_to(consumer, cursor)
+        self._get_unstuck(consumer)
         if not any(each.ready() for each in self._partitions.values()):
             self._await(consumer, max_payloads)
             self._tell_change()
@@ -107,6 +110,8 @@ class KafkaReader:
             self._fetch(self._fetching, 1, 0)
         except TransientError as error:
             self._failed = error  # told by the next read
+        except KafkaException as error:
+            self._failed = self._causes.trouble(error.args[0])
 
     def _go_on(self, consumer: Consumer) -> None:
         if self._paused:
@@ -234,22 +239,30 @@ class KafkaReader:
         each.buffer.clear()
         each.at, each.end, each.bad, each.skip, each.stuck = offset, 0, "", 0, False
 
-    def _skip_one(self, consumer: Consumer, number: int) -> None:
+    def _get_unstuck(self, consumer: Consumer) -> None:
         """One offset further into a damaged batch, whose length nobody knows; behind it there are good records again."""
-        each = self._partitions[number]
-        at, bad, skip = each.at, each.bad, each.skip + 1
-        self._seek(consumer, number, skip)
-        each.at, each.bad, each.skip = at, bad, skip
+        for number, each in self._partitions.items():
+            if each.stuck and not each.buffer:
+                at, bad, skip = each.at, each.bad, each.skip + 1
+                self._seek(consumer, number, skip)
+                each.at, each.bad, each.skip = at, bad, skip
 
     def _fetch(self, consumer: Consumer, most: int, wait_s: float) -> None:
         """Into the buffers what has arrived; waits for the first only. Also serves the group."""
-        for message in consumer.consume(1, wait_s) if wait_s else ():
-            self._arrived(consumer, message)
-        waiting = sum(len(each.buffer) for each in self._partitions.values())
-        for message in consumer.consume(min(10_000, max(1, most - waiting)), 0):
-            self._arrived(consumer, message)
+        try:
+            for message in consumer.consume(1, wait_s) if wait_s else ():
+                self._arrived(message)
+            waiting = sum(len(each.buffer) for each in self._partitions.values())
+            for message in consumer.consume(min(10_000, max(1, most - waiting)), 0):
+                self._arrived(message)
+        except BaseException:
+            # Records that came with the error may not have been looked at: the next read has them fetched again.
+            for each in self._partitions.values():
+                each.buffer.clear()
+                each.at = _NOWHERE
+            raise
 
-    def _arrived(self, consumer: Consumer, message: Message) -> None:
+    def _arrived(self, message: Message) -> None:
         number, offset, error = message.partition(), message.offset(), message.error()
         each = self._partitions.get(number) if number is not None else None
         if error is None:
@@ -306,9 +319,7 @@ class KafkaReader:
                 raise self._went_back(number, each.at, ends[number])
         until = time.monotonic() + ANSWER_S
         while any(max(each.at, each.end) < ends.get(number, 0) for number, each in self._partitions.items()):
-            for number, each in self._partitions.items():
-                if each.stuck and not each.buffer:
-                    self._skip_one(consumer, number)
+            self._get_unstuck(consumer)
             self._fetch(consumer, most, _FETCH_S)
             if self._changed or any(each.ready() for each in self._partitions.values()):
                 return
@@ -374,7 +385,8 @@ class KafkaReader:
             items.append(Damage(each.lane, Position(0, following, following), b"", each.bad))
             each.at, each.bad = following, ""
             return 1
-        each.bad, each.skip = "", 0
+        if not each.stuck:
+            each.bad, each.skip = "", 0
         message = each.buffer.popleft()
         each.at = following + 1
         value = message.value() or b""
