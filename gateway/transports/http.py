@@ -100,6 +100,10 @@ class Plugin:
         """(host, port) of every socket it listens on."""
         return self._listener.addresses
 
+    @property
+    def scheme(self) -> str:
+        return "https" if self._config.tls_certificate else "http"
+
     async def start(self, accept: Accept) -> None:
         self._accept = accept
         await self._listener.open()

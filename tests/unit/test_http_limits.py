@@ -473,6 +473,12 @@ def test_tls(certificate: tuple[Path, Path]) -> None:
     asyncio.run(scenario())
 
 
+def test_where_it_listens_is_told_as_it_must_be_asked(certificate: tuple[Path, Path]) -> None:
+    pem, key = certificate
+    assert Plugin(Config(tls_certificate=str(pem), tls_key=str(key))).scheme == "https"
+    assert Plugin(Config()).scheme == "http"
+
+
 def test_a_missing_certificate_is_explained(certificate: tuple[Path, Path]) -> None:
     pem, key = certificate
     for options in ({"tls_certificate": "/nowhere.pem"}, {"tls_certificate": str(pem)}, {"tls_certificate": str(key)}):
