@@ -30,6 +30,7 @@ from storage.rows import clean
 from storage.targets import Batch, Counts, SchemaLookup
 
 _STATE = b"state"
+_GIVEN_UP = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # of a record that another one's failure took along
 _TURNS = 5  # attempts to begin, when other loaders begin at the same time
 _TURN_S = 2.0  # so long another loader's transaction is waited for before it is ended
 _WINDOW = 4_096  # offsets read back from the end at first
@@ -68,7 +69,9 @@ class Plugin:
     def totals(self) -> Counts:
         with self._lock:
             self._prepare()
-            self._read()
+            if self._another_wrote():
+                self._settle()
+                self._read()
             return self._state.totals
 
     def commit(self, batch: Batch) -> Counts:
@@ -94,7 +97,7 @@ class Plugin:
         """work(), again when another loader began meanwhile: then nothing was taken."""
         for attempt in range(_TURNS):
             try:
-                if self._producer is None or self._end(IsolationLevel.READ_UNCOMMITTED) > (self._next or 0):
+                if self._another_wrote():
                     self._take_turn()
                 return work()
             except Fenced:
@@ -152,7 +155,7 @@ class Plugin:
         failures: list[KafkaError] = []
 
         def told(error: KafkaError | None, message: Any) -> None:
-            if error is not None and not failures:
+            if error is not None and error.code() not in _GIVEN_UP:
                 failures.append(error)
 
         call(producer.begin_transaction)
@@ -184,12 +187,19 @@ class Plugin:
         """From here on nobody else can commit unless he takes his turn, and what was committed is known."""
         self._prepare()
         self._drop()
-        until = time.monotonic() + _TURN_S
-        # One that is in the middle of a commit is let finish, unless it is not there any more.
-        while self._end(IsolationLevel.READ_COMMITTED) != self._end(IsolationLevel.READ_UNCOMMITTED) and time.monotonic() < until:
-            time.sleep(0.01)
+        self._settle()
         self._producer = self._clients.producer()
         self._read()
+
+    def _another_wrote(self) -> bool:
+        """Or may have: what is known is perhaps not the newest."""
+        return self._producer is None or self._next is None or self._end(IsolationLevel.READ_UNCOMMITTED) > self._next
+
+    def _settle(self) -> None:
+        """One that is in the middle of a commit is let finish, unless it is not there any more."""
+        until = time.monotonic() + _TURN_S
+        while self._end(IsolationLevel.READ_COMMITTED) != self._end(IsolationLevel.READ_UNCOMMITTED) and time.monotonic() < until:
+            time.sleep(0.01)
 
     def _drop(self) -> None:
         """A transaction that is open is given up, or else by whoever begins next; readers wait for that."""
