@@ -221,6 +221,8 @@ class OverflowWriter:
                 if not isinstance(error, TransientError | PermanentError | OSError):
                     log.exception("handing over failed")
                 self._overflow(error)
+                if not self._closing:
+                    self._wake.clear()  # it is known here already
                 wait_s, pause_s = pause_s, min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
                 wait_s, pause_s = _LOOK_FOR_LEFT_S, _FIRST_PAUSE_S
