@@ -42,7 +42,7 @@ def run(folder: Path, remote: Failing, wait_s: float) -> OverflowWriter:
         await asyncio.gather(*(writer.append(RawPayload(f"{n:032x}", n, "http", "/x")) for n in range(5)))
         await asyncio.sleep(wait_s)
         async with asyncio.timeout(30):
-            while remote.within_reach and not remote.offered:
+            while remote.within_reach and not remote.offered:  # noqa: ASYNC110  it has no event
                 await asyncio.sleep(0.01)
         await writer.close()
         return writer
