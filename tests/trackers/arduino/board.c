@@ -119,6 +119,7 @@ static avr_t *powered(const char *mcu, elf_firmware_t *firmware, uint8_t *cells)
   avr->frequency = 16000000;
   avr->log = 1;
   avr_load_firmware(avr, firmware);
+  memset(avr->data + 0x100, 0xC5, (size_t)avr->ramend - 0xFF); /* as memory is when power comes, and so that a stack leaves its trace */
   for (avr_io_t *io = avr->io_port; io; io = io->next)
     if (!strcmp(io->kind, "eeprom")) eeprom = (avr_eeprom_t *)io;
   int register_ = AVR_DATA_TO_IO(eeprom->r_eecr);

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.end_to_end.conftest import Running
-from tests.trackers.arduino import powercuts
+from tests.trackers.arduino import powercuts, sizes
 from tests.trackers.arduino.avr_board import SKETCHES, Board, compiled, symbol
 
 pytestmark = pytest.mark.slow
@@ -229,6 +229,11 @@ def test_loop_never_takes_long(begin: Begin, power: Power, tmp_path: Path, journ
     microseconds = int.from_bytes(bytes.fromhex(board.said().removeprefix("knew ")), "little")
     gateway.wait(3)
     assert 1_000 < microseconds <= longest_ms * 1_000
+
+
+def test_the_stack_keeps_to_its_limit() -> None:
+    name, limit, defines = sizes.STACKS[0]
+    assert 60 < sizes.stack("client", *defines) <= limit, name
 
 
 def test_power_cuts_lose_nothing_that_was_stored(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ struct Body { /* a format: what the case says */
   static const char KIND = 'q';
   static const bool BINARY = false;
   static std::string text;
-  template <class T> static void write(spoorway::Out &out, T &) { out.text(text.c_str()); }
+  template <class T, class Index> struct Writer : spoorway::Out {
+    void body() { this->text(Body::text.c_str()); }
+  };
 };
 std::string Body::text;
 
@@ -56,9 +58,9 @@ static void frame(std::istringstream &in) {
   store.boot_ = (uint32_t)boot;
   Printed link;
   spoorway::Tracker<Printed, Old, spoorway::Compact> tracker(link, store);
+  now_ms = uptime;
   tracker.begin("desk", TEMPLATES, 1, 0, earlier ? (uint32_t)boot + 1 : (uint32_t)boot);
   tracker.sequence = (uint32_t)sequence - 1;
-  now_ms = uptime;
   if (value[0] == "-" && value[2] == "-" && value[1] == "-")
     tracker.track(0, spoorway::Absent(), spoorway::Absent(), spoorway::Absent());
   else if (value[0] == "-")

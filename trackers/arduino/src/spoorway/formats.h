@@ -175,13 +175,11 @@ template <bool QUERY, class Tracker, class Index> class Event : public Reading<T
 
   SPOORWAY_ONCE void about() {
     if (const char *const *pair = this->whole().about)
-      for (; *pair; pair += 2) {
-        if (!*pair[1]) continue;
-        often(NEXT);
-        copy(pair[0]);
-        often(VALUE);
-        copy(pair[1]);
-      }
+      for (; *pair; pair += 2)
+        for (uint8_t i = 0; i < 2 && *pair[1]; i++) {
+          often(NEXT + i);
+          copy(pair[i]);
+        }
   }
 
   uint32_t value_of_code(uint8_t c) {

@@ -149,6 +149,8 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
     device = name;
     about = parameters;
     templates = table;
+    rest(0); /* begin() may be called long after the start */
+    this->begin_seal();
     Mark mark = {table, count};
     boot = store.begin(start, mark);
     return boot == 0 && start == 0 ? STORAGE : (Result)0;
