@@ -51,6 +51,7 @@ def effective(found: Settings) -> Iterator[tuple[str, Any, str]]:
     """(place, value, source) of every option; secrets are masked. Raises ConfigurationError."""
     yield "data", str(found.data), found.sources.get("data", "default")
     sections: list[tuple[str, Any]] = [("journal", found.journal), ("retention", found.retention)]
+    sections += [(f"journal.{remote.name}", remote.config)] if (remote := found.remote()) is not None else []
     sections += [("archive", found.archive), ("enrich", found.enrich)]
     sections.append(("gateway.devices", found.devices))
     sections += [(f"gateway.transports.{i.name}", i.config) for i in found.transports()]

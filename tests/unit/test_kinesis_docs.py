@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from gateway.journal.kinesis import Config
+from spoorway.commands.config import effective
 from spoorway.config import load, sample
 
 PAGE = Path(__file__).parents[2].joinpath("docs", "kinesis.md").read_text("utf-8")
@@ -37,6 +38,8 @@ def test_the_configuration_on_the_page_is_one(tmp_path: Path) -> None:
     assert remote is not None
     assert remote.config == Config("spoorway", "eu-central-1")
     assert [instance.use for instance in found.targets()] == ["postgres"]
+    told = {place: value for place, value, _ in effective(found) if place.startswith("journal.kinesis.")}
+    assert told == {f"journal.kinesis.{name}": getattr(remote.config, name) for name in DEFAULTS}
 
 
 def test_the_rights_on_the_page_are_those_of_the_calls_we_make() -> None:
