@@ -1,4 +1,4 @@
-/* Open: nobody proves anything. Hmac: HMAC-SHA256 with a device's key, in 84 bytes of RAM and 140 of stack where it is used.
+/* Open: nobody proves anything. Hmac: HMAC-SHA256 with a device's key, in 82 bytes of RAM and 156 of stack where it is used.
 
    What is signed is DEVICE LF BOOT LF SEQUENCE LF TARGET LF BODY, as docs/devices.md says. */
 #ifndef SPOORWAY_SEAL_H
