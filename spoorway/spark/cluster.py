@@ -37,7 +37,8 @@ class Cluster:
         spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(_ROWS))
 
     def ship(self, file: Path) -> Callable[[], Path]:
-        self._spark.sparkContext.addFile(str(file))
+        if file.parent != Path(pyspark.SparkFiles.getRootDirectory()):  # otherwise --files has shipped it
+            self._spark.sparkContext.addFile(str(file))
         return partial(_shipped, file.name)
 
     def map(self, do: Callable[[T], Told], items: Sequence[T]) -> list[Told]:
