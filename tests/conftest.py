@@ -2,6 +2,8 @@
 
 A terminal's number is given out anew as soon as it is free, and a gateway that waits for a board to come back would take
 another test's for its own.
+
+How long an example takes says how busy the machine is, not whether it is right.
 """
 
 from __future__ import annotations
@@ -10,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 _WITH_PORTS = {"test_serial_transport", "test_serial_ports", "test_serial_kills", "test_simulate", "test_demo"}
 _PORT_FOLDERS = {"arduino", "micropython"}
