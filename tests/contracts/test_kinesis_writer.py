@@ -113,7 +113,7 @@ def test_larger_records_are_for_streams_that_take_them_and_go_alone(config: Conf
         futures = [sent(remote, [payload(number, body=b"x" * (9 << 20))]) for number in range(2)]
         results = await asyncio.gather(*futures, return_exceptions=True)
         assert all(isinstance(result, TransientError) for result in results)
-        assert [len(keys) for keys, _ in seen.records] == [1, 1]
+        assert {len(keys) for keys, _ in seen.records} == {1}  # whether the second was sent yet when the first was refused
         await remote.close()
 
     asyncio.run(run())

@@ -289,7 +289,8 @@ def test_a_copied_register_is_what_the_page_says_of_it(tmp_path: Path) -> None:
         until(lambda: send(urls[0], 2) == 403, "revoked, and welcome")
         assert send(urls[1], 2) == 200
     taken = [len(re.findall('"transport":"http"', file.read_text())) for folder in folders for file in folder.rglob("*.ndjson")]
-    assert taken == [1, 2]  # the first message by both
+    assert taken[0] in (1, 2)  # the second as well, when it came before the revocation was seen
+    assert taken[1] == 2
 
 
 @contextmanager
