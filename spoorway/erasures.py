@@ -44,6 +44,7 @@ class Asked:
 
     @classmethod
     def read(cls, path: Path) -> Asked | None:
+        """None where there is no such file."""
         found = read_json(path)
         if found is None:
             return None
@@ -52,6 +53,7 @@ class Asked:
         return cls(who=who, ends=places, **found)
 
     def write(self, path: Path) -> None:
+        """On the medium when it returns. Raises OSError."""
         kinds = {f.name: sorted(getattr(self.who, f.name)) for f in fields(Person)}
         write_private(path, {**asdict(self), "who": kinds, "ends": {lane: list(p) for lane, p in self.ends.items()}})
 

@@ -216,6 +216,7 @@ def _stand_back() -> None:
 
 
 def overflow_metrics(writer: OverflowWriter) -> list[Metric]:
+    """Of a journal that is somewhere else, and of what this machine keeps for it meanwhile."""
     counts = writer.counts
     return [
         Metric("journal_remote_up", "gauge", "1 while the journal's servers take payloads, 0 while this machine's disk does.",

@@ -44,15 +44,19 @@ class Worker:
 
     @property
     def targets(self) -> list[str]:
+        """Their names."""
         return [instance.name for instance in self._instances]
 
     def run(self) -> int:
+        """Until SIGTERM or SIGINT; the exit code."""
         return self._loading.run()
 
     def metrics(self) -> list[Metric]:
+        """Of all targets; see docs/worker.md."""
         return target_metrics(self._statuses())
 
     def unready(self) -> str:
+        """Why it cannot be relied on yet, or not now; "" when it can."""
         starting = [f"{name} has not read yet" for name in self._waited_for()]
         return "; ".join(starting) or target_trouble(self._statuses())
 

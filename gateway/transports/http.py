@@ -102,6 +102,7 @@ class Plugin:
 
     @property
     def scheme(self) -> str:
+        """http, or https with a certificate."""
         return "https" if self._config.tls_certificate else "http"
 
     async def start(self, accept: Accept) -> None:

@@ -131,6 +131,7 @@ _DIVISORS = {"events_per_request", "utilisation", "node_cores", "node_gib", "bro
 
 
 def formulas(log: Log, store: Store) -> tuple[Formula, ...]:
+    """In the order in which they are computed: each may use those before it."""
     return (*_GATEWAYS, *_WORKERS, *_LOG[log], *_STORE[store], *_COST)
 
 

@@ -58,10 +58,12 @@ class Recall(Generic[T]):
         self.asked: set[str] = set()
 
     def get(self, key: str) -> T | None:
+        """As Memory.get."""
         self.asked.add(key)
         return self.values.get(key)
 
     def put(self, key: str, value: T) -> None:
+        """As Memory.put."""
         self.asked.add(key)
         self.values[key] = value
 
@@ -71,6 +73,7 @@ class Recall(Generic[T]):
         self.asked.clear()
 
     def written(self, key: str) -> bytes | None:
+        """What is known of the key, as it is remembered; None when nothing is."""
         value = self.values.get(key)
         return None if value is None else self.remembered.write(value)
 
@@ -129,6 +132,7 @@ class Enriching:
         self._lookup, self._templates = building.schema_lookup(settings), building.templates(settings)
 
     def pipeline(self, steps: Sequence[Step] | None = None) -> Pipeline:
+        """A new one. steps: in place of the configured ones. Raises ConfigurationError."""
         from enrich.pipeline import Pipeline
 
         options = building.enrich_options(self._settings, self._templates)

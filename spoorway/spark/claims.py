@@ -73,6 +73,7 @@ BY_STRETCH = Keys(VERDICTS, ("stretch",), ("stretch", "file", "row", "late"))
 
 
 def read(job: Job, stretch: int) -> Iterator[Any]:
+    """The claims of a stretch, as `enriching` staged them: tables of pyarrow."""
     return staging.tables(job.objects(), job.name("claims", stretch))
 
 
@@ -85,6 +86,7 @@ def judge(job: Job, part: int, batches: Iterator[Any]) -> Iterator[Told]:
 
 
 def stage(job: Job, part: int, found: Iterable[Verdict]) -> None:
+    """Under the part's number, for `verdicts`."""
     table = pa.Table.from_pylist([verdict._asdict() for verdict in found], VERDICTS)
     staging.write(job.objects(), job.name("verdicts", part), table)
 
@@ -145,6 +147,7 @@ def sorted_out(claims: Iterable[Claim]) -> tuple[list[Verdict], set[str]]:
 
 
 def verdicts(job: Job, part: int) -> Iterator[Any]:
+    """Those of a part, as staged: tables of pyarrow."""
     return staging.tables(job.objects(), job.name("verdicts", part))
 
 

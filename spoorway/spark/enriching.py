@@ -153,6 +153,7 @@ class _Made:
         self._cursor: Cursor = {}
 
     def add(self, batch: Batch) -> None:
+        """What a piece of the stretch became."""
         self._payloads += batch.payloads
         self._erased += batch.erased
         self._cursor = {**self._cursor, **batch.cursor}
@@ -170,6 +171,7 @@ class _Made:
                 file.lines.write(f"{failed_line(one)}\n".encode())
 
     def staged(self, job: Job, objects: Objects) -> Told:
+        """Writes the files and the claims of the stretch; the answer names and counts them."""
         files: list[list[Any]] = []
         for file in self._files.values():
             body = _parquet(file.tables) if file.lines is None else _closed(file.lines, file.raw)

@@ -68,6 +68,7 @@ class Filling:
         return newest.number >= self.first and newest.mark != self._job
 
     def overtaken(self) -> PermanentError:
+        """What is told when another was there first."""
         return PermanentError(f"{self._url}: another job or loader filled it meanwhile; of this one nothing was kept")
 
     def tidy(self) -> None:

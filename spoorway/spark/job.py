@@ -203,4 +203,5 @@ def _run(spark: Any, name: str, stretch_bytes: int) -> int:
 
 
 def tell(message: str) -> None:
+    """A line of progress, on stderr."""
     print(f"spoorway: {message}", file=sys.stderr, flush=True)

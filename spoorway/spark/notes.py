@@ -85,6 +85,7 @@ class _Noted:
 
 
 def read(job: Job, stretch: int) -> Iterator[Any]:
+    """The notes of a stretch: tables of pyarrow."""
     return staging.tables(job.objects(), job.name("notes", stretch))
 
 
@@ -115,6 +116,7 @@ def _ask(step: Step, asked: bytes) -> None:
 
 
 def known(job: Job, part: int) -> Iterator[Any]:
+    """What a part staged of it: tables of pyarrow."""
     return staging.tables(job.objects(), job.name("known", part))
 
 

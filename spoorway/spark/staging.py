@@ -33,15 +33,19 @@ class Job:
     limits: tuple[int, int]
 
     def order(self) -> Order:
+        """What was asked of the job."""
         return read(self.bundle())
 
     def objects(self) -> Objects:
+        """Where the result goes, and what is staged."""
         return opened(self.order().to)
 
     def archive(self) -> Archive:
+        """What is read."""
         return Archive(opened(self.order().source))
 
     def name(self, kind: str, *numbers: int) -> str:
+        """Of something staged: of one kind, by its numbers."""
         return f"{PREFIX}{self.id}/{kind}/" + "-".join(f"{number:08d}" for number in numbers)
 
 
@@ -51,6 +55,7 @@ def opened(place: Place) -> Objects:
 
 
 def write(objects: Objects, name: str, table: Any) -> None:
+    """As Parquet; replaces what an earlier attempt of the task wrote."""
     out = pa.BufferOutputStream()
     pq.write_table(table, out, compression="zstd")
     objects.put(name, cast(bytes, out.getvalue().to_pybytes()))

@@ -74,6 +74,7 @@ class Config:
 
     @property
     def state(self) -> str:
+        """The topic that holds place, totals and recent ids."""
         return self.state_topic or f"{self.topic}-state"
 
     def check(self) -> None:

@@ -50,6 +50,7 @@ class Memory:
         return found
 
     def enough(self) -> bool:
+        """Whether as many ids are known as are to be remembered."""
         return self.count >= self._remember
 
     def _forget(self, key: str) -> None:

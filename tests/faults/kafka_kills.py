@@ -8,16 +8,14 @@ the gateway hands over what it kept on disk; the broker is killed too, and start
 
 from __future__ import annotations
 
-import argparse
 import random
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
-from tests.faults.kills import ROOT, SENDERS, Product, Report, Sender, drained
+from tests.faults.kills import ROOT, SENDERS, Product, Report, Sender, drained, told
 from tests.peers.kafka_server import KafkaServer
 
 
@@ -66,19 +64,5 @@ def storm(folder: Path, rounds: int, seed: int, pause_s: float = 0.6) -> Report:
     return report
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        report = storm(Path(folder), args.rounds, args.seed)
-    print(
-        f"seed {args.seed}: {report.rounds} kills {report.killed}, {report.acknowledged:,} events acknowledged, "
-        f"{report.stored:,} stored, {report.duplicates:,} copies dropped, {len(report.lost)} lost, {report.repeated} twice"
-    )
-    return 1 if report.lost or report.repeated else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(__doc__, storm, 50))

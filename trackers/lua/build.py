@@ -24,6 +24,7 @@ def defold_library(target: Path, files: list[Path]) -> None:
 
 
 def main() -> int:
+    """Writes the builds; the exit code."""
     here = Path(__file__).parent
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else here / "build"
     folder.mkdir(exist_ok=True, parents=True)

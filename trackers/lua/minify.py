@@ -289,6 +289,7 @@ class _Program:
 
 
 def minified(source: str) -> str:
+    """The same program in fewer bytes. Raises ValueError where the source uses more of Lua than these trackers do."""
     program = _Program(source)
     letters = string.ascii_letters + "_"
     short = ["".join(word) for n in (1, 2) for word in itertools.product(letters, repeat=n)]

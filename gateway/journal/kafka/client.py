@@ -64,6 +64,7 @@ class Causes:
         self._heard: dict[int, str] = {}
 
     def hear(self, error: KafkaError) -> None:
+        """Of the thread that polls the client."""
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self.down = True
         elif error.code() in _CAUSES:
@@ -79,6 +80,7 @@ class Causes:
         return any(cause in self._heard for cause in _CAUSES if cause != KafkaError._TRANSPORT)
 
     def words(self, error: KafkaError) -> str:
+        """The error as one line: the cause and the next step."""
         code, text = error.code(), error.str()
         if code in _VAGUE:
             code = next((cause for cause in _CAUSES if cause in self._heard), code)
@@ -90,10 +92,12 @@ class Causes:
         return f"kafka {where}: {_ADVICE.get(code, 'refused')} ({text})"
 
     def trouble(self, error: KafkaError) -> TransientError:
+        """To be raised or handed on: what failed may work later."""
         return TransientError(self.words(error))
 
 
 def missing(config: Config) -> str:
+    """What is said where the topic is not, and nobody may make it."""
     return f"there is no topic {config.topic!r}; make it, or set journal.kafka.create = true"
 
 

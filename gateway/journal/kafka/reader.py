@@ -44,6 +44,7 @@ class _Partition:
         self.said = at  # the offset that the target has
 
     def ready(self) -> bool:
+        """Whether a read would get anything of it."""
         return bool(self.buffer or (self.bad and self.end > self.at))
 
 

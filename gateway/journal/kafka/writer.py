@@ -59,6 +59,7 @@ class _Session:
         self.abandoned = False
 
     def refusal(self, error: KafkaError) -> Exception:
+        """What `send` tells of a record that was not taken."""
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             return TooLarge(f"a record is larger than the brokers take ({error.str()}); see journal.kafka.max_record_bytes")
         return self.causes.trouble(error)

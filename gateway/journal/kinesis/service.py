@@ -225,6 +225,7 @@ def translating(what: str) -> Generator[None, None, None]:
 
 
 def code_of(error: Any) -> str:
+    """AWS's name of what went wrong, of a botocore ClientError; "" where it has none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 

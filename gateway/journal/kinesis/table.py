@@ -36,6 +36,7 @@ class LeaseTable:
         self._table = service.config.leases
 
     def read(self) -> dict[str, Lease]:
+        """Shard -> its lease, as the table has it now. Raises ConfigurationError where there is no table and none may be made."""
         try:
             return self._queried()
         except Missing:
