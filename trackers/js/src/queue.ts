@@ -164,6 +164,7 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
       const failures = +get(state).split(" ")[1]! || 0;
       const ms = LEAST_BACK_OFF + Math.random() * Math.min(LONGEST_BACK_OFF, 1e3 * 2 ** failures);
       set(state, Date.now() + Math.min(HOUR, Math.max(ms, asked)) + " " + (failures + 1));
+      await sleep(1e3); // on a busy computer the others hear of it late, and it may be their turn next
     }
   };
 
