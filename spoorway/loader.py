@@ -17,7 +17,7 @@ from threading import Event as Signal
 from typing import TYPE_CHECKING, Any, cast
 
 from enrich.reasons import derived_id, reason
-from gateway.journal import Chunk, Damage, GroupReader, Reader, Reassigned
+from gateway.journal import Chunk, Damage, GroupReader, Joining, Reader, Reassigned
 from protocol.seams import Cursor, Event, FailedEvent, PermanentError, Position, RawPayload, TransientError
 from storage.targets import Batch, Counts, Overtaken, PayloadTarget, RawBatch, Target
 
@@ -32,6 +32,7 @@ _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.1
 _IDLE_ROUNDS = 200  # about four seconds of short waits before the long ones
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 5.0
 _LONGEST_JOINING_S = 0.5
+_JOINED_IN_MS = 30_000  # a group that takes longer is a trouble
 _OTHERS_EVERY_MS = 10_000
 _OWN = ("payloads", "stored", "failed", "duplicate")
 _LONGEST_PAUSE_S = 1.0  # then what waits is counted again
@@ -99,7 +100,7 @@ class Loader:
         self.status = Status(name, own=dict.fromkeys(_OWN, 0) if self._group else {})
         self.opened = False
         self._unsure = False  # whether the last batch was taken
-        self._told_ms = 0
+        self._told_ms = self._joining_ms = 0
         try:
             self._open()
         except TransientError as error:  # it is out of reach now; the other targets must not wait for it
@@ -122,7 +123,7 @@ class Loader:
             chunk = self._reader.read(self.cursor, max_payloads=payloads, max_bytes=size)
         except Reassigned:
             self.status.reassigned += 1
-            self._unsure, self._told_ms = True, 0
+            self._unsure, self._told_ms, self._joining_ms = True, 0, 0
             return True
         if not chunk.items and chunk.cursor == self.cursor:
             return False
@@ -205,8 +206,14 @@ class Loader:
         return 0.0 if self._asks_pause is None or not self.opened else self._asks_pause(finishing)
 
     def _report(self, state: str, error: Exception) -> None:
+        level = logging.ERROR
+        if isinstance(error, Joining):
+            self._joining_ms = self._joining_ms or self._clock()
+            if self._clock() - self._joining_ms < _JOINED_IN_MS:
+                return
+            level = logging.WARNING
         if (self.status.state, self.status.message) != (state, str(error)):
-            log.error("target %s is %s: %s", self.status.target, state, error)
+            log.log(level, "target %s is %s: %s", self.status.target, state, error)
         self.status.state, self.status.message = state, str(error)
 
     def _tell(self, totals: Counts) -> None:

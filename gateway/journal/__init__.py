@@ -32,6 +32,10 @@ class Reassigned(TransientError):
     """A `GroupReader` has other lanes than at its last read. Nothing was read; ask the target's cursor anew, then read again."""
 
 
+class Joining(TransientError):
+    """The group of a `GroupReader` has not handed out its lanes yet, as at every start. Nothing was read; read again."""
+
+
 class TooLarge(PermanentError):
     """The payload is larger than a record of this journal may be: nothing was taken. The sender may split it."""
 
@@ -99,8 +103,8 @@ class GroupReader(Reader, Protocol):
     def read(self, cursor: Cursor, *, max_payloads: int = 2_000, max_bytes: int = 4_194_304) -> Chunk:
         """As Reader.read, in the lanes it has now. In a lane that the cursor does not name it begins at the lane's beginning.
 
-        Raises Reassigned, once, when these are others than at the last read, the first time included; TransientError when the
-        journal is out of reach.
+        Raises Reassigned, once, when these are others than at the last read, the first time included; Joining before that;
+        TransientError when the journal is out of reach.
         """
         ...
 

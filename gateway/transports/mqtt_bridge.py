@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
@@ -18,9 +18,10 @@ from typing import Literal, get_args
 from paho.mqtt.client import MQTTMessage
 
 from gateway import stamps
+from gateway.journal import TooLarge
 from gateway.mqtt.broker import Broker, Config, check, checked
 from gateway.mqtt.topics import Topics
-from gateway.transports import Accept
+from gateway.transports import Accept, AcceptMany
 from protocol.seams import RawPayload, TransientError
 
 log = logging.getLogger("gateway.mqtt_bridge")
@@ -28,8 +29,9 @@ log = logging.getLogger("gateway.mqtt_bridge")
 _LOOK_S = 0.5  # how soon paho's thread notices that we stop while it waits for room
 
 
-# accepted: on disk. repeated: sent again by the broker while we had it. unknown_topic: nobody takes it.
-Outcome = Literal["accepted", "repeated", "unknown_topic"]
+# accepted: on disk. repeated: sent again by the broker while we had it. unknown_topic: nobody takes it. too_large: for the
+# journal; the broker cannot make it smaller, and would have to keep all that comes after it.
+Outcome = Literal["accepted", "repeated", "unknown_topic", "too_large"]
 Measure = tuple[str, Literal["counter", "gauge"], str, list[tuple[dict[str, str], float]]]
 
 
@@ -180,30 +182,46 @@ class Plugin:
             self._work.clear()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(len(self._waiting) if many else 1)]
-                payloads = [message.payload for message in batch if message.payload is not None]
-                while not await self._taken(many(payloads) if many else accept(payloads[0])):
-                    if self._stopping.is_set():
-                        return
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._stopping.wait(), self._config.retry_s)
-                for message in batch:
-                    message.payload = None
-                    self.counters.messages["accepted"] += 1
-                    self._room.release()
-                    self._answer(message)
+                if not await self._settled(batch, many or (lambda payloads: accept(payloads[0]))):
+                    return
             if self._stopping.is_set():
                 return
             await self._work.wait()
 
-    async def _taken(self, offer: Awaitable[None]) -> bool:
+    async def _settled(self, batch: Sequence[_Message], accept: AcceptMany) -> bool:
+        """Offers them until they are on disk, or refused for good, and answers them; False when we stop before that."""
+        payloads = [message.payload for message in batch if message.payload is not None]
+        while (outcome := await self._outcome(accept(payloads), len(batch))) is None:
+            if self._stopping.is_set():
+                return False
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._config.retry_s)
+        if outcome == "too_large" and len(batch) > 1:  # one of them is
+            for message in batch:
+                if not await self._settled([message], accept):
+                    return False
+            return True
+        for message in batch:
+            message.payload = None
+            self.counters.messages[outcome] += 1
+            self._room.release()
+            self._answer(message)
+        return True
+
+    async def _outcome(self, offer: Awaitable[None], messages: int) -> Outcome | None:
+        """None: not taken now."""
         try:
             await offer
+        except TooLarge as error:
+            if messages == 1:
+                log.warning("a message is larger than the journal takes; it is acknowledged and not kept: %s", error)
+            return "too_large"
         except Exception as error:
             self.counters.not_taken += 1
             if not isinstance(error, TransientError):  # whatever is wrong with us, the broker keeps the messages
                 log.exception("accepting messages failed")
-            return False
-        return True
+            return None
+        return "accepted"
 
     def _answer(self, message: _Message) -> None:
         """Of a connection that is gone: when the broker sends it again."""

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from gateway.journal import JournalFull
+from gateway.journal import JournalFull, TooLarge
 from gateway.mqtt.topics import READY
 from gateway.transports.mqtt_bridge import Config, Plugin, check
 from protocol.seams import ConfigurationError, RawPayload
@@ -65,6 +65,7 @@ class Journal:
     def __init__(self) -> None:
         self.payloads: list[RawPayload] = []
         self.refusing = False
+        self.largest = 1 << 20
         self.offered = 0
         self.most = 0
         self.open = asyncio.Event()
@@ -76,6 +77,9 @@ class Journal:
         await self.open.wait()
         if self.refusing:
             raise JournalFull("full")
+        for payload in payloads:
+            if len(payload.body or b"") > self.largest:
+                raise TooLarge(f"{len(payload.body or b'')} bytes, a record may have {self.largest}")
         self.payloads += payloads
 
     @property
@@ -147,7 +151,7 @@ def test_messages_become_payloads(broker: Mosquitto, version: Any) -> None:
         ]
         assert {(p.transport, p.device, p.ip) for p in journal.payloads} == {("mqtt_bridge", None, None)}
         assert journal.payloads[0].headers == (("MQTT-Topic", "spoorway/pump-1/tp2"), ("Spoorway-Device", "pump-1"))
-        assert plugin.counters.messages == {"accepted": 6, "repeated": 0, "unknown_topic": 0}
+        assert plugin.counters.messages == {"accepted": 6, "repeated": 0, "unknown_topic": 0, "too_large": 0}
         await plugin.stop()
 
     run(story)
@@ -215,6 +219,43 @@ def test_full_journal_is_offered_the_same_again_in_order_and_memory_is_bounded(
         await plugin.stop()
 
     run(story)
+
+
+@VERSIONS
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_what_is_too_large_for_the_journal_is_acknowledged_counted_and_holds_nothing_up(
+    broker: Mosquitto, version: Any, one_by_one: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        journal, plugin = Journal(), bridge(broker, version=version)
+        journal.largest, journal.refusing = 50, True  # so that they come together when it takes some again
+        accept = journal.accept
+        if one_by_one:
+            del accept.many
+        await plugin.start(accept)
+        await until(lambda: plugin.counters.open_connections == 1)
+        large = [("spoorway/pump-1/tp2", "x" * size) for size in (51, 60)]
+        await publish(broker, *numbered(3), large[0], *numbered(3, 3), large[1], *numbered(3, 6))
+        await until(lambda: journal.offered > 30)
+        journal.refusing = False
+        await until(lambda: len(journal.payloads) == 9)
+        assert journal.texts == [f"n={n}" for n in range(9)]
+        await until(lambda: not plugin._unanswered)
+        assert plugin.counters.messages == {"accepted": 9, "repeated": 0, "unknown_topic": 0, "too_large": 2}
+        await plugin.stop()
+        again = bridge(broker, version=version)  # the broker has nothing left of them
+        await connected(again, journal)
+        await publish(broker, *numbered(1, 9))
+        await until(lambda: len(journal.payloads) == 10)
+        assert again.counters.messages == {"accepted": 1, "repeated": 0, "unknown_topic": 0, "too_large": 0}
+        await again.stop()
+
+    run(story)
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [line.partition(": ")[2] for line in told if "larger" in line] == [
+        "51 bytes, a record may have 50",
+        "60 bytes, a record may have 50",
+    ]
 
 
 @VERSIONS

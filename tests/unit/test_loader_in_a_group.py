@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gateway.journal import Chunk, Reassigned
+import pytest
+
+from gateway.journal import Chunk, Joining, Reassigned
 from protocol.schemas import bundled
 from protocol.seams import START, Cursor, Position, RawPayload, TransientError
 from spoorway.loader import Loader
@@ -164,3 +166,31 @@ def test_asked_to_end_at_once_it_leaves_the_rest_to_the_others() -> None:
     reader.between = lambda: stop.set()
     made.run(stop, threading.Event())
     assert target.totals() == Counts(3, 3, 0, 0)
+
+
+def test_waiting_for_the_group_is_no_error_and_after_a_while_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    shared = Shared(2)
+    member = shared.member(*LANES)
+    now = [0]
+    made = Loader("memory", member, Pipeline(), memory.Plugin(memory.Config(), bundled), lambda: now[0])  # type: ignore[arg-type]
+    ready, read = threading.Event(), member.read
+    left = [3]
+
+    def joining(cursor: Cursor, **limits: int) -> Chunk:
+        if not left[0]:
+            ready.set()
+            return read(cursor, **limits)
+        left[0] -= 1
+        now[0] += 20_000
+        raise Joining("waiting for the group")
+
+    member.read = joining  # type: ignore[method-assign]
+    stop = threading.Event()
+    states: list[str] = []
+    stop.wait = lambda timeout=None: bool(states.append(made.status.state))  # type: ignore[method-assign, func-returns-value]
+    made.run(stop, ready)
+    assert states[:3] == ["starting", "starting", "retrying"]
+    assert [(record.levelname, record.getMessage()) for record in caplog.records if record.levelname != "INFO"] == [
+        ("WARNING", "target memory is retrying: waiting for the group")
+    ]
+    assert (made.status.state, made.status.stored) == ("finished", 4)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.journal import JournalFull
+from gateway.journal import JournalFull, TooLarge
 from gateway.mqtt.packets import (
     PUBACK,
     PUBCOMP,
@@ -74,6 +74,20 @@ async def test_a_journal_that_stays_full_ends_the_connection_without_an_acknowle
         last = await client.next()
         assert last is None if version == V311 else isinstance(last, Disconnect) and last.code == 0x97
         assert running.plugin.counters.messages["not_taken"] == 1
+
+
+@pytest.mark.parametrize("version", [V311, V5])
+@on_a_loop
+async def test_what_is_too_large_for_the_journal_ends_the_connection_and_mqtt_5_is_told_why(version: int) -> None:
+    async with site() as running:
+        client = await running.connect(version=version)
+        running.recorder.trouble = TooLarge("9 bytes, a record may have 8")
+        client.send(publish(1))
+        last = await client.next()
+        told = Disconnect(0x95, {"reason": "9 bytes, a record may have 8"})
+        assert last is None if version == V311 else last == told
+        assert await client.next() is None
+        assert (running.recorder.offered, running.plugin.counters.messages["accepted"]) == (1, 0)
 
 
 @on_a_loop

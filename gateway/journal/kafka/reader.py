@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from gateway.journal import Chunk, Damage, Reassigned
+from gateway.journal import Chunk, Damage, Joining, Reassigned
 from gateway.journal.kafka import Config
 from gateway.journal.kafka.client import ANSWER_S, Causes, find_topic, lane_stem, make
 from protocol.payloads import from_json
@@ -80,7 +80,7 @@ class KafkaReader:
         if not self._joined:
             self._fetch(consumer, 1, _JOIN_S)
             if not self._joined:
-                raise TransientError(f"kafka: waiting for the group {self._group} to hand out partitions")
+                raise Joining(f"kafka: waiting for the group {self._group} to hand out partitions")
         self._fetch(consumer, max_payloads, 0)
         self._tell_change()
         self._go_to(consumer, cursor)
