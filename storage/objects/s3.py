@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO, cast
 
 from protocol.seams import ConfigurationError, PermanentError, TransientError
@@ -32,7 +35,14 @@ _DELETED_AT_ONCE = 1_000
 _MARK = "spoorway-mark"
 _PASSING = {"408", "409", "429", "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
 _MISSING = {"404", "NoSuchKey", "NotFound"}
+_OPENING = Lock()  # a session makes one client at a time
 _CHANGED = {"412", "PreconditionFailed", "404", "NoSuchKey"}
+
+
+@lru_cache(8)
+def _session(profile: str, region: str, environment: frozenset[tuple[str, str]]) -> Any:
+    """One for all that is opened with the same credentials, for it takes a while to make. The environment is a part of those."""
+    return boto3.session.Session(profile_name=profile or None, region_name=region or None)
 
 
 class S3Objects:
@@ -45,15 +55,18 @@ class S3Objects:
         if not self._bucket:
             raise ConfigurationError(f"{url}: expected s3://BUCKET/PREFIX")
         try:
-            session = boto3.session.Session(profile_name=profile or None, region_name=region or None)
-            if session.get_credentials() is None:
-                raise ConfigurationError(f"{url}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile")
             # A store of one's own seldom has a host name per bucket.
             style = configuration.Config(s3={"addressing_style": "path"}) if endpoint else configuration.Config()
             patience = configuration.Config(
                 connect_timeout=5, read_timeout=60, max_pool_connections=16, retries={"mode": "standard", "total_max_attempts": 3}
             )
-            self._client: Any = session.client("s3", endpoint_url=endpoint or None, config=patience.merge(style))
+            with _OPENING:
+                session = _session(profile, region, frozenset(item for item in os.environ.items() if item[0].startswith("AWS_")))
+                if session.get_credentials() is None:
+                    raise ConfigurationError(
+                        f"{url}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+                    )
+                self._client: Any = session.client("s3", endpoint_url=endpoint or None, config=patience.merge(style))
         except (errors.BotoCoreError, ValueError) as error:
             raise ConfigurationError(f"{url}: {error}") from error
 
