@@ -6,11 +6,11 @@ import ipaddress
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from benchmarks import mix
+from benchmarks import mix, sketch
 from benchmarks.measures import Effort
-from benchmarks.measures.enrich import filled
+from benchmarks.measures.enrich import SKETCH, Timed, filled, processor_µs, typical, without_reading
 from benchmarks.pinned import pinned
 from benchmarks.result import Result, Row, Table
 from enrich.enrichments import Enrichment, RawEvent, Step
@@ -28,12 +28,23 @@ USUAL = ("geo_ip", "referer", "user_agent", "campaign", "bots", "event_fingerpri
 
 
 def measure(effort: Effort) -> Result:
-    without = pinned(load_with, effort.folder, effort.events / 2, "", 0)
-    loaded = pinned(load_with, effort.folder, effort.events / 2, ",".join(USUAL), 0)
-    timed = pinned(load_with, effort.folder, effort.events / 4, ",".join(USUAL), 1)
+    runs: dict[str, list[dict[str, Any]]] = {"none": [], "usual": [], "sketch": []}
+    for turn in range(effort.rounds):
+        runs["none"].append(pinned(load_with, effort.folder, effort.events / 2, "", 0, turn))
+        runs["usual"].append(pinned(load_with, effort.folder, effort.events / 2, ",".join(USUAL), 0, turn))
+        runs["sketch"].append(pinned(sketch.load, effort.folder, effort.events / 2))
+    without, loaded, plain = [typical(each) for each in runs.values()]
+    timed = pinned(load_with, effort.folder, effort.events / 4, ",".join(USUAL), 1, effort.rounds)
     rates: list[Row] = [
-        {"enrichments": label, "events/s": one["events"] / one["seconds"], "µs/event": one["seconds"] / one["events"] * 1e6}
-        for label, one in (("none", without), (", ".join(USUAL), loaded))
+        {
+            "enrichments": label,
+            "events/s": one["events"] / one["seconds"],
+            "µs/event": one["seconds"] / one["events"] * 1e6,
+            "of which processor": processor_µs(one),
+            "without the journal": None if one is plain else processor_µs(without_reading(one)),
+            f"÷ {SKETCH}": None if one is plain else processor_µs(plain) / processor_µs(without_reading(one)),
+        }
+        for label, one in (("none", without), (", ".join(USUAL), loaded), (SKETCH, plain))
     ]
     costs: list[Row] = [
         {
@@ -46,11 +57,17 @@ def measure(effort: Effort) -> Result:
     ]
     return Result(
         "what enrichments cost",
-        f"The product's loader takes {loaded['events']:,} events from a journal into an empty SQLite file, on core 0.",
+        f"The product's loader takes {loaded['events']:,} events from a journal into an empty SQLite file, on core 0; "
+        f"{effort.rounds} rounds, taking turns with the sketch that `enrich` describes; the median round by processor time.",
         f"{mix.DESCRIPTION}; a city database of 256 networks made for the run.",
         [Table("Events per second, journal to SQLite", rates), Table("Each enrichment's own time", costs)],
-        ["Own times come from a run of its own with a clock around each call, which adds a tenth of a microsecond to each."],
-        {"none": without, "usual": loaded, "timed": timed},
+        [
+            "The sketch is handed payloads in memory, splits URLs and campaigns, masks addresses and makes a fingerprint, and "
+            "knows neither places, user agents, robots nor search engines. What is compared with it is processor time without the "
+            "journal; lists that are read when they are first needed were read before. With all seven the goal was 14,000 events/s where such a sketch reached 27,000: 0.52 of its rate.",
+            "Own times come from a run of its own with a clock around each call, which adds a tenth of a microsecond to each.",
+        ],
+        {**runs, "timed": timed},
     )
 
 
@@ -74,9 +91,9 @@ class _Timed:
         return added
 
 
-def load_with(folder: str, events: float, names: str, with_clock: float) -> dict[str, Any]:
+def load_with(folder: str, events: float, names: str, with_clock: float, turn: float) -> dict[str, Any]:
     """In a process of its own, on core 0; every event must arrive. names: separated by commas."""
-    data, payloads, sent = filled(Path(folder) / f"with-{len(names)}-{with_clock:.0f}", events)
+    data, payloads, sent = filled(Path(folder) / f"with-{len(names)}-{turn:.0f}", events)
     city = data / "city.mmdb"
     city.write_bytes(_city())
     wanted = [name for name in names.split(",") if name]
@@ -93,19 +110,22 @@ def load_with(folder: str, events: float, names: str, with_clock: float) -> dict
             enrichment = clocks[one.name] = _Timed(enrichment)
         steps.append(Step(one.name, enrichment, one.on_error))
     pipeline = Pipeline(building.enrich_options(settings), building.schema_lookup(settings), steps)
-    target = building.open_target(settings, instance)
-    loader = Loader("sqlite", FileReader(journal_folder(data)), pipeline, target, building.now_ms)
+    parts = Timed(FileReader(journal_folder(data)), pipeline, building.open_target(settings, instance))
+    loader = Loader("sqlite", parts, cast(Pipeline, parts), parts, building.now_ms)
     collect_seldom()
-    began = time.perf_counter()
+    if not with_clock:
+        list(pipeline.outcomes(next(mix.payloads(1)), building.now_ms()))
+    began, processor = time.perf_counter(), time.process_time()
     while loader.step():
         pass
-    seconds = time.perf_counter() - began
-    stored = target.totals()
-    target.close()
+    seconds, processor_s = time.perf_counter() - began, time.process_time() - processor
+    stored = parts.totals()
+    parts.close()
     if stored != Counts(payloads, sent, 0, 0):
         raise RuntimeError(f"{sent} events of {payloads} payloads were sent; the store says {stored}")
     return {
-        "events": sent, "seconds": seconds, "spent": {name: one.spent_s for name, one in clocks.items()},
+        "events": sent, "seconds": seconds, "processor_s": processor_s, "read_s": parts.read_s,
+        "read_processor_s": parts.read_processor_s, "spent": {name: one.spent_s for name, one in clocks.items()},
         "first": {name: one.first_s for name, one in clocks.items()},
         "answered": {name: one.answered for name, one in clocks.items()},
     }  # fmt: skip
