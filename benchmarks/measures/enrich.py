@@ -71,8 +71,8 @@ def measure(effort: Effort) -> Result:
     return Result(
         "what one core enriches and stores",
         f"The product's loader takes {loaded['events']:,} events from a journal into an empty SQLite file, on core 0, with the "
-        f"enrichments that run by default ({loaded['enrichments']}). {effort.rounds} rounds, the peers taking turns with it. Each "
-        "row is the median round by processor time, and ÷ compares processor times.",
+        f"enrichments that run by default ({loaded['enrichments']}). {effort.rounds} rounds, the peers taking turns with it. "
+        "Each row is the median round by processor time, and ÷ compares processor times.",
         f"{mix.DESCRIPTION}; {loaded['payloads']:,} payloads, {loaded['journal_mib']:.0f} MiB of journal.",
         [
             Table("Events per second", rows),
@@ -81,19 +81,20 @@ def measure(effort: Effort) -> Result:
         ],
         [
             "The peers are handed payloads in memory, so they stand beside enrichment and store alone. The sketch "
-            "(benchmarks/sketch.py) is the least that fills 131 columns: orjson, compiled schemas, a function per parameter, URL "
-            "and campaign split, an MD5 fingerprint, rows of one shape in one INSERT, WAL and synchronous=FULL. It repairs nothing, "
-            "keeps no failed events, looks for no duplicates but by an index, makes no views and keeps no cursor. The goal was set "
-            "as two thirds of such a sketch's rate: 18,000 events/s where it reached 27,000.",
+            "(benchmarks/sketch.py) is the least that fills 131 columns: orjson, compiled schemas, a function per "
+            "parameter, URL and campaign split, an MD5 fingerprint, rows of one shape in one INSERT, WAL and "
+            "synchronous=FULL. It repairs nothing, keeps no failed events, looks for no duplicates but by an index, makes "
+            "no views and keeps no cursor. The goal was set as two thirds of such a sketch's rate: 18,000 events/s where "
+            "it reached 27,000.",
             "Plain Python is what one would write: json, jsonschema (validators made once), one INSERT per event into 17 "
-            "columns, WAL and synchronous=FULL. It knows neither campaigns, referrers, fingerprints, truncated addresses nor 131 "
-            "columns.",
+            "columns, WAL and synchronous=FULL. It knows neither campaigns, referrers, fingerprints, truncated addresses "
+            "nor 131 columns.",
             f"While the file grew from nothing to {loaded['store_mib']:.0f} MiB: {rate[0]:,.0f} events/s in the first quarter, "
             f"{rate[-1]:,.0f} in the last (event ids are random, so their index is written all over).",
             f"Peak memory of the process that loads: {loaded['peak_mib']:.0f} MiB.",
             "The costliest functions come from a sampling run of its own; time in C counts for the Python line that called it.",
         ],
-        {"ours": ours, "peers": others, "spots": [spot._asdict() for spot in spots[:25]]},
+        {"ours": loaded, "rounds": {"ours": ours, **others}, "spots": [spot._asdict() for spot in spots[:25]]},
     )
 
 
