@@ -1,7 +1,8 @@
-"""Events per second of one worker and of two, from Kafka into PostgreSQL; beside it one loader from the journal in files."""
+"""Events per second of one worker and of two, from Kafka into SQLite and PostgreSQL; beside them loaders from files."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,66 +26,108 @@ from tests.peers.postgres_server import PostgresServer
 _SERVER = "shared_buffers = 256MB\nmax_wal_size = 4GB\n"
 _LANES = 6
 _LONGEST_S = 100.0
+_Way = Callable[[str, str], dict[str, Any]]  # of the store and a name
 
 
 def measure(effort: Effort) -> Result:
     events = effort.events / 2
-    rounds: dict[str, list[dict[str, Any]]] = {}
-    with KafkaServer(effort.folder / "kafka") as kafka:
-        sent = pinned(fill, effort.folder, kafka.bootstrap, events)
-        filled(effort.folder / "data", events)
-        ways: dict[str, Callable[[str, str], dict[str, Any]]] = {
-            "one loader, journal in files": lambda dsn, _: _one(from_files, effort.folder, dsn),
-            "one worker, Kafka": lambda dsn, name: _workers(effort.folder, kafka.bootstrap, dsn, name, sent["payloads"], [0]),
-            "two workers, Kafka": lambda dsn, name: _workers(effort.folder, kafka.bootstrap, dsn, name, sent["payloads"], [0, 1]),
-            "confluent_kafka alone: consume, nothing else": lambda _, name: _one(consume, effort.folder, kafka.bootstrap, name),
-            "the reader alone: records to payloads": lambda _, __: _one(read, effort.folder, kafka.bootstrap),
+    folder = effort.folder
+    with KafkaServer(folder / "kafka") as kafka:
+        sent = pinned(fill, folder, kafka.bootstrap, events)
+        for number in range(2):
+            filled(folder / f"data{number}", events)
+
+        def workers(count: int) -> _Way:
+            return lambda store, name: _at_once(
+                folder,
+                [(work, kafka.bootstrap, _own(store, core), name, sent["payloads"] / count, count)
+                 for core in range(count)]
+            )  # fmt: skip
+
+        def loaders(count: int) -> _Way:
+            return lambda store, _: _at_once(folder, [(from_files, _own(store, core), core) for core in range(count)])
+
+        apart: dict[str, _Way] = {
+            "one loader, a journal in files": loaders(1),
+            "two loaders, a journal in files each": loaders(2),
+            "one worker, Kafka": workers(1),
+            "two workers, Kafka": workers(2),
         }
-        for number in range(effort.rounds):
-            for way, function in ways.items():
-                with PostgresServer(effort.folder, fsync=True, settings=_SERVER) as server:
-                    rounds.setdefault(way, []).append(function(server.dsn, f"round{number}-{len(rounds)}"))
-    rates = {way: median(sent["events"] / one["seconds"] for one in found) for way, found in rounds.items()}
-    first = next(iter(rates.values()))
-    rows: list[Row] = [
-        {
-            "way": way,
-            "events/s": rates[way],
-            "processor µs/event": median(1e6 * one["processor_s"] / sent["events"] for one in found),
-            "÷ one loader": rates[way] / first,
+        shared = {way: function for way, function in apart.items() if not way.startswith("two loaders")}
+        nowhere: dict[str, _Way] = {
+            "confluent_kafka alone: consume, nothing else": lambda _, name: pinned(consume, folder, kafka.bootstrap, name),
+            "the reader alone: records to payloads": lambda _, __: pinned(read, folder, kafka.bootstrap),
         }
-        for way, found in rounds.items()
-    ]
+        rounds = {
+            "Into SQLite, a file each": _taking_turns(effort, apart, "sqlite"),
+            "Into one PostgreSQL": _taking_turns(effort, shared, "postgres"),
+            "Nothing stored": _taking_turns(effort, nowhere, "nothing"),
+        }
+        tables = [Table(title, _rows(found, sent)) for title, found in rounds.items()]
     return Result(
         "what workers load from Kafka",
-        f"{sent['events']:,} events in {sent['payloads']:,} payloads, in a topic of {_LANES} partitions and in a journal in "
-        f"files, into an empty schema of PostgreSQL; {effort.rounds} rounds, the ways taking turns; medians. A worker has a "
-        "core, its lanes before the clock begins, and the enrichments that run by default.",
+        f"{sent['events']:,} events in {sent['payloads']:,} payloads, in a topic of {_LANES} partitions and in journals in "
+        f"files; {effort.rounds} rounds, the ways taking turns; medians. Who loads has a core, its lanes before the clock "
+        "begins, and the enrichments that run by default.",
         mix.DESCRIPTION,
-        [Table("Events per second", rows)],
+        tables,
         [
             "This machine has two cores. The broker (one node, Java) and PostgreSQL, with fsync, have none of their own: beside "
-            "one worker they use the other core, beside two they take from both. Processor time is that of our processes alone, "
-            "so it tells what another machine would scale by.",
-            "The last two ways store nothing: what librdkafka hands to Python, and what the reader makes of it.",
+            "one worker they use the other core, beside two they take from both. Two loaders that share nothing, each with a "
+            "journal and a SQLite file, show what two cores give here at best.",
+            "Processor time is that of our processes alone, so it tells what another machine would scale by.",
+            "The last table: what librdkafka hands to Python, and what the reader makes of it.",
         ],
         {"sent": sent, "rounds": rounds},
     )
 
 
-def _one(function: Callable[..., dict[str, Any]], folder: Path, *arguments: str) -> dict[str, Any]:
-    return pinned(function, folder, *arguments)
-
-
-def _workers(folder: Path, bootstrap: str, dsn: str, name: str, payloads: int, cores: list[int]) -> dict[str, Any]:
-    """As many at the same time as there are cores; from when the last one has its lanes to when the last one is done."""
+def _at_once(folder: Path, calls: list[tuple[Any, ...]]) -> dict[str, Any]:
+    """Each on a core of its own; from when the last one is ready to when the last one is done."""
     with ThreadPoolExecutor() as threads:
-        running = [threads.submit(pinned, work, folder, bootstrap, dsn, name, payloads, len(cores), core=core) for core in cores]
+        running = [threads.submit(pinned, call[0], folder, *call[1:], core=core) for core, call in enumerate(calls)]
         found = [each.result() for each in running]
-    if sum(one["payloads"] for one in found) != payloads:
-        raise RuntimeError(f"{payloads} payloads were sent, the workers loaded {[one['payloads'] for one in found]}")
     began, ended = min(one["began"] for one in found), max(one["ended"] for one in found)
-    return {"seconds": ended - began, "processor_s": sum(one["processor_s"] for one in found), "workers": found}
+    return {
+        "seconds": ended - began, "payloads": sum(one["payloads"] for one in found),
+        "processor_s": sum(one["processor_s"] for one in found), "each": found,
+    }  # fmt: skip
+
+
+def _own(store: str, core: int) -> str:
+    """A file for each, one server for all."""
+    return f"{store}{core}.db" if store.startswith("/") else store
+
+
+def _taking_turns(effort: Effort, ways: dict[str, _Way], store: str) -> dict[str, list[dict[str, Any]]]:
+    rounds: dict[str, list[dict[str, Any]]] = {}
+    for number in range(effort.rounds):
+        for way, function in ways.items():
+            name = f"{store}-{number}-{len(rounds)}-{way.split()[0]}"
+            if store == "postgres":
+                with PostgresServer(effort.folder, fsync=True, settings=_SERVER) as server:
+                    found = function(server.dsn, name)
+            else:
+                found = function(f"{effort.folder}/{name}-", name)
+            rounds.setdefault(way, []).append(found)
+    return rounds
+
+
+def _rows(rounds: dict[str, list[dict[str, Any]]], sent: dict[str, Any]) -> list[Row]:
+    def rate(one: dict[str, Any]) -> float:
+        return float(sent["events"] * one.get("payloads", sent["payloads"]) / sent["payloads"] / one["seconds"])
+
+    rates = {way: median(rate(one) for one in found) for way, found in rounds.items()}
+    first = next(iter(rates.values()))
+    return [
+        {
+            "way": way,
+            "events/s": rates[way],
+            "processor µs/event": median(1e6 * one["processor_s"] / rate(one) / one["seconds"] for one in found),
+            "÷ the first": rates[way] / first,
+        }
+        for way, found in rounds.items()
+    ]
 
 
 # In a process of its own, on one core -------------------------------------------------------------------------------
@@ -112,38 +155,44 @@ def fill(folder: str, bootstrap: str, events: float) -> dict[str, Any]:
     return {"payloads": payloads, "events": count}
 
 
-def from_files(folder: str, dsn: str) -> dict[str, Any]:
+def from_files(folder: str, store: str, number: float) -> dict[str, Any]:
+    """A loader alone with its journal, until that is empty."""
     from gateway.journal.reader import FileReader
 
-    loader, target = _loader(folder, dsn, FileReader(journal_folder(Path(folder) / "data")))
+    data = Path(folder) / f"data{number:.0f}"
+    loader, target = _loader(data, store, FileReader(journal_folder(data)))
     began, processor = time.time(), time.process_time()
     while loader.step():
         pass
-    seconds, processor_s = time.time() - began, time.process_time() - processor
-    pending = loader.status.pending
+    ended, processor_s = time.time(), time.process_time() - processor
+    pending, payloads = loader.status.pending, target.totals().payloads
     target.close()
     if pending:
         raise RuntimeError(f"{pending} payloads were left")
-    return {"seconds": seconds, "processor_s": processor_s}
+    return {"began": began, "ended": ended, "processor_s": processor_s, "payloads": payloads}
 
 
-def work(folder: str, bootstrap: str, dsn: str, name: str, payloads: float, workers: float) -> dict[str, Any]:
-    """A worker's loop, from when it has its share of the lanes until the group has loaded everything."""
+def work(folder: str, bootstrap: str, store: str, name: str, payloads: float, workers: float) -> dict[str, Any]:
+    """A worker's loop, from when it has its share of the lanes until it has loaded them. payloads: about so many are its own."""
     from gateway.journal.kafka import Config
     from gateway.journal.kafka.reader import KafkaReader
 
-    reader = KafkaReader(Config((bootstrap,), "raw", group=name), "postgres")
-    loader, target = _loader(folder, dsn, reader)
+    reader = KafkaReader(Config((bootstrap,), "raw", group=name), "worker")
+    loader, target = _loader(Path(folder) / "data0", store, reader)
     nothing: Cursor = {}
     end = time.time() + _LONGEST_S
-    while len(reader.lag()) != _LANES / workers and time.time() < end:
+    ready = Path(folder) / f"{name}-{os.getpid()}.ready"  # who begins before the others have their lanes would be done before
+    while len(list(ready.parent.glob(f"{name}-*.ready"))) < workers and time.time() < end:
+        if len(reader.lag()) == _LANES / workers:
+            ready.touch()
         try:
             reader.read(nothing, max_payloads=1)
         except TransientError:
             time.sleep(0.01)
+    own = loader.status.own
     began, processor = time.time(), time.process_time()
     ended = began
-    while target.totals().payloads < payloads and time.time() < end:
+    while (own["payloads"] < payloads - _LANES or any(reader.lag().values())) and time.time() < end:
         try:
             if loader.step():
                 ended = time.time()
@@ -151,19 +200,24 @@ def work(folder: str, bootstrap: str, dsn: str, name: str, payloads: float, work
         except TransientError:
             pass
         time.sleep(0.01)
-    processor_s, own = time.process_time() - processor, loader.status.own
+    processor_s = time.process_time() - processor
     reader.close()
     target.close()
     return {"began": began, "ended": ended, "processor_s": processor_s, "payloads": own["payloads"]}
 
 
-def _loader(folder: str, dsn: str, reader: Any) -> tuple[Loader, Any]:
-    from storage.targets.postgres import Config, Plugin
+def _loader(data: Path, store: str, reader: Any) -> tuple[Loader, Any]:
+    """store: a PostgreSQL DSN, or the path of a SQLite file."""
+    from storage.targets import postgres, sqlite
 
-    settings = load(None, {"data": f"{folder}/data"})
-    target = Plugin(Config(dsn), lambda uri: None)
+    settings = load(None, {"data": str(data)})
+    target: Any = (
+        sqlite.Plugin(sqlite.Config(store), lambda uri: None)
+        if store.startswith("/")
+        else postgres.Plugin(postgres.Config(store), lambda uri: None)
+    )
     pipeline = building.pipeline(settings, remember=False)
-    loader = Loader("postgres", reader, pipeline, target, building.now_ms)
+    loader = Loader("worker", reader, pipeline, target, building.now_ms)
     collect_seldom()
     return loader, target
 
