@@ -65,7 +65,10 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"spoorway {__version__}")
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    wanted = [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values())
+    if command in COMMANDS:
+        wanted = [COMMANDS[command]]
+    else:  # --help, or a mistake: all are named; --version names none
+        wanted = [] if command == "--version" else list(dict.fromkeys(COMMANDS.values()))
     for name in wanted:
         importlib.import_module(f"spoorway.commands.{name}").add(subparsers)
     return top
