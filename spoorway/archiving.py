@@ -65,6 +65,21 @@ class ArchiveStatus:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def took(self, size: int, payloads: int, now_ms: int) -> None:
+        """A segment is archived."""
+        self.segments, self.bytes, self.payloads = self.segments + 1, self.bytes + size, self.payloads + payloads
+        self.archived_ms = now_ms
+
+    def failed(self, error: Exception, now_ms: int) -> None:
+        """It is tried again. Told once in the log."""
+        ours = isinstance(error, (TransientError, PermanentError))
+        message = str(error) if ours else repr(error)
+        if self.message != message:
+            log.error("the archive waits: %s", message, exc_info=None if ours else error)
+        kind = "transient" if isinstance(error, TransientError) else "permanent"
+        self.errors = self.errors | {kind: self.errors.get(kind, 0) + 1}
+        self.state, self.message, self.error, self.error_ms = "retrying", message, message, now_ms
+
 
 def open_archive(options: Options, url: str = "") -> Archive:
     """url: another place than the configured one. Raises ConfigurationError."""
@@ -115,14 +130,14 @@ def contents(path: Path) -> Contents:
     return Contents(size, payloads, damaged, first_ms, last_ms, first, last)
 
 
-def findings(data: Path, options: Options, now_ms: int) -> Iterator[tuple[str, str]]:
-    """What `doctor` says of the archive: (ok, warning or wrong; a sentence)."""
+def findings(data: Path, options: Options, now_ms: int, *, gathered: bool = False) -> Iterator[tuple[str, str]]:
+    """What `doctor` says of the archive: (ok, warning or wrong; a sentence). gathered: by workers, from a journal on servers."""
     try:
         archive, archived = open_archive(options), read_archived(archive_file(data), options.url) or {}
         lost = [lane for lane, position in archived.items() if archive.entry(lane, position.segment) is None]
         if not archived:
             archive.entry("00000000", 1)  # does it answer at all?
-        left = list(waiting(journal_folder(data), archived))
+        left = [] if gathered else list(waiting(journal_folder(data), archived))
     except (ConfigurationError, TransientError, PermanentError) as error:
         yield "wrong", f"{error}; the journal keeps what is not archived"
         return
@@ -137,7 +152,8 @@ def findings(data: Path, options: Options, now_ms: int) -> Iterator[tuple[str, s
         since = f"{datetime.fromtimestamp(oldest_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
         yield "warning", f"it lags: {told}, the oldest since {since}; `spoorway archive now` says why"
     elif not lost:
-        yield "ok", f"{options.url} answers; {told if left else 'it has all that is sealed'}"
+        whole = "each worker says on /metrics what waits" if gathered else "it has all that is sealed"
+        yield "ok", f"{options.url} answers; {told if left else whole}"
 
 
 class Archiving:
@@ -196,7 +212,7 @@ class Archiving:
                 self.step(stop)
                 status.state, status.message, backoff_s = "waiting", "", _FIRST_BACKOFF_S
             except Exception as error:  # the loop's rim: a thread that ends tells nobody
-                self._report(error)
+                status.failed(error, self._clock())
                 if not once:
                     finish.wait(backoff_s)
                     backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
@@ -223,27 +239,12 @@ class Archiving:
             each.segment, held.bytes, max(held.last_number, self.cursor.get(each.lane, START).sequence)
         )
         write_archived(self._record, self._url, self.cursor)
-        status = self.status
-        status.segments, status.bytes, status.payloads = (
-            status.segments + 1,
-            status.bytes + entry.size,
-            status.payloads + held.payloads,
-        )
-        status.archived_ms = self._clock()
+        self.status.took(entry.size, held.payloads, self._clock())
 
     def _tell(self, found: list[Waiting]) -> None:
         status = self.status
         status.pending, status.pending_bytes = len(found), sum(each.size for each in found)
         status.oldest_ms = min((each.sealed_ms for each in found), default=0)
-
-    def _report(self, error: Exception) -> None:
-        ours = isinstance(error, (TransientError, PermanentError))
-        status, message = self.status, str(error) if ours else repr(error)
-        if status.message != message:
-            log.error("the archive waits: %s", message, exc_info=None if ours else error)
-        kind = "transient" if isinstance(error, TransientError) else "permanent"
-        status.errors = status.errors | {kind: status.errors.get(kind, 0) + 1}
-        status.state, status.message, status.error, status.error_ms = "retrying", message, message, self._clock()
 
 
 __all__ = ["ArchiveStatus", "Archiving", "Waiting", "contents", "findings", "open_archive", "waiting"]

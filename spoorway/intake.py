@@ -54,10 +54,6 @@ class Intake:
         ]
         self._targets = settings.target_names()
         self._remote = settings.remote()
-        if self._remote is not None and settings.archive.url:
-            raise ConfigurationError(
-                f"archive.url: there are no segments to archive with [journal.{self._remote.name}]; remove it"
-            )
         self._local: FileWriter | None = None
         self._writer: FileWriter | OverflowWriter | None = None
         self._trouble, self._refused_s = "", 0.0

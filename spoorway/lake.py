@@ -186,7 +186,7 @@ def _payload_schema() -> Any:
 
 def _payloads(path: Path, lane: str, segment: int) -> Iterator[tuple[object, ...]]:
     from gateway.journal.disk import DISK
-    from gateway.journal.lines import decode, pieces
+    from gateway.journal.lines import decode, decode_damage, pieces
     from gateway.journal.sealing import SealedSegment
 
     sealed = SealedSegment(path, DISK)
@@ -195,7 +195,7 @@ def _payloads(path: Path, lane: str, segment: int) -> Iterator[tuple[object, ...
         while at < size:
             block, at, whole = sealed.read(at, size)
             for start, end, good in pieces(block, True) if whole else ():
-                if good:
+                if good and decode_damage(block[start:end]) is None:
                     yield _payload_row(decode(block[start:end])[1], lane, segment)
     finally:
         sealed.close()

@@ -29,6 +29,7 @@ from spoorway.registry.lookup import LOOK_EVERY_S
 
 if TYPE_CHECKING:
     from spoorway.archiving import Archiving
+    from spoorway.archiving_remote import GroupArchiving
 
 log = logging.getLogger("spoorway.loading")
 
@@ -47,11 +48,12 @@ class Loading:
         supervised: bool,
         instances: Sequence[Instance] | None = None,
         readers: Callable[[str], GroupReader] | None = None,
+        archiving: GroupArchiving | None = None,
     ) -> None:
         """supervised: a parent reads our standard output and closes our input at its end.
 
-        instances: the targets; by default all that are configured. readers: of the group that shares the journal, by target.
-        Raises ConfigurationError.
+        instances: the targets; by default all that are configured. readers: of the group that shares the journal, by target;
+        archiving: among these. Raises ConfigurationError.
         """
         self._settings, self._supervised, self._readers = settings, supervised, readers
         self._stop, self._finish = threading.Event(), threading.Event()
@@ -63,7 +65,7 @@ class Loading:
         self._lookup = building.schema_lookup(settings)
         templates = building.templates(settings)
         self._targets = [building.open_target(settings, instance, self._lookup) for instance in instances]
-        self.archiving = _archiving(settings) if readers is None else None
+        self.archiving = _archiving(settings) if readers is None else archiving
         self.loaders: list[Loader] = []
         self._opened: list[Opened] = []
         for instance, target in zip(instances, self._targets, strict=True):
@@ -86,7 +88,8 @@ class Loading:
 
         once: do not wait for more.
 
-        The archive is waited for with `once` only: what it has begun to copy it copies again at the next start.
+        The archive is waited for with `once`, and where it is one of a group; else, what it has begun to copy it copies again at
+        the next start.
         """
         if once:
             self._finish.set()
@@ -101,7 +104,7 @@ class Loading:
         if self.archiving is not None:
             arguments = {"stop": self._stop, "finish": self._finish, "once": once}
             archiver = threading.Thread(target=self.archiving.run, kwargs=arguments, name="archive", daemon=True)
-            if once or not threads:
+            if once or not threads or self._readers is not None:
                 threads.append(archiver)
             else:
                 archiver.start()

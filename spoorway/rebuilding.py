@@ -50,6 +50,7 @@ class Rebuilding:
         self._places = _places(archive, journal)
         self._next = 0
         self._here: FileReader | None = None
+        self._reached: dict[str, Position] = {}  # of the lanes of a journal on servers, where loading goes on from there
 
     def empty(self) -> bool:
         return not self._places and not self._tail.pending({})
@@ -96,9 +97,10 @@ class Rebuilding:
             assert self._here is not None
             chunk = self._here.read(cursor, max_payloads=max_payloads, max_bytes=max_bytes)
             if not chunk.more:
+                self._reached |= place.entry.reached if place.entry is not None else {}
                 self._leave()
             if chunk.items:
-                return Chunk(chunk.items, chunk.cursor, True)
+                return Chunk(chunk.items, {**chunk.cursor, **self._reached}, True)
         return self._tail.read(cursor, max_payloads=max_payloads, max_bytes=max_bytes)
 
     def pending(self, cursor: Cursor) -> int:

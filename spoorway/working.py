@@ -9,15 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.journal import GroupReader
 from protocol.seams import ConfigurationError
+from spoorway import building
 from spoorway.config import Instance, Settings
+from spoorway.files import replaying_file
 from spoorway.loading import Loading
 from spoorway.metrics import Metric
 from spoorway.options import unknown
-from spoorway.supervisor import target_metrics, target_trouble
+from spoorway.supervisor import archive_metrics, target_metrics, target_trouble
+
+ARCHIVE = "archive"
+"""What the archive is called among the targets."""
+
+if TYPE_CHECKING:
+    from spoorway.archiving_remote import GroupArchiving
 
 
 class Worker:
@@ -34,26 +42,27 @@ class Worker:
                 "journal: workers read [journal.kafka] or [journal.kinesis], and neither is configured;"
                 " the journal in files is loaded by `spoorway run` or `spoorway load`"
             )
-        if settings.archive.url:
-            raise ConfigurationError(f"archive.url: there are no segments to archive with [journal.{remote.name}]; remove it")
         if group is not None:
             remote = replace(remote, config=replace(remote.config, group=group))
         self.group: str = remote.config.group
-        self._instances = _chosen(settings, targets)
-        self._loading = Loading(settings, supervised, self._instances, _readers(remote))
+        self._instances, archives = _chosen(settings, targets)
+        readers = _readers(remote)
+        archiving = _archiving(settings, readers(ARCHIVE)) if archives else None
+        self._loading = Loading(settings, supervised, self._instances, readers, archiving)
 
     @property
     def targets(self) -> list[str]:
-        """Their names."""
-        return [instance.name for instance in self._instances]
+        """Their names, and that of the archive if it is one of them."""
+        return [instance.name for instance in self._instances] + [ARCHIVE] * (self._loading.archiving is not None)
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit code."""
         return self._loading.run()
 
     def metrics(self) -> list[Metric]:
-        """Of all targets; see docs/worker.md."""
-        return target_metrics(self._statuses())
+        """Of all targets and the archive; see docs/worker.md."""
+        archiving = self._loading.archiving
+        return target_metrics(self._statuses()) + (archive_metrics(archiving.status.as_dict()) if archiving is not None else [])
 
     def unready(self) -> str:
         """Why it cannot be relied on yet, or not now; "" when it can."""
@@ -67,20 +76,38 @@ class Worker:
         return [loader.status.as_dict() for loader in self._loading.loaders]
 
 
-def _chosen(settings: Settings, names: Sequence[str] | None) -> list[Instance]:
+def _chosen(settings: Settings, names: Sequence[str] | None) -> tuple[list[Instance], bool]:
+    """The targets, and whether the archive is one more."""
     found = {instance.name: instance for instance in settings.targets()}
+    archive = (ARCHIVE,) if settings.archive.url else ()
+    if archive and ARCHIVE in found:
+        raise ConfigurationError(f"storage.targets.{ARCHIVE}: workers call the archive so; name this target otherwise")
+    known = (*found, *archive)
     for name in names or ():
-        if name not in found:
-            raise unknown(name, found, "--targets")
-    chosen = [found[name] for name in (names if names is not None else found)]
-    if not chosen:
+        if name not in known:
+            raise unknown(name, known, "--targets")
+    wanted = known if names is None else names
+    chosen = [found[name] for name in wanted if name in found]
+    if not wanted:
         raise ConfigurationError("storage.targets: none is configured, nothing to load")
     for instance in chosen:
         if getattr(instance.module, "TAKES", "events") == "payloads":
             raise ConfigurationError(
                 f"storage.targets.{instance.name}: {instance.use} keeps its place by itself and cannot be shared by workers"
             )
-    return chosen
+        if replaying_file(settings.data, instance.name).exists():
+            raise ConfigurationError(
+                f"target {instance.name}: `spoorway replay --from archive` was cut short; run it again, or it would lack the rest"
+            )
+    return chosen, ARCHIVE in wanted
+
+
+def _archiving(settings: Settings, reader: GroupReader) -> GroupArchiving:
+    from spoorway.archiving import open_archive
+    from spoorway.archiving_remote import GroupArchiving
+
+    archive, url = open_archive(settings.archive), settings.archive.url
+    return GroupArchiving(reader, archive, url, settings.data, settings.journal, building.now_ms)
 
 
 def _readers(remote: Instance) -> Callable[[str], GroupReader]:
@@ -92,7 +119,7 @@ def _readers(remote: Instance) -> Callable[[str], GroupReader]:
             return lambda target: KafkaReader(remote.config, target)
         from gateway.journal.kinesis.reader import KinesisReader
 
-        return lambda target: KinesisReader.open(remote.config, target)
+        return lambda target: KinesisReader.open(remote.config, target, ahead=target == ARCHIVE)
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"journal.{remote.name} needs {error.name}; install spoorway[{remote.name}]") from None
 

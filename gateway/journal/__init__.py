@@ -60,6 +60,7 @@ class Chunk:
     items: tuple[RawPayload | Damage, ...]
     cursor: Cursor
     more: bool  # True when a limit stopped the read and there is more to be had at once
+    lanes: tuple[tuple[str, int], ...] = ()  # of a GroupReader: whose the items are, as (lane, how many of them), in their order
 
 
 class Writer(Protocol):
@@ -97,7 +98,8 @@ class Reader(Protocol):
 class GroupReader(Reader, Protocol):
     """Of a journal that the readers of one group share: it has those lanes that the group gave it, and no others.
 
-    For one thread. A read begins at the cursor it is handed, wherever the group's own record stands.
+    For one thread. A read begins at the cursor it is handed, wherever the group's own record stands. Who reads ahead of what it
+    has for good says so when the reader is made, and what it has for good by `loaded`.
     """
 
     def read(self, cursor: Cursor, *, max_payloads: int = 2_000, max_bytes: int = 4_194_304) -> Chunk:
@@ -110,6 +112,10 @@ class GroupReader(Reader, Protocol):
 
     def pending(self, cursor: Cursor) -> int:
         """Payloads after `cursor` in the lanes it has now, as far as is known without asking. Keeps the place, never raises."""
+        ...
+
+    def lanes(self) -> Mapping[str, bool]:
+        """The lanes it has now, also just after Reassigned. True: the lane is closed for ever, and all of it was handed over."""
         ...
 
     def lag(self) -> Mapping[str, int]:

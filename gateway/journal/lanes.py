@@ -22,7 +22,7 @@ from protocol.seams import START, Position
 # A file of this name asks the lane's writer to finish its segment; it is gone when that is done.
 FINISH = "finish"
 
-_LANE = re.compile(r"[0-9a-f]{8}")
+_LANE = re.compile(r"(?:[0-9a-f]{8}){1,2}")  # with 16 digits it is one that was gathered (gathering.py)
 _SEGMENT = re.compile(r"(\d{8,})\.ndjson(\.gz)?")
 _RECORD_BYTES = 8 + 1 + 20 + 1 + 20 + 1 + 8 + 1
 _WINDOW = 1 << 20

@@ -7,14 +7,17 @@ Pure: bytes in, values out.
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Iterator
 from typing import Any, cast
 from zlib import crc32
 
 import orjson
 
+from gateway.journal import Damage
 from protocol.payloads import from_fields, to_json
-from protocol.seams import RawPayload
+from protocol.seams import Position, RawPayload
 
 MARK = b'{"crc":"'
 _FIELDS = len(MARK) + 8 + len(b'",')
@@ -43,6 +46,23 @@ def decode(line: bytes) -> tuple[int, RawPayload]:
     if not isinstance(sequence, int):
         raise ValueError('a line of the journal has its number in "n"')
     return sequence, from_fields(fields)
+
+
+def encode_damage(damage: Damage) -> bytes:
+    """The line that keeps, in a copy of a journal, what was damaged there: as it was told, in its place, without a number."""
+    data64 = base64.b64encode(damage.data).decode()
+    told = {"lane": damage.lane, "place": [*damage.position], "data64": data64, "what": damage.what}
+    fields = orjson.dumps({"damage": told})[1:]
+    return b'{"crc":"%08x",%b\n' % (crc32(fields), fields)
+
+
+def decode_damage(line: bytes) -> Damage | None:
+    """None when that is no line of `encode_damage`. line: one that `pieces` called good."""
+    try:
+        told = orjson.loads(line[:-1])["damage"]
+        return Damage(told["lane"], Position(*told["place"]), base64.b64decode(told["data64"], validate=True), told["what"])
+    except (KeyError, TypeError, ValueError, binascii.Error):
+        return None
 
 
 def is_good(data: bytes, start: int, end: int) -> bool:
@@ -76,4 +96,4 @@ def pieces(data: bytes, final: bool) -> Iterator[tuple[int, int, bool]]:
         start = end
 
 
-__all__ = ["MARK", "decode", "encode", "encode_within", "is_good", "pieces"]
+__all__ = ["MARK", "decode", "decode_damage", "encode", "encode_damage", "encode_within", "is_good", "pieces"]

@@ -16,7 +16,7 @@ from typing import Protocol
 from gateway.journal import Chunk, Damage
 from gateway.journal.disk import DISK, Disk, read_around
 from gateway.journal.lanes import lanes, open_record, plain, published, sealed, segments
-from gateway.journal.lines import decode, pieces
+from gateway.journal.lines import decode, decode_damage, pieces
 from gateway.journal.sealing import SealedSegment
 from protocol.seams import START, Cursor, PermanentError, Position, RawPayload
 
@@ -175,6 +175,9 @@ class _LaneReader:
                         continue
                 except ValueError:
                     pass
+                if good and (noted := decode_damage(line)) is not None:
+                    yield noted, Position(segment, offset + used, sequence)
+                    continue
                 yield from damage(line, offset + first, offset + used)
             buffer, offset = buffer[used:], offset + used
             if not whole:

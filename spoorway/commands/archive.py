@@ -115,6 +115,10 @@ def _now(found: Settings, archive: Archive, wait_s: float, as_json: bool) -> int
     from gateway.journal.erasing import ask_to_seal, ends
     from spoorway.archiving import Archiving, waiting
 
+    if (remote := found.remote()) is not None:
+        raise ConfigurationError(
+            f"archive now: what is in [journal.{remote.name}] is archived by the workers, and at once when they are stopped"
+        )
     prepare(found.data)
     folder = journal_folder(found.data)
     until, end = ends(folder), time.monotonic() + wait_s
@@ -138,7 +142,8 @@ def _now(found: Settings, archive: Archive, wait_s: float, as_json: bool) -> int
 def _flat(entry: Entry) -> dict[str, Any]:
     flat: dict[str, Any] = asdict(entry)
     contents: dict[str, Any] = flat.pop("contents")
-    return flat | contents
+    origin = {"origin": flat.pop("origin")}
+    return flat | contents | (origin if entry.origin else {})
 
 
 def _moment(ms: int) -> str:

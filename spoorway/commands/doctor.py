@@ -79,7 +79,8 @@ def _checks(args: argparse.Namespace) -> Iterator[Finding]:
     for state, message in devices.findings(found):
         yield Finding("devices", state, message)
     if found.archive.url:
-        for state, message in archiving.findings(found.data, found.archive, building.now_ms()):
+        gathered = found.remote() is not None
+        for state, message in archiving.findings(found.data, found.archive, building.now_ms(), gathered=gathered):
             yield Finding("archive", state, message)
     yield from _enrichments(found)
     yield from _order(found)

@@ -119,7 +119,9 @@ def _archived(found: Settings, url: str, partial: bool) -> Generator[Reader, Non
             if time.time() - left.stat().st_mtime > _LEFT_BEHIND_S:
                 shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=found.data, prefix="replay-") as room:
-        reader = Rebuilding(archive, journal_folder(found.data), Path(room), _tell, partial=partial)
+        # Beside a journal on servers the one in files holds only what is on its way there.
+        journal = journal_folder(found.data) if found.remote() is None else Path(room) / "no-journal"
+        reader = Rebuilding(archive, journal, Path(room), _tell, partial=partial)
         if reader.empty():
             raise ConfigurationError(f"replay: there is no archive in {url}, and no journal")
         progress = Progress("verifying", reader.archived())

@@ -9,7 +9,7 @@ import gzip
 import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from itertools import chain
 from pathlib import Path
@@ -122,6 +122,9 @@ def _chunks(
             while more:
                 chunk = reader.read(cursor, max_payloads=payloads, max_bytes=size)
                 cursor, more = chunk.cursor, chunk.more
+                if not more:
+                    cursor = {**cursor, **entry.reached}
+                    chunk = replace(chunk, cursor=cursor)
                 if chunk.items:
                     yield chunk
             reader.close()

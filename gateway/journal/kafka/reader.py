@@ -122,6 +122,9 @@ class KafkaReader:
         if failed is not None:
             raise failed
 
+    def lanes(self) -> Mapping[str, bool]:
+        return dict.fromkeys((each.lane for each in self._partitions.values()), False)
+
     def lag(self) -> Mapping[str, int]:
         found: dict[str, int] = {}
         for number, each in self._partitions.items():
@@ -363,6 +366,7 @@ class KafkaReader:
 
     def _taken(self, cursor: Cursor, max_payloads: int, max_bytes: int) -> Chunk:
         items: list[Item] = []
+        lanes: list[tuple[str, int]] = []
         after = dict(cursor)
         numbers = sorted(number for number, each in self._partitions.items() if each.ready())
         self._turn += 1  # another one is the first every time, and none takes more than its share while others wait
@@ -370,14 +374,16 @@ class KafkaReader:
             each = self._partitions[numbers[(index + self._turn) % len(numbers)]]
             if items and (len(items) >= max_payloads or max_bytes <= 0):
                 break
-            payloads = len(items) + max(1, (max_payloads - len(items)) // (len(numbers) - index))
+            before = len(items)
+            payloads = before + max(1, (max_payloads - before) // (len(numbers) - index))
             budget = max(1, max_bytes // (len(numbers) - index))
             while len(items) < payloads and budget > 0 and each.ready():
                 size = self._one(each, items)
                 budget, max_bytes = budget - size, max_bytes - size
             if each.at > cursor.get(each.lane, START).offset:
                 after[each.lane] = Position(0, each.at, each.at)
-        return Chunk(tuple(items), after, self._more())
+                lanes.append((each.lane, len(items) - before))
+        return Chunk(tuple(items), after, self._more(), tuple(lanes))
 
     def _one(self, each: _Partition, items: list[Item]) -> int:
         """The next of a partition's buffer to the items, and what was lost before it. Returns its bytes."""

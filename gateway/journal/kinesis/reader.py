@@ -40,16 +40,20 @@ class KinesisReader:
         service: Service,
         group: str = "",
         *,
+        ahead: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] | None = None,
     ) -> None:
-        """group: its name and the target's; "" = no leases, every shard. clock, wait: seconds. Nobody is asked yet."""
+        """group: its name and the target's; "" = no leases, every shard. ahead: what is handed over is not had for good before
+        `loaded` says so. clock, wait: seconds. Nobody is asked yet."""
         self._service, self._group, self._clock = service, group, clock
         self._closing = threading.Event()
         self._wait = wait or self._closing.wait
         self._stream: Stream | None = None
         self._leases: Leases | None = None
         self._had: set[str] | None = None  # at the last read; None: there was none
+        self._held: Mapping[str, Shard] = {}  # as of the last read
+        self._loaded: Cursor | None = {} if ahead else None  # what is had for good; None: what is read after is
         self._readers: dict[str, ShardReader] = {}
         self._finished: set[str] = set()  # without leases, which know it
         self._listed: dict[str, Shard] = {}
@@ -58,21 +62,22 @@ class KinesisReader:
         self._threads: ThreadPoolExecutor | None = None
 
     @classmethod
-    def open(cls, config: Config, target: str = "") -> KinesisReader:
-        """target: the name of the target that it reads for, with others of the group; "" = every shard, and no leases.
+    def open(cls, config: Config, target: str = "", *, ahead: bool = False) -> KinesisReader:
+        """target: the name of the target that it reads for, with others of the group; "" = every shard, and no leases. ahead: as
+        above.
 
         Raises ConfigurationError, PermanentError. Where the service is out of reach it is asked again at the first read.
         """
-        reader = cls(Service(config), f"{config.group}.{target}" if target else "")
+        reader = cls(Service(config), f"{config.group}.{target}" if target else "", ahead=ahead)
         with suppress(TransientError):
             reader._begin()
         return reader
 
     def read(self, cursor: Cursor, *, max_payloads: int = 2_000, max_bytes: int = 4_194_304) -> Chunk:
         readers = self._looked(cursor, max_payloads)
-        while not any(reader.waiting for reader in readers) and self._finish(cursor):  # then those made of them may be read
+        while not any(reader.waiting for reader in readers) and self._finish(self._kept_of(cursor)):  # then their children may be
             readers = self._looked(cursor, max_payloads)
-        items, after = list[RawPayload | Damage](), dict(cursor)
+        items, after, lanes = list[RawPayload | Damage](), dict(cursor), list[tuple[str, int]]()
         self._turn += 1  # another shard is the first one every time, and none takes more than its share while others wait
         having = [reader for reader in readers if reader.waiting]
         for index in range(len(having)):
@@ -85,11 +90,20 @@ class KinesisReader:
             max_bytes -= size
             if reader.at != START:
                 after[reader.shard.lane] = reader.at
-        return Chunk(tuple(items), after, any(reader.waiting or reader.behind_ms for reader in readers))
+                lanes.append((reader.shard.lane, len(found)))
+        more = any(reader.waiting or reader.behind_ms for reader in readers)
+        return Chunk(tuple(items), after, more, tuple(lanes))
 
     def pending(self, cursor: Cursor) -> int:
         """What was fetched and not handed over, and one more for each shard that has more: Kinesis counts no payloads."""
         return sum(reader.waiting + bool(reader.behind_ms) for reader in self._readers.values())
+
+    def lanes(self) -> Mapping[str, bool]:
+        found: dict[str, bool] = {}
+        for name, shard in self._held.items():
+            reader = self._readers.get(name)
+            found[shard.lane] = reader is not None and reader.ended and not reader.waiting
+        return found
 
     def lag(self) -> Mapping[str, int]:
         """Lane -> milliseconds, not payloads, that the last look was behind the newest record."""
@@ -97,6 +111,8 @@ class KinesisReader:
 
     def loaded(self, cursor: Cursor) -> None:
         """Closed shards that the target has all of are told to be finished."""
+        if self._loaded is not None:
+            self._loaded = dict(cursor)
         self._finish(cursor)
 
     def close(self) -> None:
@@ -124,8 +140,8 @@ class KinesisReader:
         try:
             if self._stream is None:
                 self._begin()
-            self._finish(cursor)
-            shards = self._unfinished() if self._leases is None else self._leases.held()
+            self._finish(self._kept_of(cursor))
+            self._held = shards = self._unfinished() if self._leases is None else self._leases.held()
         except ConfigurationError as error:
             raise PermanentError(str(error)) from error
         if self._leases is None:
@@ -160,6 +176,10 @@ class KinesisReader:
     def _kept(self, shard: Shard) -> Callable[[Position], bool]:
         leases = self._leases
         return lambda position: leases is not None and leases.was_idle(shard, position)
+
+    def _kept_of(self, cursor: Cursor) -> Cursor:
+        """What the target has for good, when this is what it is read after."""
+        return cursor if self._loaded is None else self._loaded
 
     def _finish(self, cursor: Cursor) -> bool:
         """Leaves closed shards, all of which the target has; True when there was any."""
@@ -199,7 +219,9 @@ class KinesisReader:
             answered = self._fetch([reader for reader in unseen if reader.due <= now], payloads)
             for reader in answered:
                 if not reader.waiting and not reader.behind_ms and self._leases is not None and reader.at != START:
-                    self._leases.idle(reader.shard, reader.at)
+                    kept = self._kept_of({reader.shard.lane: reader.at})
+                    if kept.get(reader.shard.lane) == reader.at:
+                        self._leases.idle(reader.shard, reader.at)
             if any(reader.waiting for reader in readers):
                 return
             unseen = [reader for reader in unseen if reader not in answered or reader.behind_ms]
