@@ -64,6 +64,22 @@ def failed_mappings() -> dict[str, Any]:
     return {"dynamic": False, "properties": {**names, "payload": _KEPT, COMMIT: {"type": "long"}}}
 
 
+def gone_mappings() -> dict[str, Any]:
+    """Of the index of what is there no more, but is known when it comes again."""
+    names: dict[str, Json] = dict.fromkeys(("gone_tstamp", "dropped_tstamp", "collector_tstamp"), _DATE)
+    return {"dynamic": False, "properties": {**names, "kind": _KEYWORD, "event_fingerprint": _KEYWORD}}
+
+
+def event_key(event_id: str) -> str:
+    """Of an event that is there no more."""
+    return f"event:{event_id}"
+
+
+def failed_key(failed_id: str) -> str:
+    """Of a failed event that was dropped."""
+    return f"failed:{failed_id}"
+
+
 def document(event: Event) -> dict[str, Any]:
     """Columns under their names, times as ISO 8601; `unstruct_event_VENDOR_NAME_MODEL`, `contexts_…` (a list); `schemas`."""
     described = {name: event.get(name) for name in ("unstruct_event", "contexts", "derived_contexts")}
@@ -71,7 +87,7 @@ def document(event: Event) -> dict[str, Any]:
     made: dict[str, Any] = dict(rows.to_json(cast(Event, plain)))
     for name in _TIMES:
         if made.get(name):
-            made[name] = _iso(made[name])
+            made[name] = _with_zone(made[name])
     made["@timestamp"] = made.get("derived_tstamp") or made.get("collector_tstamp") or "1970-01-01T00:00:00Z"
     uris: set[str] = set()
     if (unstruct := event.get("unstruct_event")) is not None:
@@ -98,11 +114,26 @@ def failed_document(one: FailedEvent) -> dict[str, Any]:
     """The columns of `failed_events`, times as ISO 8601, and the payload as the journal writes it."""
     document: dict[str, Any] = failures.to_json(failures.to_row(one))
     for name in ("collector_tstamp", "failed_tstamp"):
-        document[name] = _iso(document[name]) if document[name] else None
+        document[name] = _with_zone(document[name]) if document[name] else None
     return document | {"payload": orjson.loads(failures.payload_text(one.payload))}
 
 
-def _iso(text: str) -> str:
+def failed_row(document: Mapping[str, Any]) -> dict[str, Json]:
+    """A document of a failed event as the SQL stores tell it: storage.failed.to_json."""
+    row = {name: document.get(name) for name in failures.FailedRow._fields}
+    for name in ("collector_tstamp", "failed_tstamp", "replayed_tstamp"):
+        if (text := row[name]) is not None:
+            row[name] = text.replace("T", " ").removesuffix("Z")
+    return row
+
+
+def iso(ms: int) -> str | None:
+    """As documents tell a moment; None outside the years 0 to 9999."""
+    text = rows.timestamp(ms)
+    return _with_zone(text) if text else None
+
+
+def _with_zone(text: str) -> str:
     return text.replace(" ", "T") + "Z"
 
 

@@ -26,6 +26,7 @@ class Config:
 
     username, password: of basic authentication; api_key: as Elasticsearch gives it, in base64. password_file, api_key_file: files
     with these. ca_file: PEM, in place of the system's authorities. shards, replicas: of new indices. bulk_bytes: of one request.
+    remember_days: so long an event that was erased or has expired is known as a duplicate when it comes again.
     """
 
     url: str = "http://127.0.0.1:9200"
@@ -40,6 +41,7 @@ class Config:
     replicas: int = 1
     bulk_bytes: int = 8_388_608
     timeout_s: float = 60.0
+    remember_days: float = 7.0
 
 
 class Server:

@@ -39,7 +39,7 @@ class Refusing:
 
 
 def in_opensearch(folder: Path, request: pytest.FixtureRequest) -> SearchBench:
-    """The test module has a fixture `opensearch_server`."""
+    """The server is the fixture of this folder."""
     return SearchBench(request.getfixturevalue("opensearch_server"))
 
 
@@ -68,7 +68,7 @@ class SearchBench:
         return [hit["_id"] for hit in self.hits("events")]
 
     def failed_ids(self) -> list[str]:
-        return [hit["_id"] for hit in self.hits("failed")]
+        return [hit["_id"] for hit in self.hits("failed", {"bool": {"must_not": {"exists": {"field": "replayed_tstamp"}}}})]
 
     def event(self, event_id: str) -> dict[str, Any]:
         (hit,) = self.hits("events", {"ids": {"values": [event_id]}})
@@ -78,14 +78,14 @@ class SearchBench:
 
     def failing_commit(self, moment: str, batch: Batch, chance: random.Random) -> None:
         assert self.target
-        server = self.target._server
+        server = self.target._store.server
         refusing = Refusing(server)  # type: ignore[arg-type]
         if moment == "after":
             self.target.commit(batch)
             raise TransientError("the answer was lost")
         refusing.fail_at, refusing.done = (1, False) if moment == "before" else (chance.randrange(1, 8), chance.random() < 0.5)
-        self.target._server = refusing  # type: ignore[assignment]
+        self.target._store.server = refusing  # type: ignore[assignment]
         try:
             self.target.commit(batch)
         finally:
-            self.target._server = server
+            self.target._store.server = server

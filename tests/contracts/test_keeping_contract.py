@@ -16,7 +16,7 @@ from protocol.schemas import bundled
 from protocol.seams import Event, FailedEvent, Position, RawPayload, Reason
 from storage import removal
 from storage.targets import Batch, Counts, Erasure, FailedStore, Keeper, Removed, Rule, Target, memory, sqlite
-from tests.contracts import postgres_bench, redshift_bench, s3_keeping
+from tests.contracts import opensearch_bench, postgres_bench, redshift_bench, s3_keeping
 from tests.peers.postgres_server import PostgresServer
 from tests.peers.redshift_double import RedshiftDouble
 
@@ -72,6 +72,7 @@ BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
     "s3_both": s3_keeping.both,
     "s3_tsv": s3_keeping.tsv,
     "redshift": redshift_bench.tables,
+    "opensearch": opensearch_bench.in_opensearch,
 }
 
 # Targets whose failed events can be solved in them.

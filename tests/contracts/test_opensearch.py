@@ -102,7 +102,7 @@ def test_a_document_has_every_column_with_its_type_and_can_be_searched_by_its_en
         "contexts_com_acme_big_thing_1": [{"n": 1}, {"n": 2}],
         "contexts_a_b_2": [{"value": [1]}],
         "schemas": ["iglu:a/b/jsonschema/2-0-0", THING],
-        "spoorway_commit": 1,
+        "spoorway_commit": 2,
     }
     for query in (
         {"term": {"contexts_com_acme_big_thing_1.n": "2"}},
@@ -148,9 +148,9 @@ def test_a_batch_that_was_half_written_is_taken_back_before_the_next_is_counted(
     target = bench.open()
     target.commit(batch_of(event_of(1), end=1))
     batch = batch_of(event_of(1), event_of(2), event_of(3), failed=(failed_of(4),), end=4)
-    refusing = Refusing(target._server)
+    refusing = Refusing(target._store.server)
     refusing.fail_at = 5  # search, bulk, mget, bulk of failed events: then the document of the cursor
-    target._server = refusing  # type: ignore[assignment]
+    target._store.server = refusing  # type: ignore[assignment]
     with pytest.raises(TransientError, match="_doc/state"):
         target.commit(batch)
     assert len(bench.ids()) == 3
@@ -193,15 +193,15 @@ def test_a_loader_whose_documents_another_has_taken_back_cannot_commit(bench: Se
     first, second = bench.open(), Plugin(bench.config, lambda uri: None)
     first.commit(batch_of(event_of(1), end=1))
     second.cursor()
-    server, meanwhile = first._server, [True]
+    server, meanwhile = first._store.server, [True]
 
     class Slow(Refusing):
         def call(self, method: str, path: str, *arguments: Any, **options: Any) -> dict[str, Any]:
             if "_doc/state?" in path and meanwhile and meanwhile.pop():
-                second._put_in_order(second._read())
+                second._store.put_in_order(second._store.read())
             return super().call(method, path, *arguments, **options)
 
-    first._server = Slow(server)  # type: ignore[assignment]
+    first._store.server = Slow(server)  # type: ignore[assignment]
     with pytest.raises(TransientError, match="another loader committed at the same time"):
         first.commit(batch_of(event_of(2), end=2))
     assert (second.cursor(), len(bench.ids())) == (at(1), 1)
@@ -212,8 +212,8 @@ def test_a_loader_whose_documents_another_has_taken_back_cannot_commit(bench: Se
 def test_requests_are_no_larger_than_they_may_be(server: OpenSearchServer) -> None:
     bench = SearchBench(server, bulk_bytes=3_000)
     target = bench.open()
-    counting = Refusing(target._server)
-    target._server = counting  # type: ignore[assignment]
+    counting = Refusing(target._store.server)
+    target._store.server = counting  # type: ignore[assignment]
     target.commit(batch_of(*(event_of(n, page_title="x" * 500) for n in range(40)), event_of(99, page_title="y" * 5_000), end=41))
     assert len(bench.ids()) == 41
     assert counting.calls > 10
@@ -223,9 +223,9 @@ def test_requests_are_no_larger_than_they_may_be(server: OpenSearchServer) -> No
 def test_wiped_it_begins_again_also_when_the_wiping_was_interrupted(bench: SearchBench) -> None:
     target = bench.open()
     target.commit(batch_of(event_of(1), failed=(failed_of(2),), end=2))
-    refusing = Refusing(target._server)
+    refusing = Refusing(target._store.server)
     refusing.fail_at = 4
-    target._server = refusing  # type: ignore[assignment]
+    target._store.server = refusing  # type: ignore[assignment]
     with pytest.raises(TransientError):
         target.wipe()
     target = bench.open()

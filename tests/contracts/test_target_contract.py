@@ -27,7 +27,6 @@ from storage.duplicates import DUPLICATE, synthetic_id
 from storage.targets import Batch, Counts, Overtaken, Target, WaitingStore, memory, sqlite
 from tests.contracts import kafka_bench, opensearch_bench, postgres_bench, redshift_bench, s3_bench
 from tests.peers.kafka_server import KafkaServer
-from tests.peers.opensearch_server import OpenSearchServer
 from tests.peers.postgres_server import PostgresServer
 from tests.peers.redshift_double import RedshiftDouble
 from tests.peers.s3_server import S3Server
@@ -155,12 +154,12 @@ STORES: dict[str, Callable[[Path, pytest.FixtureRequest], StoreBench]] = {
     "postgres": postgres_bench.plain,
     "postgres_months": postgres_bench.by_month,
     "redshift": redshift_bench.tables,
+    "opensearch": opensearch_bench.in_opensearch,
 }
 BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
     **STORES,
     "s3_folder": s3_bench.in_folder,
     "s3_bucket": s3_bench.in_bucket,
-    "opensearch": opensearch_bench.in_opensearch,
     "kafka": kafka_bench.in_kafka,
 }
 
@@ -170,12 +169,6 @@ def s3() -> Iterator[S3Server]:
     with S3Server() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
-        yield server
-
-
-@pytest.fixture(scope="module")
-def opensearch_server() -> Iterator[OpenSearchServer]:
-    with OpenSearchServer() as server:
         yield server
 
 
