@@ -5,17 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from gateway.journal import Damage, Reassigned
+from gateway.journal import Chunk, Damage, Reassigned
 from gateway.journal.kinesis import Config
 from gateway.journal.kinesis.leases import Leases
 from gateway.journal.kinesis.reader import KinesisReader
 from gateway.journal.kinesis.service import Service
+from gateway.journal.options import Options
 from protocol.payloads import to_json
 from protocol.seams import ConfigurationError, Cursor, RawPayload, TransientError
+from spoorway.archiving_remote import GroupArchiving
+from spoorway.rebuilding import Rebuilding
+from storage.archive import Archive
+from storage.objects import open_objects
 from tests.contracts.kinesis_bench import a_name, answering, credentials, everything, payload
 from tests.peers.kinesis_server import Kinesalite, Moto, active
 
@@ -345,3 +351,61 @@ def test_a_shard_that_is_gone_before_it_was_finished_is_told_and_left(kinesis: K
     assert later._leases._table.read().keys() == {"shardId-000000000001"}  # its row goes with it
     assert everything(later, cursor)[0] == []
     later.close()
+
+
+def test_the_archive_has_all_of_a_closed_shard_before_anybody_leaves_it(kinesis: Kinesalite, tmp_path: Path) -> None:
+    """Who gathers reads ahead of what is archived: when it dies, the next one finds the shard as if it had not been read."""
+    cluster = Cluster(kinesis, 1)
+    cluster.put([payload(number) for number in range(5)])
+    archive = Archive(open_objects(str(tmp_path / "archive")))
+
+    def gathering() -> GroupArchiving:
+        reader = KinesisReader(Service(cluster.config), "group.archive", ahead=True, clock=cluster.clock, wait=cluster.wait)
+        return GroupArchiving(reader, archive, "", tmp_path, Options(min_free_bytes=0), lambda: 1_700_000_000_000)
+
+    def gather(archiving: GroupArchiving, lanes: int) -> None:
+        """Until so many hold something."""
+        for _ in range(200):
+            archiving.step()
+            if sum(lane.held is not None for lane in archiving._lanes.values()) == lanes:
+                return
+            leases = cast(KinesisReader, archiving._reader)._leases
+            assert leases is not None
+            leases.round()
+        pytest.fail(f"{lanes} shards were never gathered")
+
+    def archived() -> int:
+        return sum(entry.contents.payloads for entry in archive.entries())
+
+    first = gathering()
+    gather(first, 1)
+    assert archived() == 0
+    cluster.split(0, HALF)
+    cluster.put([payload(number) for number in range(5, 30)])
+    first._archive_due = lambda: None  # type: ignore[method-assign]  # killed before it could archive
+    for _ in range(5):
+        first.step()
+    first.close()
+    second = gathering()
+    gather(second, 2)  # the children, of which nothing was read before
+    assert archived() == 5
+    second._finish()
+    second.close()
+    (tmp_path / "room").mkdir()
+    rebuilding = Rebuilding(archive, tmp_path / "none", tmp_path / "room", pytest.fail, partial=False)
+    assert rebuilding.missing() == []
+    found = [item.id for chunk in iter_chunks(rebuilding) for item in chunk.items if isinstance(item, RawPayload)]
+    assert sorted(found) == [payload(number).id for number in range(30)]
+    third = gathering()  # and it goes on where they ended, through numbers of 186 bits
+    cluster.put([payload(30)])
+    gather(third, 1)
+    third._finish()
+    assert archived() == 31
+    third.close()
+
+
+def iter_chunks(reader: Rebuilding) -> Iterator[Chunk]:
+    chunk = reader.read({})
+    while chunk.items:
+        yield chunk
+        chunk = reader.read(chunk.cursor)
