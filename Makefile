@@ -72,6 +72,9 @@ powercuts-micropython: venv runtimes  ## 2,000 power cuts of the MicroPython tra
 powercuts-arduino: venv runtimes  ## 10,000 power cuts of an emulated Uno with an EEPROM journal, against a real gateway; half an hour
 	$(PY) -m tests.trackers.arduino.powercuts --cuts 10000 --seed 1
 
+powercuts-arduino-files: venv runtimes  ## 3,000 power cuts of the Arduino library's journal in files, on littlefs and against a real gateway
+	$(PY) -m tests.trackers.arduino.filecuts --cuts 3000 --seed 1
+
 sizes: venv runtimes  ## what the trackers for boards take of them, beside their goals and their peers
 	$(PY) -m tests.trackers.micropython.sizes
 	node trackers/js/sizes.mjs
@@ -122,4 +125,4 @@ kills-python: venv  ## kill -9 of programs that track at full speed with the Pyt
 image-steps: venv  ## what deploy/Dockerfile does, in a folder: everything is fetched and installed; no container engine is needed
 	$(PY) -m tests.end_to_end.image_steps
 
-.PHONY: chaos-kinesis image-steps kafka-kills chaos-cluster scale erase-kills postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino sizes relay-kills pixel-storm
+.PHONY: chaos-kinesis image-steps kafka-kills chaos-cluster scale erase-kills postgres-kills spark archive-kills access-log-kills chaos-js kills-python kills-lua help venv runtimes demo test generate generate-check check bench powercuts kills histories fuzz powercuts-micropython powercuts-arduino powercuts-arduino-files sizes relay-kills pixel-storm

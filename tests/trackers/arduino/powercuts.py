@@ -57,9 +57,9 @@ def run(cuts: int, seed: int, folder: Path) -> Outcome:
         assert line.startswith("cut"), line
         found.board = line
         end = time.monotonic() + 90
-        while time.monotonic() < end and not found.stored <= _rows(gateway)[0]:
+        while time.monotonic() < end and not found.stored <= rows_by_sequence(gateway)[0]:
             time.sleep(0.2)
-        rows, found.rows = _rows(gateway)
+        rows, found.rows = rows_by_sequence(gateway)
         found.lost, found.doubled = found.stored - rows, found.rows - len(rows)
         found.repeated = gateway.query("SELECT duplicate AS n FROM atomic.totals")[0]["n"]
     finally:
@@ -68,7 +68,7 @@ def run(cuts: int, seed: int, folder: Path) -> Outcome:
     return found
 
 
-def _rows(gateway: Running) -> tuple[set[tuple[int, int]], int]:
+def rows_by_sequence(gateway: Running) -> tuple[set[tuple[int, int]], int]:
     """(boot, sequence) of each event in the store, and the number of rows."""
     if not gateway.totals():
         return set(), 0

@@ -95,6 +95,22 @@ def test_noise_breaks_nothing_and_drops_nothing_unacknowledged() -> None:
     assert f"Done {runs} runs" in run.stderr
 
 
+def test_opting_out_sends_nothing_more_whatever_a_link_was_at() -> None:
+    program = compiled(Path(__file__).parent / "host/consent.cpp")
+    run = subprocess.run([program], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    said = {
+        tuple(line.split()) for line in run.stdout.splitlines()
+    }  # link, bytes of farewell, nothing of before, what came after
+    assert said == {
+        ("serial", "0", "1", "three"),
+        ("serial", "1", "1", "three"),  # the end of a line that was half written
+        ("http", "0", "1", "three"),
+        ("mqtt", "0", "1", "three"),
+        ("mqtt", "2", "1", "three"),  # DISCONNECT
+    }
+
+
 def test_sizes_keep_to_their_limits() -> None:
     need("avr-g++")
     found = sizes.measured()

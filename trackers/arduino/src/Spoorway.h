@@ -2,7 +2,7 @@
 
    A tracker is put together of four parts, and only what is used is linked:
 
-     Store    where events wait: Queue (RAM) or Journal (EEPROM, a file, your own cells)
+     Store    where events wait: Queue (RAM), Journal (EEPROM, your own cells) or Files (SpoorwayFiles.h); Consent<…> around it to opt out
      Link     how they leave: SerialLine (any Stream), Mqtt or Http (any Client)
      Format   how they are written: Json, Query or Compact
      Seal     who proves them: Open, or Hmac (signed serial lines and HTTP requests)
@@ -23,6 +23,7 @@ class Client; /* its header links IPAddress, which a sketch without a network do
 #include "spoorway/words.h"
 #include "spoorway/queue.h"
 #include "spoorway/journal.h"
+#include "spoorway/consent.h"
 #include "spoorway/write.h"
 #include "spoorway/formats.h"
 #include "spoorway/seal.h"

@@ -18,6 +18,7 @@ class __FlashStringHelper;
 
 unsigned long millis();
 unsigned long micros();
+void yield();
 
 class Print {
  public:

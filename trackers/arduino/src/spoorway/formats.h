@@ -51,21 +51,29 @@ inline bool in_name(uint8_t c) { return c >= '@' || (uint8_t)(c - '0') < 10; }
    \1 to \6    words that come often, below; \1 ends a parameter and \2 its name, so they set how what follows is escaped
    \7 FLAG \24 only where the event has one of these flags; one within another ends with it
    \11 …       what differs from event to event */
-#define SPOORWAY_EVENT                                                                                                             \
+#define SPOORWAY_EVENT(DEVICE)                                                                                                     \
   "e\002\007\001ue\024\007\002\011\024\001tv\002ino-" SPOORWAY_VERSION "\007\004\001p\002iot\024\012\001dtm\002\013"                 \
   "\007\010\001stm\002\014\024\007\001\001ue_pr\002\003\006unstruct_event\0050\004\003\011\004\024\020\007\001}}\024\021"             \
   "\007\060\001co\002\003\006contexts\0051\004[\024"                                                                                \
-  "\007\020\003iglu:io.spoorway/device_clock\0050\004{\"boot_id\":\015,\"sequence\":\016,\"uptime_ms\":\017}}"                       \
+  "\007\020\003iglu:io.spoorway/device_clock\0050\004{" DEVICE "\"boot_id\":\015,\"sequence\":\016,\"uptime_ms\":\017}}"              \
   "\007\040,\024\022\007\060]}\024"
+#define SPOORWAY_DEVICE "\"device_id\":\"\023\","
+#define SPOORWAY_MESSAGE(DEVICE) "\003\006payload_data\0054\004[{\"" SPOORWAY_EVENT(DEVICE) "\010\"}]}"
 static const char JSON_WORDS[] PROGMEM =
     "\",\"\0\":\"\0{\"schema\":\"\0\",\"data\":\0/jsonschema/1-0-\0iglu:com.snowplowanalytics.snowplow/";
 static const char QUERY_WORDS[] PROGMEM =
     "&\0=\0{\"schema\":\"\0\",\"data\":\0/jsonschema/1-0-\0iglu:com.snowplowanalytics.snowplow/";
-static const char JSON_EVENT[] PROGMEM = "\003\006payload_data\0054\004[{\"" SPOORWAY_EVENT "\010\"}]}";
-static const char QUERY_EVENT[] PROGMEM = SPOORWAY_EVENT;
+/* NAMED: for where nothing but the event tells the device's name */
+static const char JSON_EVENT[] PROGMEM = SPOORWAY_MESSAGE(""), JSON_NAMED[] PROGMEM = SPOORWAY_MESSAGE(SPOORWAY_DEVICE);
+static const char QUERY_EVENT[] PROGMEM = SPOORWAY_EVENT(""), QUERY_NAMED[] PROGMEM = SPOORWAY_EVENT(SPOORWAY_DEVICE);
+
+/* Whether a link tells nobody the device's name, unless it signs. */
+template <class Link> struct Nameless {
+  enum { YES = 0 };
+};
 
 template <bool QUERY, class Tracker, class Index> class Event : public Reading<Tracker, Index> {
-  enum { NEXT = 1, VALUE, OFTEN = 6, IF, OUTSIDE, WORD, ABOUT, TIME, SENT, BOOT, SEQUENCE, UPTIME, FIELDS, EXTRAS, REST, END = 20 };
+  enum { NEXT = 1, VALUE, OFTEN = 6, IF, OUTSIDE, WORD, ABOUT, TIME, SENT, BOOT, SEQUENCE, UPTIME, FIELDS, EXTRAS, REST, DEVICE, END };
   enum { DESCRIBED = 1, PLAIN = 2, NO_PLATFORM = 4, LIVE = 8, CLOCK = 16, ENTITIES_ = 32, GIVEN = 128 };
   uint8_t depth = 0; /* how many texts a byte lies within: 0 the message, 1 a parameter's value, 2 a text in the JSON of such a value */
   uint8_t flags = 0;
@@ -230,6 +238,8 @@ template <bool QUERY, class Tracker, class Index> class Event : public Reading<T
         fields();
       } else if (c == EXTRAS) {
         extras();
+      } else if (Tracker::NAMELESS && c == DEVICE) {
+        copy(this->whole().device);
       } else if (c == REST) {
         if (flags & ENTITIES_) copy();
       }
@@ -251,7 +261,7 @@ template <bool QUERY, class Tracker, class Index> class Event : public Reading<T
     if (!t.about || !*t.about || t.about[0][0] != 'p') flags |= NO_PLATFORM; /* "p" must be the first to be another one */
     if (!t.earlier()) flags |= LIVE;
     if (t.tells_clock) flags |= CLOCK;
-    tell(QUERY ? QUERY_EVENT : JSON_EVENT);
+    tell(QUERY ? (Tracker::NAMELESS ? QUERY_NAMED : QUERY_EVENT) : Tracker::NAMELESS ? JSON_NAMED : JSON_EVENT);
   }
 };
 

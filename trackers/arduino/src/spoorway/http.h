@@ -61,9 +61,10 @@ template <class Port = Client> class Http {
     path(tracker);
     tracker.flash(PSTR(" HTTP/1.1\r\nHost: "));
     tracker.text(host);
-    tracker.flash(PSTR("\r\nConnection: close\r\nSpoorway-Device: "));
-    tracker.text(tracker.device);
-    if (Tracker::BYTES > 0) {
+    tracker.flash(PSTR("\r\nConnection: close"));
+    if (Tracker::BYTES > 0) { /* a name alone would be refused */
+      tracker.flash(PSTR("\r\nSpoorway-Device: "));
+      tracker.text(tracker.device);
       tracker.flash(PSTR("\r\nSpoorway-Boot: "));
       tracker.number(tracker.boot);
       tracker.flash(PSTR("\r\nSpoorway-Sequence: "));
@@ -125,6 +126,11 @@ template <class Port = Client> class Http {
   constexpr Http(Port &client, const char *name, uint16_t at = 80)
       : port(client), host(name), tcp_port(at), state(IDLE), part(0), ended(0), status(0), mark(0), retry_s(0), length(0), got(0) {}
 
+  template <class Tracker> void hang_up(Tracker &) {
+    port.stop();
+    state = IDLE;
+  }
+
   template <class Tracker> void step(Tracker &tracker) {
     if (state == IDLE) {
       if (!tracker.due()) return;
@@ -143,6 +149,10 @@ template <class Port = Client> class Http {
     else if (!tracker.resting() || (!port.connected() && port.available() <= 0))
       answered(tracker);
   }
+};
+
+template <class Port> struct Nameless<Http<Port> > {
+  enum { YES = 1 };
 };
 
 }  // namespace spoorway

@@ -4,7 +4,7 @@
    on it is durable: sent until it is acknowledged, over any number of restarts. It is forgotten by clearing bits of that one byte.
    A power cut at any moment, in the middle of a byte too, leaves each record whole or absent.
 
-   Slot: state, length, CRC (2), boot (4), record. The first 12 cells hold the boot id, twice, in turns. */
+   Slot: state, length, CRC (2), boot (4), record. The first 12 cells hold the boot id, twice, in turns; the last one is Consent's. */
 #ifndef SPOORWAY_JOURNAL_H
 #define SPOORWAY_JOURNAL_H
 
@@ -128,7 +128,7 @@ template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
     uint32_t newest_boot = 0, newest = 0;
     queue.begin(0, 0);
     mark_ = mark;
-    slots = (cells.size() - SLOTS_AT) / SLOT;
+    slots = (cells.size() - SLOTS_AT - 1) / SLOT;
     tail = pending = errors_ = 0;
     written = 0;
     stored_ = 0;
@@ -218,6 +218,23 @@ template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
   uint32_t stored() { return cells.ready() || !stored_ ? stored_ : stored_ - 1; }
 
   uint16_t waiting() const { return pending + queue.count; }
+
+  /* For Consent: the last cell is 0 where nobody is to be tracked. */
+  bool closed() const { return false; }
+  bool is_out() const { return !cells.read(cells.size() - 1); }
+  bool set_out(bool out) {
+    cells.write(cells.size() - 1, out ? 0 : 0xFF);
+    cells.settle();
+    return is_out() == out;
+  }
+  void erase() {
+    for (uint16_t n = 0; n < slots; n++)
+      if (cells.read(slot(n)) == PENDING) cells.clear(slot(n));
+    cells.settle();
+    pending = 0;
+    written = 0;
+    queue.erase();
+  }
 };
 
 }  // namespace spoorway

@@ -98,6 +98,14 @@ template <class Port = Client> class Mqtt {
 
   bool online() const { return state != OFF && state != CONNECT; }
 
+  /* With a farewell, so that the last will is not told. */
+  template <class Tracker> void hang_up(Tracker &) {
+    static const uint8_t DISCONNECT[] = {0xE0, 0};
+    if (online()) port.write(DISCONNECT, sizeof DISCONNECT);
+    port.stop();
+    state = OFF;
+  }
+
   template <class Tracker> void step(Tracker &tracker) {
     bool resting = tracker.resting();
     if (state == OFF) {

@@ -72,6 +72,12 @@ template <uint16_t N> class Queue {
   bool step() { return false; }       /* true: it did something that takes time */
   uint16_t errors() const { return 0; }
   uint16_t size_of_all() const { return used; }
+
+  /* For Consent: whether nothing is taken at all, and whether that was remembered; RAM remembers nothing. */
+  bool closed() const { return false; }
+  bool is_out() const { return false; }
+  bool set_out(bool) { return true; }
+  void erase() { first = used = count = 0; }
 };
 
 }  // namespace spoorway

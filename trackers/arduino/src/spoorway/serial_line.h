@@ -187,6 +187,12 @@ template <class Port = Stream> class SerialLine {
   /* Whether the sketch may print now without breaking a line of ours. */
   bool idle() const { return state != SENDING || !at; }
 
+  /* What is on its way is given up; the gateway refuses half a line, and nobody hears that. */
+  template <class Tracker> void hang_up(Tracker &) {
+    if (!idle()) port.write((uint8_t)'\n');
+    state = IDLE;
+  }
+
   template <class Tracker> SPOORWAY_ONCE void step(Tracker &tracker) {
     for (uint8_t most = 16; most && port.available() > 0; most--)
       if (read((uint8_t)port.read())) answered(tracker);

@@ -70,6 +70,7 @@ template <class Link, class Store, class Format = Json, class Seal = Open, class
 class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal, Clock>, typename Store::Index>, public Seal, Clock {
  public:
   typedef Format Form;
+  enum { NAMELESS = Nameless<Link>::YES && Seal::BYTES == 0 };
   Store &store;
   Link &link;
   const char *device;       /* its name */
@@ -131,6 +132,12 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
     number_of(sequence);
     store.put(of);
   }
+  Result consent(bool out) {
+    if (!templates) return CLOSED;
+    if (out) link.hang_up(*this);
+    rest(0);
+    return store.close_for(out) ? (Result)0 : STORAGE;
+  }
   int32_t close() {
     Result taken = store.close();
     if (taken > 0) return (int32_t)sequence;
@@ -160,6 +167,7 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
      The event's sequence, or why it was not taken. Never waits, never sends. */
   template <class... V> int32_t track(uint8_t of, V... values) {
     if (!templates) return CLOSED;
+    if (store.closed()) return OPTED_OUT;
     open(of);
     all(values...);
     return close();
@@ -190,6 +198,21 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
 
   /* Milliseconds since 1970, now. Only Wall remembers it. */
   void set_time(uint64_t unix_ms) { Clock::set(unix_ms, millis()); }
+
+  /* Of a tracker whose store is a Consent: what waits is erased, the link hangs up, and nothing is taken, kept or sent until opt_in().
+     Answers 0, or STORAGE where the next start will not know. Takes 1.8 ms for each record in EEPROM. */
+  Result opt_out() { return consent(true); }
+  Result opt_in() { return consent(false); }
+
+  /* loop() until nothing waits, for at most about that long: one loop() more, and what a Client's connect takes. Whether nothing waits. */
+  bool flush(uint32_t limit_ms) {
+    uint32_t begun = millis();
+    while (store.size_of_all() && millis() - begun < limit_ms) {
+      loop();
+      yield();
+    }
+    return !store.size_of_all();
+  }
 
   /* One small step. */
   void loop() {

@@ -16,6 +16,7 @@ enum Result {
   PLATFORM = -5,  /* a platform that the protocol does not know */
   STORAGE = -6,   /* the cells do not keep what is written */
   CLOSED = -7,    /* before begin() */
+  OPTED_OUT = -8, /* after opt_out() */
 };
 
 /* A value that was not measured: no key in the data, one byte in a frame. */
