@@ -197,7 +197,8 @@ class Erasing:
             place = f"{entry.lane}/{entry.segment:08d}"
             end = asked.ends.get(entry.lane)
             told = self.receipt.journal.get(place) or self.receipt.archive.get(place)
-            if end is None or entry.segment > end.segment or (told is not None and told["after"] == entry.sha256):
+            ours = entry.origin is not None or (end is not None and entry.segment <= end.segment)  # gathered ones are everybody's
+            if not ours or (told is not None and told["after"] == entry.sha256):
                 continue
             here = sealed(journal_folder(self._data) / entry.lane, entry.segment)
             if told is not None and checksum(here.parent, entry.segment) == told["after"]:

@@ -13,8 +13,11 @@ import pytest
 from gateway.journal import Chunk, Damage, Joining, Reassigned
 from gateway.journal.gathering import gathered_lane
 from gateway.journal.options import Options
+from protocol.persons import Person
 from protocol.seams import START, Cursor, PermanentError, Position, RawPayload, TransientError
 from spoorway.archiving_remote import GroupArchiving
+from spoorway.config import load
+from spoorway.erasing import Erasing
 from spoorway.rebuilding import Rebuilding
 from storage.archive import Archive, Entry
 from storage.objects import Objects, open_objects
@@ -469,3 +472,33 @@ def test_waiting_for_the_group_is_no_trouble_unless_it_lasts(bench: Bench) -> No
     bench.now_ms += 30_000
     again.run(threading.Event(), Soon(2))
     assert again.status.message == "waiting for the group"
+
+
+def test_a_person_is_erased_from_what_was_gathered_and_nothing_moves(bench: Bench) -> None:
+    lane = LANES[0]
+    bench.topic.lanes[lane] = [
+        RawPayload(f"{number:032x}", NOON + number, "http", "/i", query=f"e=pv&p=web&tv=t&aid=a&uid=u-{number % 4}")
+        for number in range(40)
+    ]
+    archiving, _ = bench.worker()
+    drain(archiving)
+    end(archiving)
+    before = bench.entries(lane)
+    file = bench.folder / "spoorway.toml"
+    file.write_text(
+        f'data = "{bench.folder / "eraser"}"\n[archive]\nurl = "{bench.store}"\n[storage.targets.sqlite]\nenabled = false\n'
+    )
+    settings = load(file, {}, {})
+    settings.data.mkdir()
+    receipt = Erasing.begin(settings, Person(user=frozenset({"u-1"})), NOON + 1_000, lambda told: None).run()
+    assert sum(one["events"] for one in receipt.archive.values()) == 10
+    found, cursor = bench.read_back()
+    assert [number for number, item in enumerate(found) if isinstance(item, RawPayload) and item.erased] == list(range(1, 40, 4))
+    assert cursor[lane] == bench.topic.place(40)
+    after = bench.entries(lane)
+    assert [(e.object, e.origin) for e in after] == [(e.object, e.origin) for e in before]
+    again, _ = bench.worker()  # and whoever archives goes on behind it
+    bench.topic.fill(lane, 1)
+    drain(again)
+    end(again)
+    assert bench.entries(lane)[-1].contents.first_number == 41
