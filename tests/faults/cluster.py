@@ -1,7 +1,8 @@
 """A cluster in bad weather: three gateways, two workers and a real Kafka broker, each killed, stopped or stalled at random.
 
 Every acknowledged event is in SQLite, PostgreSQL and S3 exactly once, a browser's events are there in the order in which it sent
-them, and accepted = stored + failed + duplicate in each, counted over all processes. Senders stay with one gateway and send what
+them, and accepted = stored + failed + duplicate in each, counted over all processes. The archive has every record of the topic
+once, in order. Senders stay with one gateway and send what
 was not acknowledged again with the same ids, as trackers do.
 
     python -m tests.faults.cluster --minutes 10 --seed 1
@@ -37,7 +38,9 @@ from gateway.journal.kafka import Config
 from gateway.journal.kafka.reader import KafkaReader
 from protocol.seams import Cursor, Position, RawPayload
 from spoorway.database import open_read_only
+from spoorway.rebuilding import Rebuilding
 from storage import lake
+from storage.archive import Archive
 from storage.lake import commits
 from storage.lake.parquet import pa, pq
 from storage.objects import Objects, open_objects
@@ -202,6 +205,7 @@ class Cluster:
             self.s3 = stack.enter_context(S3Server())
             stack.enter_context(patch.dict(os.environ, self.s3.environment))
             self._url = f"{self.s3.bucket('cluster')}/site"
+            self.archive = Archive(open_objects(str(folder / "archive")))
             self._configure()
             self.ports = [free_port() for _ in range(GATEWAYS)]
             self.gateways = [
@@ -222,6 +226,7 @@ class Cluster:
         (self.folder / "spoorway.toml").write_text(
             f'[journal.kafka]\nbrokers = ["{self.kafka.bootstrap}"]\ntopic = "{TOPIC}"\ncreate = true\n'
             f"partitions = {PARTITIONS}\nreplication = 1\nsession_ms = {SESSION_MS}\ndelivery_ms = 1500\n"
+            f'[journal]\nsegment_bytes = 50000\nsegment_age_ms = 3000\n[archive]\nurl = "{self.folder / "archive"}"\n'
             f'[storage.targets.sqlite]\npath = "{self.folder / "events.db"}"\n'
             f'[storage.targets.postgres]\ndsn = "{self.postgres.dsn}"\n'
             f'[storage.targets.s3]\nurl = "{self._url}"\nendpoint = "{self.s3.endpoint}"\nevery_s = 1\n',
@@ -231,7 +236,7 @@ class Cluster:
     # What there is ---------------------------------------------------------------------------------------------------
 
     def topic(self) -> list[RawPayload]:
-        """Every payload, lane by lane."""
+        """Every payload, each browser's in their order."""
         reader = KafkaReader(Config((self.kafka.bootstrap,), TOPIC))
         found: dict[str, list[RawPayload]] = {}
         cursor: Cursor = {}
@@ -242,17 +247,37 @@ class Cluster:
                 found.setdefault(str(item.network_userid), []).append(item)
             if not chunk.items and not chunk.more:
                 reader.close()
-                return [payload for payloads in found.values() for payload in payloads]
+                return [payload for browser in sorted(found) for payload in found[browser]]
             cursor = chunk.cursor
+
+    def archived(self) -> list[RawPayload]:
+        """Every payload, as who replays reads it. Raises AssertionError when something is missing, or is too much."""
+        entries = list(self.archive.entries())
+        assert not self.archive.unlisted({entry.object for entry in entries})
+        room = self.folder / "room"
+        room.mkdir()
+        reader = Rebuilding(self.archive, room / "no-journal", room, print, partial=False)
+        assert reader.missing() == [] and not any(reader.damaged())
+        found: dict[str, list[RawPayload]] = {}
+        chunk = reader.read({})
+        while chunk.items:
+            for item in chunk.items:
+                assert isinstance(item, RawPayload), item
+                found.setdefault(str(item.network_userid), []).append(item)
+            chunk = reader.read(chunk.cursor)
+        reader.close()
+        return [payload for browser in sorted(found) for payload in found[browser]]
 
     def stores(self) -> dict[str, Found]:
         return {"sqlite": self._sqlite(), "postgres": self._postgres(), "s3": self._s3()}
 
     def pending(self) -> list[int]:
-        """Of each store."""
+        """Of each store, and of the archive."""
         reader = KafkaReader(Config((self.kafka.bootstrap,), TOPIC))
         try:
-            return [reader.pending(cursor) for cursor in self.cursors()]
+            lasts = (self.archive.last(lane) for lane in {entry.lane for entry in self.archive.entries()})
+            archived = {lane: at for last in lasts if last is not None for lane, at in last.reached.items()}
+            return [reader.pending(cursor) for cursor in (*self.cursors(), archived)]
         finally:
             reader.close()
 
@@ -379,10 +404,10 @@ def drained(cluster: Cluster) -> None:
     while True:
         waiting = sum(measured(process, "journal_overflow_waiting") for process in cluster.gateways)
         pending = cluster.pending()
-        if not waiting and pending == [0, 0, 0]:
+        if not waiting and pending == [0, 0, 0, 0]:
             return
         logs = "\n".join(process.said() for process in cluster.workers)
-        assert time.monotonic() < end, f"{waiting} payloads wait on disk, {pending} for the stores; {logs}"
+        assert time.monotonic() < end, f"{waiting} payloads wait on disk, {pending} for the stores and the archive; {logs}"
         time.sleep(0.5)
 
 
@@ -409,6 +434,8 @@ def judge(cluster: Cluster, senders: Sequence[Sender], report: Report) -> None:
     say = report.wrong.append
     if unordered := disorder(sent):
         say(f"the topic: {unordered}")
+    if (archived := cluster.archived()) != payloads:
+        say(f"the archive: {len(archived)} payloads, which are not those of the topic in their order")
     for name, found in cluster.stores().items():
         totals, ids = found.totals, [row[0] for row in found.rows]
         report.stores[name] = totals
