@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -134,38 +135,36 @@ def test_workers_that_are_killed_archive_each_payload_once_and_a_rebuild_is_what
     assert len(left) <= 3  # of those killed, until a worker starts in their folder; and of the living one
 
 
-def test_in_s3_and_the_worker_goes_on_where_the_rebuild_ended(
-    archived: Callable[..., Archived], s3: S3Server, tmp_path: Path
+def test_in_s3_by_a_worker_of_its_own_and_all_goes_on_where_a_rebuild_ended(
+    archived: Callable[..., Archived], s3: S3Server, start: Callable[..., Any], tmp_path: Path
 ) -> None:
     made = archived(s3.bucket("events") + "/site-7", f'endpoint = "{s3.endpoint}"\n')
     site = made.site
     site.send(0, 200)
-    worker, _ = site.worker()
-    site.until(lambda: site.stored() == 200, site.stored)
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(WAIT_S) == 0
-    made.until(200)  # what was gathered is archived when a worker is stopped
-    before = rows(site.store)
-    assert "200 payloads: 200 events stored" in made.spoorway("replay", "--from", "archive", "--data", str(tmp_path / "data9"))
-    assert rows(site.store) == before
-    site.send(200, 260)
-    site.worker()
-    site.until(lambda: site.stored() == 260, site.stored)
-    assert site.rows("SELECT payloads, stored, failed, duplicate FROM atomic.totals") == [(260, 260, 0, 0)]
-    made.until(260)
-
-
-def test_one_worker_may_archive_and_another_load(archived: Callable[..., Archived], tmp_path: Path) -> None:
-    made = archived(str(tmp_path / "archive"))
-    site = made.site
-    site.send(0, 100)
     archiver, admin = site.worker("--targets", "archive")
-    made.until(100)
+    made.until(200)
     assert site.stored() == 0
-    site.worker("--targets", "sqlite")
-    site.until(lambda: site.stored() == 100, site.stored)
+    loader, _ = site.worker("--targets", "sqlite")
+    site.until(lambda: site.stored() == 200, site.stored)
     told = metrics(admin)
-    assert (told["archive_payloads_total"], told["archive_up"], told["archive_pending_segments"]) == (100, 1, 0)
-    archiver.send_signal(signal.SIGTERM)
-    assert archiver.wait(WAIT_S) == 0
-    assert rows(made.rebuild()) == rows(site.store)
+    assert (told["archive_payloads_total"], told["archive_up"], told["archive_pending_segments"]) == (200, 1, 0)
+    for worker in (archiver, loader):
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(WAIT_S) == 0
+    before = rows(site.store)
+    assert "200 payloads: 200 events stored" in made.spoorway("replay", "--from", "archive", "--data", str(tmp_path / "data"))
+    assert rows(site.store) == before
+    # The gateway and its worker in one process tree: what was gathered is archived when they are stopped.
+    site.config.write_text(site.config.read_text("utf-8").replace("segment_age_ms = 1000", "segment_age_ms = 3600000"), "utf-8")
+    run = start("--config", str(site.config))
+    for number in range(5):
+        assert run.get(f"{run.url}/i?e=pv&p=web&tv=t-1&aid=shop&url=http://x/{number}")[0] == 200
+    site.until(lambda: site.stored() == 205, site.stored)
+    assert made.payloads() == 200
+    assert run.stop() == 0
+    assert made.payloads() == 205
+    assert site.rows("SELECT payloads, stored, failed, duplicate FROM atomic.totals") == [(205, 205, 0, 0)]
+    assert list(
+        (run.data / "journal").rglob("*.ndjson*")
+    )  # where it would have kept them with Kafka away, and nobody archives that
+    assert {len(entry.lane) for entry in made.archive.entries()} == {16}
