@@ -16,11 +16,17 @@ from gateway.journal.options import Options
 from protocol.persons import Person
 from protocol.seams import START, Cursor, PermanentError, Position, RawPayload, TransientError
 from spoorway.archiving_remote import GroupArchiving
+from spoorway.cli import main
 from spoorway.config import load
 from spoorway.erasing import Erasing
 from spoorway.rebuilding import Rebuilding
+from spoorway.spark import bundle, job
+from spoorway.spark.engine import Here
 from storage.archive import Archive, Entry
+from storage.archive import Options as Place
+from storage.lake import commits
 from storage.objects import Objects, open_objects
+from tests.spark import archives
 
 NOON = 1_768_478_400_000  # 2026-01-15 12:00
 LANES = ("topic.0", "topic.1")
@@ -502,3 +508,32 @@ def test_a_person_is_erased_from_what_was_gathered_and_nothing_moves(bench: Benc
     drain(again)
     end(again)
     assert bench.entries(lane)[-1].contents.first_number == 41
+
+
+def test_the_spark_job_makes_of_it_what_one_machine_makes_and_workers_go_on_behind_both(bench: Bench) -> None:
+    for number, lane in enumerate(LANES):
+        bench.topic.lanes[lane] = [
+            RawPayload(f"{place}{number:031x}", NOON + place, "http", "/i", query=f"e=pv&p=web&tv=t&aid=a&url=http://x/{place}")
+            for place in range(9)
+        ]
+        bench.topic.lanes[lane].insert(4, Damage(lane, bench.topic.place(5), b"\xff no payload"))
+    archiving, _ = bench.worker()
+    drain(archiving)
+    end(archiving)
+    file = bench.folder / "spoorway.toml"
+    file.write_text(
+        f'data = "{bench.folder / "data"}"\n[archive]\nurl = "{bench.store}"\n'
+        f'[storage.targets.one]\nuse = "s3"\nurl = "{bench.folder / "one"}"\n'
+    )
+    assert main(["replay", "--from", "archive", "--to", "one", "--config", str(file)]) == 0
+    settings = load(file, {}, {})
+    bundle.pack(settings, settings.archive, Place(str(bench.folder / "many")), False, bench.folder / "bundle.zip")
+    job.run(Here(), bench.folder / "bundle.zip", lambda told: None, now_ms=NOON, stretch_bytes=1)
+    one, many = (
+        (str(bench.folder / name), commits.newest(open_objects(str(bench.folder / name)))[0]) for name in ("one", "many")
+    )
+    assert len(archives.rows(one[0])) == 18 and len(archives.failures(one[0])) == 2
+    assert archives.rows(one[0]) == archives.rows(many[0])
+    assert archives.failures(one[0]) == archives.failures(many[0])
+    assert one[1].cursor == many[1].cursor
+    assert {lane: one[1].cursor[lane] for lane in LANES} == dict.fromkeys(LANES, bench.topic.place(10))
