@@ -222,12 +222,64 @@ def little_memory_makes_small_messages():
 
 
 def who_opted_out_is_not_tracked():
-    tracker = Clocked(Script())
+    link = Script((503, 0))
+    tracker = Clocked(link)
+    track(tracker, 1)
+    polled(tracker)
     track(tracker, 1)
     tracker.opt_out()
-    assert track(tracker, 1) == [False] and tracker.reason == "opted_out" and tracker.sequence == 1
+    assert tracker.queue.size == 0 and link.closed and tracker.flush(0)
+    assert track(tracker, 1) == [False] and tracker.reason == "opted_out" and tracker.sequence == 2
+    tracker.now += 700_000
+    polled(tracker)
+    assert len(link.bodies) == 1
     tracker.opt_in()
-    assert track(tracker, 1)[0] and tracker.sequence == 2
+    assert track(tracker, 1, 7)[0] and tracker.sequence == 3
+    polled(tracker)
+    assert numbers(link)[1:] == [["7"]] and not tracker.queue.size
+
+
+def an_answer_to_what_was_erased_drops_nothing_of_later():
+    link = Script()
+    tracker = Clocked(link)
+    track(tracker, 1)
+    polled(tracker, 1)  # it is on its way
+    tracker.opt_out()
+    tracker.opt_in()
+    track(tracker, 1, 1)
+    polled(tracker)
+    assert numbers(link) == [["0"], ["1"]] and tracker.sent == 1 and not tracker.queue.size
+
+
+def who_opts_out_when_told_of_a_failure_is_not_tracked():
+    tracker = Clocked(Script((400, 0)), on_error=lambda *why: tracker.opt_out())
+    track(tracker, 2)
+    polled(tracker)
+    assert tracker.queue.size == 0 and tracker.refused == 2 and track(tracker, 1) == [False]
+
+
+def flash_remembers_who_opted_out():
+    folder = fresh("out")
+    tracker = Clocked(Script((503, 0)), queue=Files(folder, segment_bytes=1000))
+    track(tracker, 8)
+    polled(tracker)
+    tracker.opt_out()
+    assert not tracker.queue.size and not tracker.queue.errors
+    assert sorted(os.listdir(folder)) == ["1-0", "out"]
+    link = Script()
+    second = Clocked(link, queue=Files(folder))
+    assert track(second, 1) == [False] and second.reason == "opted_out"
+    polled(second)
+    second.opt_in()
+    assert track(second, 1)[0]
+    polled(second)
+    assert numbers(link) == [["0"]] and os.listdir(folder) == ["2-0"]
+    with open(folder + "/2-4", "w") as file:  # what a power cut left of an erasure
+        file.write("x" * 50)
+    with open(folder + "/out", "w"):
+        pass
+    third = Clocked(link, queue=Files(folder))
+    assert not third.queue.size and track(third, 1) == [False] and sorted(os.listdir(folder)) == ["3-0", "out"]
 
 
 def health_tells_what_was_counted():
@@ -419,6 +471,9 @@ RULES = [
     nothing_is_thrown_at_the_caller,
     little_memory_makes_small_messages,
     who_opted_out_is_not_tracked,
+    an_answer_to_what_was_erased_drops_nothing_of_later,
+    who_opts_out_when_told_of_a_failure_is_not_tracked,
+    flash_remembers_who_opted_out,
     health_tells_what_was_counted,
     the_next_start_sends_what_the_last_one_kept,
     a_torn_line_costs_itself_only,

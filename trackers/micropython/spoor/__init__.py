@@ -27,6 +27,7 @@ class Ram:
     """A queue of lines that a power cut ends. size: bytes of them. batch_bytes: about as many make a message."""
 
     errors = 0
+    out = False  # nobody is tracked
     batch_bytes = 2048
 
     def __init__(self, max_bytes: int = 4096) -> None:
@@ -61,6 +62,13 @@ class Ram:
         self.size -= sum([len(line) for line in lines])
         self.lines = self.lines[len(lines) :]
 
+    def opt(self, out: bool) -> None:
+        """out: nobody is tracked from now on, and what waits is erased."""
+        self.out = out
+        if out:
+            self.lines = []
+            self.size = 0
+
     def save(self, now_ms: int) -> None:
         """What else waits to be written is written, as far as it may be now."""
 
@@ -72,7 +80,6 @@ class Tracker:
     """
 
     entities = ()
-    opted_out = False
     reason = ""
     clock = "none"
     offset_ms = set_at_ms = 0  # wall clock less uptime
@@ -112,11 +119,13 @@ class Tracker:
         self.entities = entities
 
     def opt_out(self) -> None:
-        """Until `opt_in` nothing is taken; what waits is still sent."""
-        self.opted_out = True
+        """What waits is erased; until `opt_in` nothing is taken, kept or sent. A queue in flash remembers it."""
+        self.queue.opt(True)
+        self.link.close()
+        self._work = self._works()  # and nobody waits for an answer any more
 
     def opt_in(self) -> None:
-        self.opted_out = False
+        self.queue.opt(False)
 
     def set_time(self, milliseconds: int, source: str = "ntp") -> None:
         """The wall clock, milliseconds since 1970. source: ntp, rtc or gateway."""
@@ -137,7 +146,7 @@ class Tracker:
 
     def _track(self, e, required, names, values, entities, true_ms):
         """e: the kind of a plain event, or the schema of a self-describing one. The first `required` of `names` must be given."""
-        if self.opted_out:
+        if self.queue.out:
             return self._no("opted_out")
         try:
             plain = len(e) == 2
@@ -156,10 +165,14 @@ class Tracker:
             self.sequence += 1
             entities = list(self.entities) + list(entities)
             if self.device:
-                clock = {"device_id": self.device, "boot_id": self.boot, "sequence": self.sequence}
-                clock["uptime_ms"] = up
-                clock["clock"] = self.clock
-                clock["set_at_ms"] = self.set_at_ms
+                clock = {
+                    "device_id": self.device,
+                    "boot_id": self.boot,
+                    "sequence": self.sequence,
+                    "uptime_ms": up,
+                    "clock": self.clock,
+                    "set_at_ms": self.set_at_ms,
+                }
                 entities.append({"schema": "iglu:io.spoorway/device_clock/jsonschema/1-0-0", "data": clock})
             if entities:
                 data["co"] = json.dumps({"schema": SNOWPLOW % ("contexts", 1), "data": entities})
@@ -216,6 +229,7 @@ class Tracker:
         """What becomes of a batch. status: in the words of HTTP, 0 where there was no answer."""
         now = self.uptime_ms()
         n = len(lines)
+        tell = None
         if status // 100 == 2:
             self.sent += n
         elif status == 413 and n > 1:
@@ -226,8 +240,7 @@ class Tracker:
                 self.dropped_large += 1
             else:
                 self.refused += n
-            if self.on_error:
-                self.on_error(status, n)
+            tell = self.on_error
         else:
             self.resent += n
             self._down = self._down or now
@@ -241,6 +254,8 @@ class Tracker:
         self._down = self._failures = 0
         self._most = 999
         self._wait = now + self.min_interval_ms
+        if tell:  # at the end: it may opt out
+            tell(status, n)
 
     def poll(self) -> bool:
         """One short step of sending; call it in the main loop. Whether something waits."""

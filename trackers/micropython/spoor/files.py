@@ -3,7 +3,7 @@
 A line that `add` has taken while `unsaved` is 0 is on flash (littlefs: when the file is closed), and stays there until its
 message was acknowledged. Nothing is ever appended to a segment of an earlier start or after an error: only a last
 line can be torn.
-`BOOT-0` is empty and keeps the number of the start, which so never goes back.
+`BOOT-0` is empty and keeps the number of the start, which so never goes back; `out` is there while nobody is to be tracked.
 """
 
 import os
@@ -56,20 +56,21 @@ class Files(Ram):
             pass
         found = []
         for name in os.listdir(self.folder):
+            self.out |= name == "out"
             first, _, part = name.partition("-")
             if part.isdigit():
                 found.append((int(first), int(part)))
         found.sort()
         if boot is None:
             self.boot = found[-1][0] + 1 if found else 1
-        self._write((self.boot, 0), ())
+        self._write(self._path((self.boot, 0)), ())
         for segment in found:
-            if segment[1]:
+            if segment[1] and not self.out:
                 self._segments.append(segment)
                 self.size += self._size(segment)
                 if segment[0] == self.boot:
                     self._part = segment[1] + 1
-            elif segment[0] != self.boot:
+            elif segment != (self.boot, 0):
                 os.remove(self._path(segment))
 
     def _path(self, segment) -> str:
@@ -78,8 +79,8 @@ class Files(Ram):
     def _size(self, segment) -> int:
         return os.stat(self._path(segment))[6]
 
-    def _write(self, segment, lines) -> None:
-        with open(self._path(segment), "ab") as file:
+    def _write(self, path: str, lines) -> None:
+        with open(path, "ab") as file:
             for line in lines:
                 file.write(b"%08x%s\n" % (crc32(line), line))
             if hasattr(os, "fsync"):
@@ -112,7 +113,7 @@ class Files(Ram):
                 self._part += 1
                 segment = (self.boot, self._part)
                 self._segments.append(segment)
-            self._write(segment, self.lines)
+            self._write(self._path(segment), self.lines)
         except OSError:  # how much of it was written is not known
             self.errors += 1
             self._part += 1
@@ -179,3 +180,22 @@ class Files(Ram):
             self.errors += 1
         if not self._segments:
             self.size = self._waiting
+
+    def opt(self, out: bool) -> None:
+        """The decision is on flash before anything is erased; what a power cut leaves is erased by the next start."""
+        self.out = out
+        try:
+            path = self.folder + "/out"
+            if out:
+                self._write(path, ())
+            else:
+                os.remove(path)
+        except OSError:
+            self.errors += out
+        if out:
+            self.lines = []
+            self._waiting = 0
+            self._mark = None
+            while self._segments:
+                self._remove()
+            self.size = 0

@@ -26,12 +26,9 @@ class Http:
         head = "POST %s HTTP/1.1\r\nHost: %s:%d\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
         head = head % (self.path, self.host, self.port, len(body))
         if self.key:
-            from .sign import signature
+            from .sign import headers
 
-            numbers = (tracker.device, tracker.boot, tracker.messages)
-            code = signature(self.key, *numbers, self.path, body)
-            for name, value in zip(("Device", "Boot", "Sequence", "Signature"), numbers + (code,)):
-                head += "Spoorway-%s: %s\r\n" % (name, value)
+            head += headers(self.key, tracker, self.path, body)
         stream = yield from connect(self.host, self.port, self.tls)
         try:
             yield from write(stream, head.encode() + b"\r\n")

@@ -16,3 +16,10 @@ def signature(key: bytes, device: str, boot: int, sequence: int, target: str, bo
             mac.update(inner)
         inner = mac.digest()
     return hexlify(inner[:16]).decode()
+
+
+def headers(key: bytes, tracker, target: str, body: bytes) -> str:
+    """Of a signed request."""
+    numbers = (tracker.device, tracker.boot, tracker.messages)
+    values = numbers + (signature(key, *numbers, target, body),)
+    return "".join(["Spoorway-%s: %s\r\n" % pair for pair in zip(("Device", "Boot", "Sequence", "Signature"), values)])
