@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import cache, lru_cache
 
 from protocol.tables import EVENT_CODES, PLATFORMS
 
@@ -80,6 +81,7 @@ def decimal(value: str) -> Decimal | None:
     return number
 
 
+@cache
 def bool01(value: str) -> bool:
     if value == "1":
         return True
@@ -103,6 +105,8 @@ def epoch_ms(value: str) -> int:
     return milliseconds
 
 
+# Screens come in few sizes, and pages of one site in not so many.
+@lru_cache(maxsize=4_096)
 def dimensions(value: str) -> tuple[int, int]:
     first, _, second = value.partition("x")
     if len(value) < 20 and first.isdecimal() and second.isdecimal() and len(first) < 10 > len(second) and value.isascii():
@@ -117,6 +121,8 @@ def dimensions(value: str) -> tuple[int, int]:
     return width, height
 
 
+# Only what is known is kept: an exception never is.
+@cache
 def event_code(value: str) -> str:
     event = EVENT_CODES.get(value)
     if event is None:
@@ -124,6 +130,7 @@ def event_code(value: str) -> str:
     return event
 
 
+@cache
 def platform_code(value: str) -> str:
     if value not in PLATFORMS:
         raise Unconvertible(f"expected one of {', '.join(sorted(PLATFORMS))}")

@@ -176,6 +176,8 @@ class Pipeline:
             except Exception as error:  # a fault in one enrichment costs nothing but its own answer
                 text = f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
                 added = reason(name, "", shortened(text) or "", None, "EnrichmentError")
+            if not added:
+                continue  # most have nothing to say of most events
             if isinstance(added, Reason):
                 if on_error == "fail":
                     reasons.append(added if added.step == name else replace(added, step=name))

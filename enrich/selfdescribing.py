@@ -74,13 +74,11 @@ class SelfDescribingStep:
 
     def unstruct(self, text: str | bytes, field: str) -> Checked:
         """At most one valid: the self-describing event."""
-        data, reasons = self._unwrapped(text, field, "unstruct_event", UNSTRUCT)
-        return Checked([], reasons) if reasons else self.each([data], field, "unstruct_event")
+        return self._checked(text, field, "unstruct_event", UNSTRUCT)
 
     def entities(self, text: str | bytes, field: str) -> Checked:
         """The valid entities in their order; the reasons of all others."""
-        data, reasons = self._unwrapped(text, field, "contexts", CONTEXTS)
-        return Checked([], reasons) if reasons else self.each(cast(list[Json], data), field, "contexts")
+        return self._checked(text, field, "contexts", CONTEXTS)
 
     def each(self, values: Sequence[Json | SelfDescribing], field: str, step: str) -> Checked:
         """Each value for itself: self-describing, and what its schema asks for."""
@@ -106,28 +104,42 @@ class SelfDescribingStep:
             valid.append(inner)
         return Checked(valid, reasons, replaced)
 
-    def _unwrapped(self, text: str | bytes, field: str, step: str, criterion: str) -> tuple[Json, list[Reason]]:
+    def _checked(self, text: str | bytes, field: str, step: str, criterion: str) -> Checked:
         try:
             value = parse_json(text)
         except NotJson as error:
             shown = text if isinstance(text, str) else text.decode("utf-8", "replace")
-            return None, [reason(step, field, f"not JSON: {error}", shown, "NotJson")]
-        if type(value) is dict and value.get("schema") in _WRAPPERS[step] and _holds_inner(value.get("data"), step):
-            return value["data"], []  # what the checks below ask for, said faster
+            return Checked([], [reason(step, field, f"not JSON: {error}", shown, "NotJson")])
+        if (parts := self._beyond_doubt(value, step)) is not None:
+            return Checked(parts, [])
         wrapper = as_self_describing(value)
         if isinstance(wrapper, str):
-            return None, [code_reason(step, field, wrapper, value)]
+            return Checked([], [code_reason(step, field, wrapper, value)])
         uri = wrapper["schema"]
         if not meets(parse(uri), criterion):
-            return None, [reason(step, field, f"expected a schema that fits {criterion}", uri, "CriterionMismatch", uri)]
-        return wrapper["data"], [*self._validators.reasons(uri, wrapper["data"], step)]
+            why = reason(step, field, f"expected a schema that fits {criterion}", uri, "CriterionMismatch", uri)
+            return Checked([], [why])
+        if found := self._validators.reasons(uri, wrapper["data"], step):
+            return Checked([], [*found])
+        return self.each(_parts(wrapper["data"], step), field, step)
+
+    def _beyond_doubt(self, value: Json, step: str) -> list[SelfDescribing] | None:
+        """What a wrapper holds, where it and all of that is surely as it should be: what the checks ask for, said faster."""
+        if type(value) is not dict or value.get("schema") not in _WRAPPERS[step]:
+            return None
+        parts = _parts(value.get("data"), step)
+        if type(parts) is not list or not parts:
+            return None
+        takes = self._validators.takes
+        for part in parts:
+            if not (_is_inner(part) and takes(part["schema"], part["data"])):
+                return None
+        return cast(list[SelfDescribing], parts)
 
 
-def _holds_inner(data: Json, step: str) -> bool:
-    """Whether a wrapper's data is, beyond doubt, what the wrapper's schema asks for."""
-    if step == "unstruct_event":
-        return _is_inner(data)
-    return type(data) is list and len(data) > 0 and all(map(_is_inner, data))
+def _parts(data: Json, step: str) -> list[Json]:
+    """Of a wrapper's data: one event, or a list of entities where its schema has been kept to."""
+    return [data] if step == "unstruct_event" else cast(list[Json], data)
 
 
 def _is_inner(value: Json | SelfDescribing) -> TypeGuard[SelfDescribing]:

@@ -18,7 +18,7 @@ class Config:
     segments: int = 5
 
 
-_MOST_KEPT = 1_000  # addresses: the events of one payload share theirs
+_MOST_KEPT = 1_000  # IPv6 addresses: the events of one payload share theirs
 
 
 class Plugin:
@@ -29,14 +29,15 @@ class Plugin:
             raise ConfigurationError("anon_ip.segments: expected 1 to 8")
         self._octets = config.octets
         self._segments = config.segments
-        self._found = lru_cache(_MOST_KEPT)(self._mask)
+        self._long = lru_cache(_MOST_KEPT)(self._mask)
 
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
-        return self._found(event.get("user_ipaddress", "unknown"))
-
-    def _mask(self, text: str) -> Event:
+        text = event.get("user_ipaddress", "unknown")
         if text.count(".") == 3 and ":" not in text:
             return {"user_ipaddress": _masked(text.split("."), self._octets, ".")}
+        return self._long(text)
+
+    def _mask(self, text: str) -> Event:
         try:
             address = ipaddress.ip_address(text)
         except ValueError:  # "unknown", or whatever a tracker sent as `ip`

@@ -39,7 +39,7 @@ _TOLD_AT_SENDING = (CLOCK_FAMILY, QUEUE_HEALTH.removesuffix("0-0"))
 
 class Plugin:
     def __init__(self, config: Config, world: World) -> None:
-        self._digest = getattr(hashlib, config.algorithm)
+        self._empty = hashlib.new(config.algorithm, usedforsecurity=False)  # copied: OpenSSL is slow to make a new one
         self._exclude = frozenset(config.exclude)
         # Names in the order they were sent -> where each value goes: trackers send the same sets again and again.
         self._shapes: dict[tuple[str, ...], tuple[str, Callable[[Mapping[str, str]], object]]] = {}
@@ -53,17 +53,18 @@ class Plugin:
         if shape is None:
             shape = self._shaped(names)
         template, values = shape
-        digest: str = self._digest((template % values(sent)).encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
-        return {"event_fingerprint": digest}
+        digest = self._empty.copy()
+        digest.update((template % values(sent)).encode("utf-8", "replace"))
+        return {"event_fingerprint": digest.hexdigest()}
 
     def _of_a_device(self, event: Event, sent: Mapping[str, str], clock: DeviceClock) -> str:
         entities = [one for one in event.get("contexts", ()) if not one["schema"].startswith(_TOLD_AT_SENDING)]
-        digest = self._digest(b"%d\n%d\n%d" % (clock.boot_id, clock.sequence, clock.uptime_ms), usedforsecurity=False)
+        digest = self._empty.copy()
+        digest.update(b"%d\n%d\n%d" % (clock.boot_id, clock.sequence, clock.uptime_ms))
         left_out = self._exclude | _OF_THE_WAY
         for part in ({n: v for n, v in sent.items() if n not in left_out}, event.get("unstruct_event"), entities):
             digest.update(b"\n" + _canonical(part))
-        fingerprint: str = digest.hexdigest()
-        return fingerprint
+        return digest.hexdigest()
 
     def _shaped(self, names: tuple[str, ...]) -> tuple[str, Callable[[Mapping[str, str]], object]]:
         if len(self._shapes) >= _MOST_SHAPES:
