@@ -67,6 +67,9 @@ class Worker:
     def unready(self) -> str:
         """Why it cannot be relied on yet, or not now; "" when it can."""
         starting = [f"{name} has not read yet" for name in self._waited_for()]
+        archiving = self._loading.archiving
+        if archiving is not None and not self._loading.loaders and archiving.status.state in ("starting", "retrying"):
+            starting.append(f"{ARCHIVE}: {archiving.status.message or 'has not read yet'}")
         return "; ".join(starting) or target_trouble(self._statuses())
 
     def _waited_for(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""`spoorway replay`: builds a target anew from the journal, or from the archive and what the journal still holds."""
+"""`spoorway replay`: builds a target anew from the journal, or from the archive and what the journal in files still holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,9 @@ from spoorway.files import Claim, cursor_file, journal_folder, prepare, replayin
 from spoorway.loader import Loader
 
 if TYPE_CHECKING:
-    from spoorway.config import Settings
+    from gateway.journal.kafka.reader import KafkaReader
+    from gateway.journal.kinesis.reader import KinesisReader
+    from spoorway.config import Instance, Settings
 
 _LEFT_BEHIND_S = 86_400
 
@@ -62,7 +64,8 @@ def _replay(args: argparse.Namespace) -> int:
             progress = Progress("replaying", reader.pending({}))
             # Retention believes this copy: it must not run ahead of a target that is empty.
             write_cursor(cursor_file(found.data, instance.name), {})
-            if not isinstance(reader, FileReader):  # what comes after the place it reaches may not be in the journal any more
+            # What comes after the place that a replay from the archive reaches may not be in the journal any more.
+            if args.source == "archive" and not isinstance(reader, FileReader):
                 write_json(replaying_file(found.data, instance.name), {"from": args.source})
             target.wipe()
             loader = Loader(instance.name, reader, building.pipeline(found), target, building.now_ms)
@@ -88,6 +91,10 @@ def _replay(args: argparse.Namespace) -> int:
 def _source(found: Settings, args: argparse.Namespace) -> Generator[Reader, None, None]:
     """What is read. Raises ConfigurationError, TransientError, PermanentError before anything is emptied."""
     journal = journal_folder(found.data)
+    if args.source == "journal" and (remote := found.remote()) is not None:
+        with closing(_on_servers(remote, args.partial)) as reader:
+            yield reader
+        return
     if args.source == "archive":
         url = args.archive or found.archive.url
         if not url:
@@ -105,6 +112,29 @@ def _source(found: Settings, args: argparse.Namespace) -> Generator[Reader, None
             "use --from archive, or --partial to accept that"
         )
     yield FileReader(journal)
+
+
+def _on_servers(remote: Instance, partial: bool) -> KafkaReader | KinesisReader:
+    """All lanes of it. Raises ConfigurationError, TransientError, PermanentError."""
+    try:
+        if remote.name == "kafka":
+            from gateway.journal.kafka.reader import KafkaReader
+
+            kafka = KafkaReader(remote.config)
+            late = f"{deleted:,} records of the topic were deleted" if (deleted := kafka.deleted()) else ""
+            reader: KafkaReader | KinesisReader = kafka
+        else:
+            from gateway.journal.kinesis.reader import KinesisReader
+
+            reader, late = KinesisReader.open(remote.config), "Kinesis does not tell how much of the stream it has forgotten"
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"journal.{remote.name} needs {error.name}; install spoorway[{remote.name}]") from None
+    if late and not partial:
+        reader.close()
+        raise ConfigurationError(
+            f"replay: {late}, so the target would lose what it has of that; use --from archive, or --partial to accept that"
+        )
+    return reader
 
 
 @contextmanager

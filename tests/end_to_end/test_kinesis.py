@@ -23,6 +23,8 @@ from gateway.journal.kinesis.positions import key_of
 from protocol.payloads import to_json
 from protocol.seams import ConfigurationError, RawPayload
 from spoorway.database import open_read_only
+from storage.archive import Archive
+from storage.objects import open_objects
 from tests.peers.kinesis_server import KEYS, Kinesalite, Moto, active
 
 _WAIT_S = 120
@@ -100,6 +102,19 @@ class Site:
             assert sent == sorted(sent)
         assert self.rows("SELECT duplicate FROM atomic.totals") == [(0,)]
 
+    def end(self) -> None:
+        """All workers that live, in order."""
+        living = [process for process in self._processes if process.poll() is None]
+        for process in living:
+            process.terminate()
+        assert [process.wait(_WAIT_S) for process in living] == [0] * len(living)
+
+    def said(self, *command: str) -> str:
+        program = [sys.executable, "-m", "spoorway", *command, "--config", str(self.config), "--data", str(self.folder / "data")]
+        done = subprocess.run(program, capture_output=True, text=True, env=self.environment, cwd=self.folder, timeout=_WAIT_S)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def close(self) -> None:
         for process in self._processes:
             process.kill()
@@ -144,7 +159,9 @@ def lanes(admin: str) -> int:
 def test_workers_go_on_with_the_shards_of_one_that_was_killed_through_a_split(
     tmp_path: Path, kinesalite: Kinesalite, moto: Moto, sites: Callable[..., Site]
 ) -> None:
-    site = sites(tmp_path, kinesalite, moto, 3)
+    url = tmp_path / "archive"
+    site = sites(tmp_path, kinesalite, moto, 3, f'[journal]\nsegment_age_ms = 1000\n[archive]\nurl = "{url}"')
+    archive = Archive(open_objects(str(url)))
     site.send(0, 100)
     first, one = site.worker()
     site.until(lambda: site.stored() == 100, site.stored)
@@ -161,6 +178,13 @@ def test_workers_go_on_with_the_shards_of_one_that_was_killed_through_a_split(
     site.until(lambda: lanes(other) + lanes(third) == 4 and lanes(third) > 0, lambda: (lanes(other), lanes(third)))
     site.once(300)
     site.in_order()
+    archived = lambda: sum(entry.contents.payloads for entry in archive.entries())  # noqa: E731
+    site.until(lambda: archived() == 300, archived)
+    site.end()
+    for source in (("--from", "archive"), ("--partial",)):  # of the stream nobody can tell whether all of it is there
+        assert site.said("replay", *source) == "300 payloads: 300 events stored, 0 failed, 0 duplicates\n"
+        site.once(300)
+        site.in_order()
 
 
 @pytest.mark.slow

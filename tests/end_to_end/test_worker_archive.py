@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from spoorway.cli import main
 from spoorway.database import open_read_only
 from storage.archive import Archive
 from storage.objects import open_objects
@@ -136,7 +138,7 @@ def test_workers_that_are_killed_archive_each_payload_once_and_a_rebuild_is_what
 
 
 def test_in_s3_by_a_worker_of_its_own_and_all_goes_on_where_a_rebuild_ended(
-    archived: Callable[..., Archived], s3: S3Server, start: Callable[..., Any], tmp_path: Path
+    archived: Callable[..., Archived], s3: S3Server, start: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = archived(s3.bucket("events") + "/site-7", f'endpoint = "{s3.endpoint}"\n')
     site = made.site
@@ -152,6 +154,8 @@ def test_in_s3_by_a_worker_of_its_own_and_all_goes_on_where_a_rebuild_ended(
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(WAIT_S) == 0
     before = rows(site.store)
+    assert "200 payloads: 200 events stored" in made.spoorway("replay", "--data", str(tmp_path / "data"))
+    assert rows(site.store) == before  # from the topic, which has everything still
     assert "200 payloads: 200 events stored" in made.spoorway("replay", "--from", "archive", "--data", str(tmp_path / "data"))
     assert rows(site.store) == before
     # The gateway and its worker in one process tree: what was gathered is archived when they are stopped.
@@ -165,3 +169,10 @@ def test_in_s3_by_a_worker_of_its_own_and_all_goes_on_where_a_rebuild_ended(
     assert made.payloads() == 205
     assert site.rows("SELECT payloads, stored, failed, duplicate FROM atomic.totals") == [(205, 205, 0, 0)]
     assert {len(entry.lane) for entry in made.archive.entries()} == {16}
+    # The topic alone would not do any more.
+    admin_client = AdminClient({"bootstrap.servers": site.bootstrap})
+    (gone,) = admin_client.delete_records([TopicPartition(site.topic, 0, 3)]).values()
+    gone.result(WAIT_S)
+    assert main(["replay", "--config", str(site.config), "--data", str(tmp_path / "data")]) == 1
+    assert "3 records of the topic were deleted" in capsys.readouterr().err
+    assert site.stored() == 205

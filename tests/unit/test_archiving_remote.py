@@ -372,6 +372,7 @@ def test_lanes_that_change_hands_are_gone_on_with_where_the_archive_stands(bench
     for _ in range(30):
         one.step()
         two.step()
+    assert (set(one._lanes), set(two._lanes)) == ({LANES[0]}, {LANES[1]})  # what was gathered of another's lane is gone
     end(one)
     end(two)
     bench.check()

@@ -100,6 +100,11 @@ class KafkaReader:
             each.said = cursor.get(each.lane, START).offset
         return sum(self.lag().values())
 
+    def deleted(self) -> int:
+        """Records that the brokers have deleted already, of all partitions that it has. Raises TransientError."""
+        self._open()
+        return sum(self._bounds(number)[0] for number in self._partitions)
+
     def _keep_place(self) -> None:
         """Serves the group, which thinks that who never asks is gone. What arrives is kept; what that is too much of waits."""
         if self._fetching is None:
@@ -137,7 +142,7 @@ class KafkaReader:
             if (position := cursor.get(each.lane)) is not None:
                 each.said = position.offset
                 offsets.append(TopicPartition(self._topic, number, position.offset))
-        if offsets and self._fetching is not None:
+        if offsets and self._fetching is not None and self._target is not None:
             with suppress(KafkaException):  # a record for others to look at
                 self._fetching.commit(offsets=offsets, asynchronous=True)
 
