@@ -36,7 +36,7 @@ except ModuleNotFoundError as missing:
     raise ConfigurationError(f"this needs {missing.name}; install spoorway[duckdb]") from None
 
 _ROWS = 10_000  # of an answer, or of payloads, in memory at a time
-_FAILED = tuple(name for name in (*FailedRow._fields, "payload") if name != "replayed_tstamp")
+_FAILED = (*FailedRow._fields, "payload")
 
 
 class Store(NamedTuple):
@@ -170,7 +170,7 @@ def _failed(objects: Objects) -> list[list[object]]:
         for line in gzip.decompress(objects.get(piece.name)).splitlines():
             row = cast(dict[str, object], json.loads(line))
             for column, name in zip(columns, _FAILED, strict=True):
-                column.append(row[name])
+                column.append(row.get(name))
     return columns
 
 

@@ -27,6 +27,7 @@ from storage.targets import FailedStore
 
 _ALL = 1_000_000_000
 _AT_ONCE = 500  # drops in one transaction: other writers wait no longer than that
+_SOLVED_AT_ONCE, _BYTES_AT_ONCE = 100, 1 << 20  # likewise; of payloads
 
 
 def add(subparsers: Subparsers) -> None:
@@ -160,7 +161,8 @@ def _replay(target: Any, found: Settings, args: argparse.Namespace) -> int:
     mending = script(args.script) if args.script else assignments(args.set) if args.set else None
     pipeline = building.pipeline(found)
     ids = _chosen(target, args)
-    solved = 0
+    solved = size = 0
+    made: list[tuple[str, list[Event], list[FailedEvent]]] = []
     refused: Counter[str] = Counter()
     for failed_id in tracked("replaying", ids):
         shown = target.show_failed(failed_id)
@@ -175,8 +177,14 @@ def _replay(target: Any, found: Settings, args: argparse.Namespace) -> int:
         except Unmended as error:
             refused[str(error)] += 1
             continue
-        if (events or failed) and target.resolve(failed_id, events, failed, now_ms) is not None:
-            solved += all(again.id != failed_id for again in failed)
+        if events or failed:
+            made.append((failed_id, events, failed))
+            size += len(payload.body or b"") + len(payload.query)
+        if len(made) >= _SOLVED_AT_ONCE or size > _BYTES_AT_ONCE:
+            solved += target.resolve_all(made, now_ms)
+            made, size = [], 0
+    if made:
+        solved += target.resolve_all(made, building.now_ms())
     for why, count in refused.most_common(5):
         complain(f"{count} not tried: {printable(why)}")
     summary = {"tried": len(ids), "solved": solved, "still_failed": len(ids) - solved}

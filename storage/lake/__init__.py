@@ -5,6 +5,7 @@ Below the root, in a folder or a bucket:
     events/day=2026-01-31/name=page_view/0000000007-0000000007.parquet     events of commit 7
     tsv/day=2026-01-31/name=page_view/0000000007-0000000007.tsv.gz         the same as canonical TSV
     failed/day=2026-01-31/0000000007-0000000007.ndjson.gz                  failed events, with their payloads
+    dropped/day=2026-01-31/0000000009-0000000009.ndjson.gz                 ids of failed events that commit 9 gave up
     _spoorway/commits/0000000007                                           see storage/lake/commits.py
 
 The two numbers are the first and the last commit that a file holds the events of. A file whose numbers lie within those of
@@ -12,8 +13,8 @@ another file of its partition is superseded: the other one holds its events as w
 at once, and what is deleted afterwards, or by the next run, or written once more by somebody who was stopped for a week,
 counts no more. Nothing is ever written here that was not committed before.
 
-A third number, as in 0000000007-0000000007-0000000012.parquet, is the commit that took rows out of the file
-(storage/lake/removal.py): of the files with the same two numbers the one with the highest third counts.
+A third number, as in 0000000007-0000000007-0000000012.parquet, is the commit that took rows out of the file, or changed some
+(storage/lake/removal.py, storage/lake/failures.py): of the files with the same two numbers the one with the highest third counts.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ from storage.rows import timestamp
 EVENTS: Final = "events"
 TSV: Final = "tsv"
 FAILED: Final = "failed"
-SUFFIXES: Final = {EVENTS: ".parquet", TSV: ".tsv.gz", FAILED: ".ndjson.gz"}
+DROPPED: Final = "dropped"
+SUFFIXES: Final = {EVENTS: ".parquet", TSV: ".tsv.gz", FAILED: ".ndjson.gz", DROPPED: ".ndjson.gz"}
 
 _UNKNOWN_DAY = "1970-01-01"
 _LONGEST_NAME = 120
 _OTHER = re.compile(r"[^A-Za-z0-9_.\-]")
 _PIECE = re.compile(
-    r"(?P<partition>(?P<kind>events|tsv|failed)/day=(?P<day>[^/]+)(?:/name=[^/]+)?)/"
+    r"(?P<partition>(?P<kind>events|tsv|failed|dropped)/day=(?P<day>[^/]+)(?:/name=[^/]+)?)/"
     r"(\d{10,})-(\d{10,})(?:-(\d{10,}))?\.[a-z.]+"
 )
 
@@ -52,7 +54,7 @@ def is_money(column: Column) -> bool:
 class Piece(NamedTuple):
     """A file of events. partition: the folder's name. first, last: the commits whose events it holds.
 
-    revision: the commit that took rows out of it last; 0 = none did.
+    revision: the commit that took rows out of it last, or changed some; 0 = none did.
     """
 
     name: str

@@ -9,7 +9,8 @@ Files that are too much for one PUT are staged first, where nobody reads them, b
 commit names where they lie, and settling copies them. Such a commit may stand for several numbers, so that each partition can
 get several files from it.
 
-A commit may also take rows out of files: then it holds the files without them, and names those that they stand for.
+A commit may also take rows out of files, or change some: then it holds the files as they are to be, and names those that they
+stand for.
 """
 
 from __future__ import annotations

@@ -69,10 +69,10 @@ class Index:
                 found[names] = fingerprint
         return found
 
-    def failed(self, ids: Sequence[str]) -> set[str]:
-        """Those that are stored."""
+    def failed(self, ids: Sequence[str]) -> Mapping[str, str | None]:
+        """Of those that are stored, or were dropped: the day they were received."""
         with self._translated():
-            return {failed_id for failed_id, _ in self._look("failed", "day", ids)}
+            return dict(self._look("failed", "day", ids))
 
     def begin(self, origin: str) -> None:
         """Forgets everything: what follows is another life of the target."""

@@ -124,6 +124,8 @@ class Theirs:
             self._who.in_parameters(json.loads(columns["parameters"])) or self._who.in_columns(json.loads(columns["event"]))
         ):
             return True
+        if columns["payload"] is None:  # solved
+            return False
         if self._cut[0] != columns["payload_id"]:
             self._cut = columns["payload_id"], self._erasure.cut(payloads.from_json(columns["payload"].encode()))
         cut = self._cut[1]
@@ -214,7 +216,7 @@ def look(objects: Objects, going: Going, place: Place | None, number: int | None
                 continue
             gone, body = found
             if piece.kind == FAILED:
-                failed += len(gone)
+                failed += sum(map(bool, gone))
             else:
                 events += len(gone) if piece.kind == EVENTS else _alone_in_tsv(objects, piece, gone)
             replaced.append(piece.name)
@@ -231,7 +233,7 @@ def _partitions(objects: Objects, kind: str, going: Going) -> tuple[str, ...]:
 
 
 def _without(objects: Objects, piece: Piece, going: Going) -> tuple[Sequence[str], bytes] | None:
-    """The ids of what goes, and the file without it, empty when nothing is left; None: it stays as it is."""
+    """The ids of what goes ("" for what does not count), and the file without it, empty when nothing is left; None: it stays."""
     body = _get(objects, piece)
     if piece.kind == EVENTS:
         return _parquet(body, going)
@@ -291,8 +293,8 @@ def _going_failed(body: bytes, going: Going) -> Iterator[tuple[int, str, str]]:
         if isinstance(found, dict):
             if found != columns:
                 yield number, "", json_text(found)
-        elif found:
-            yield number, columns["failed_id"], ""
+        elif found:  # one that was solved is counted as stored already
+            yield number, "" if columns.get("replayed_tstamp") else columns["failed_id"], ""
 
 
 def _read(body: bytes) -> Iterator[str]:

@@ -24,8 +24,7 @@ def statements(dialect: str, form: str, location: str, partitions: Iterable[str]
 
     Each ends without a semicolon. Those that tell of partitions are to be repeated when there are new ones.
     """
-    names = [name for name in FailedRow._fields if name != "replayed_tstamp"]
-    failed = [(name, "int" if name == "event_index" else "string") for name in [*names, "payload"]]
+    failed = [(name, "int" if name == "event_index" else "string") for name in (*FailedRow._fields, "payload")]
     events = [(column.name, _type(column, form)) for column in COLUMNS]
     source = f"{location.rstrip('/')}/{EVENTS if form == 'parquet' else TSV}/"
     failures = f"{location.rstrip('/')}/{FAILED}/"

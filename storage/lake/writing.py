@@ -12,7 +12,7 @@ from typing import BinaryIO, Final, cast
 from protocol.seams import Event, FailedEvent
 from protocol.tables import COLUMN_NAMES
 from storage.failed import payload_text, to_row
-from storage.lake import EVENTS, FAILED, TSV, Piece, day_of, events_partition, piece_name
+from storage.lake import DROPPED, EVENTS, FAILED, TSV, Piece, day_of, events_partition, piece_name
 from storage.lake.index import Known
 from storage.rows import json_text, to_tsv
 
@@ -58,9 +58,7 @@ def gzipped(lines: Iterable[str]) -> bytes:
 
 def failed_line(one: FailedEvent) -> str:
     """The columns of `failed_events`, the JSON ones as text so that every engine reads them alike, and the payload."""
-    columns = to_row(one)._asdict() | {"payload": payload_text(one.payload)}
-    del columns["replayed_tstamp"]  # nothing is replayed here
-    return json_text(columns)
+    return json_text(to_row(one)._asdict() | {"payload": payload_text(one.payload)})
 
 
 def _parquet() -> Write:
@@ -88,8 +86,8 @@ def events_in(piece: Piece, file: BinaryIO) -> Iterator[Known]:
 
 
 def failed_in(piece: Piece, file: BinaryIO) -> Iterator[tuple[str, str]]:
-    """(id, day) of a file of failed events; none of one of events."""
-    if piece.kind == FAILED:
+    """(id, day) of a file of failed events, or of dropped ones; none of one of events."""
+    if piece.kind in (FAILED, DROPPED):
         with gzip.open(file) as lines:
             for line in lines:
                 yield json.loads(line)["failed_id"], piece.day

@@ -9,29 +9,32 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import orjson
 
-from protocol.seams import ConfigurationError, Cursor, Event, FailedEvent, TransientError
+from protocol.seams import ConfigurationError, Cursor, Event, FailedEvent, Json, RawPayload, TransientError
 from storage import lake
 from storage.duplicates import identity, sort_out
-from storage.lake import commits, removal
+from storage.lake import commits, failures, removal
 from storage.lake.commits import Commit
+from storage.lake.failures import Failures, Line, failed_again
 from storage.lake.index import Index, Known
 from storage.lake.writing import WRITERS, events_in, failed_in, files
 from storage.marks import mark_of
 from storage.objects import NoSuchObject, open_objects
 from storage.rows import clean
-from storage.targets import Batch, Counts, Erasure, Removed, Rule, SchemaLookup
+from storage.targets import Batch, Counts, Erasure, Removed, Rule, SchemaLookup, Waiting
 
 _KINDS = {"parquet": (lake.EVENTS,), "tsv": (lake.TSV,), "both": (lake.EVENTS, lake.TSV)}
 _ERASURES = "_spoorway/erasures/"
 _TRIES = 20  # for the next number, which another loader may take
+Resolution = tuple[str, Sequence[Event], Sequence[FailedEvent]]
 _LEAST = {"every_s": 0, "batch_payloads": 1, "batch_bytes": 1024, "remember_days": 0}
 
 
@@ -56,6 +59,15 @@ class Config:
     state: str = ""
 
 
+class _Change(NamedTuple):
+    """What a commit does to what older ones stored; None: there is nothing to do. done: how many it solves or drops."""
+
+    commit: Commit | None = None
+    bodies: Sequence[bytes] = ()
+    done: int = 0
+    counts: Counts | None = None
+
+
 class Plugin:
     def __init__(self, config: Config, schemas: SchemaLookup, *, timer: Callable[[], float] = time.monotonic) -> None:
         """Opens the index; the store is not asked before `cursor`. timer: seconds. Raises ConfigurationError, PermanentError."""
@@ -74,6 +86,7 @@ class Plugin:
         self._lock = threading.Lock()
         self._objects = open_objects(config.url, endpoint=config.endpoint, region=config.region, profile=config.profile)
         self._index = Index(Path(config.state))
+        self._failures = Failures(self._objects, lambda failed_id: self._index.failed([failed_id]).get(failed_id))
         self._checked = False  # that the store heeds conditions
         self._last: Commit | None = None  # None: to be asked
         self._alone = True  # no other loader has been met; while that is so, the store need not be asked before each commit
@@ -123,6 +136,41 @@ class Plugin:
                 raise self._too_late()
             self._newest()
 
+    # FailedStore ----------------------------------------------------------------------------------------------------
+
+    def list_failed(
+        self, kind: str | None = None, since_ms: int | None = None, limit: int = 100, replayed: bool = False
+    ) -> list[dict[str, Json]]:
+        with self._looking() as held:
+            return held.listed(kind, since_ms, limit, replayed)
+
+    def failed_ids(self, kind: str | None = None, since_ms: int | None = None, limit: int = 100) -> list[str]:
+        with self._looking() as held:
+            return held.ids(kind, since_ms, limit)
+
+    def show_failed(self, failed_id: str) -> tuple[dict[str, Json], RawPayload | None] | None:
+        with self._looking() as held:
+            return held.show(failed_id)
+
+    def resolve(self, failed_id: str, events: Sequence[Event], failed: Sequence[FailedEvent], replayed_ms: int) -> Counts | None:
+        return self._changed(lambda last: self._resolve(last, [(failed_id, events, failed)], replayed_ms)).counts
+
+    def drop(self, failed_ids: Sequence[str], dropped_ms: int) -> int:
+        return self._changed(lambda last: self._drop(last, failed_ids, dropped_ms)).done
+
+    # WaitingStore ---------------------------------------------------------------------------------------------------
+
+    def waiting(self, after: failures.Place | None, rows: int) -> tuple[list[Waiting], failures.Place | None]:
+        with self._looking() as held:
+            return held.waiting(after, rows)
+
+    def resolve_all(self, resolutions: Iterable[Resolution], replayed_ms: int) -> int:
+        made = list(resolutions)
+        return self._changed(lambda last: self._resolve(last, made, replayed_ms)).done
+
+    def see_schemas(self, uris: Collection[str]) -> None:
+        """Nothing is made of schemas here."""
+
     # Keeper ---------------------------------------------------------------------------------------------------------
 
     def erase(self, erasure: Erasure, after: removal.Place | None, *, dry: bool = False) -> tuple[Removed, removal.Place | None]:
@@ -153,6 +201,64 @@ class Plugin:
                 self._take_out(last, step, bool(erasure_id))
         return removed, step.following
 
+    @contextmanager
+    def _looking(self) -> Generator[Failures]:
+        with self._lock:
+            self._newest()
+            yield self._failures
+
+    def _changed(self, change: Callable[[Commit], _Change]) -> _Change:
+        """One commit, which moves no cursor. change: what it would be after the last; asked anew when a loader was quicker."""
+        with removal.alone(self._config.state), self._lock:
+            for _ in range(_TRIES):
+                self._last = None  # who asks is often not the one who loads
+                last = self._newest()
+                self._failures.forget()
+                made = change(last)
+                if made.commit is None:
+                    return made
+                self._last = None
+                if commits.add(self._objects, made.commit, made.bodies):
+                    self._last = self._settle(made.commit, b"".join(made.bodies))
+                    self._catch_up(self._last)
+                    self._failures.forget()
+                    return made
+            raise self._too_late()
+
+    def _resolve(self, last: Commit, resolutions: Sequence[Resolution], replayed_ms: int) -> _Change:
+        changes: dict[str, Line] = {}
+        events: list[Event] = []
+        others: list[FailedEvent] = []
+        solved = 0
+        for failed_id, some, failed in resolutions:
+            found = self._failures.find(failed_id)
+            if found is None or found[1].get("replayed_tstamp") or failed_id in changes:
+                continue
+            events += some
+            others += [one for one in failed if one.id != failed_id]
+            again = next((one for one in failed if one.id == failed_id), None)
+            changes[failed_id] = failed_again(found[1], again) if again else failures.solved(found[1], replayed_ms)
+            solved += again is None
+        if not changes:
+            return _Change()
+        new, duplicates = sort_out(events, self._index.stored)
+        fresh = self._fresh(others)
+        counts = Counts(0, len(new), len(fresh), duplicates + len(others) - len(fresh))
+        made, replaced = self._failures.rewritten(changes, last.number + 1)
+        made += files(last.number + 1, new, fresh, _KINDS[self._config.format])
+        totals = _sum(last.totals, counts)
+        return _change(last, replace(totals, failed=totals.failed - solved), made, replaced, solved, counts)
+
+    def _drop(self, last: Commit, failed_ids: Sequence[str], dropped_ms: int) -> _Change:
+        held = {one: found for one in failed_ids if (found := self._failures.find(one))}
+        going = {one: found for one, found in held.items() if not found[1].get("replayed_tstamp")}
+        if not going:
+            return _Change()
+        made, replaced = self._failures.rewritten(dict.fromkeys(going), last.number + 1)
+        made += failures.dropped_files(last.number + 1, list(going.values()), dropped_ms)
+        had, count = last.totals, len(going)
+        return _change(last, replace(had, failed=had.failed - count, dropped=had.dropped + count), made, replaced, count)
+
     # Within the lock ------------------------------------------------------------------------------------------------
 
     def _newest(self) -> Commit:
@@ -182,7 +288,7 @@ class Plugin:
             last.origin or mark,
             mark,
             {**last.cursor, **moved},
-            Counts(*(had + came for had, came in zip(astuple(last.totals), astuple(counts), strict=True))),
+            _sum(last.totals, counts),
             counts,
             tuple((name, len(body)) for name, body in made),
         )
@@ -208,21 +314,13 @@ class Plugin:
             erased=had.erased + (events + failed if erased else 0),
             expired=had.expired + (0 if erased else events + failed),
         )
-        commit = replace(
-            last,
-            number=last.number + 1,
-            totals=totals,
-            objects=tuple((name, len(body)) for name, body in step.made),
-            replaced=tuple(step.replaced),
-            wiped=False,
-            settled=False,
-        )
-        bodies = [body for _, body in step.made]
+        change = _change(last, totals, step.made, step.replaced, sum(step.removed))
+        assert change.commit is not None
         self._last = None  # whatever happens now, the store is asked
-        if commits.add(self._objects, commit, bodies):
-            self._last = self._settle(commit, b"".join(bodies))
+        if commits.add(self._objects, change.commit, change.bodies):
+            self._last = self._settle(change.commit, b"".join(change.bodies))
             self._catch_up(self._last)
-        elif replace(self._newest(), settled=False) != commit:  # otherwise an attempt of ours that seemed to fail
+        elif replace(self._newest(), settled=False) != change.commit:  # otherwise an attempt of ours that seemed to fail
             raise self._too_late()
 
     def _too_late(self) -> TransientError:
@@ -264,7 +362,7 @@ class Plugin:
         for piece in self._unseen(number):
             try:
                 with self._objects.open(piece.name) as file:
-                    if piece.kind == lake.FAILED:
+                    if piece.kind in (lake.FAILED, lake.DROPPED):
                         self._index.add((), failed_in(piece, file))
                     else:
                         self._index.add(events_in(piece, file), ())
@@ -277,3 +375,28 @@ class Plugin:
             live, _ = lake.sorted_out(self._objects.list(f"{kind}/"))
             first = self._forget_before(max((piece.day for piece in live), default=""))
             yield from (piece for piece in live if piece.last > number and piece.day >= first)
+
+
+def _change(
+    last: Commit,
+    totals: Counts,
+    made: Sequence[tuple[str, bytes]],
+    replaced: Sequence[str],
+    done: int,
+    counts: Counts | None = None,
+) -> _Change:
+    """made: files, as (name, bytes). replaced: names of those that go for them."""
+    commit = replace(
+        last,
+        number=last.number + 1,
+        totals=totals,
+        objects=tuple((name, len(body)) for name, body in made),
+        replaced=tuple(replaced),
+        wiped=False,
+        settled=False,
+    )
+    return _Change(commit, [body for _, body in made], done, counts)
+
+
+def _sum(had: Counts, came: Counts) -> Counts:
+    return Counts(*(one + other for one, other in zip(astuple(had), astuple(came), strict=True)))

@@ -105,7 +105,7 @@ class LakeBench:
         return [json.loads(line) for line in lines]
 
     def failed_ids(self) -> list[str]:
-        return [row["failed_id"] for row in self.failed()]
+        return [row["failed_id"] for row in self.failed() if not row["replayed_tstamp"]]
 
     def failing_commit(self, moment: str, batch: Batch, chance: random.Random) -> None:
         """Before and inside: the PUT that is the commit is not done. after: it is, but its answer is lost, or a later call's."""

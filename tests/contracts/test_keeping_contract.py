@@ -75,9 +75,6 @@ BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
     "opensearch": opensearch_bench.in_opensearch,
 }
 
-# Targets whose failed events can be solved in them.
-SOLVING = sorted(set(BENCHES) - {"s3_both", "s3_tsv"})
-
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
@@ -262,7 +259,6 @@ def test_a_payload_that_others_failed_in_is_kept_without_the_person(bench: Bench
     assert (target.show_failed("failed-2") or (None, None))[1] == left
 
 
-@pytest.mark.parametrize("bench", SOLVING, indirect=True)
 def test_a_failed_event_that_was_solved_goes_and_counts_no_more(bench: Bench) -> None:
     target = bench.open()
     load(target, failed=(failed_of(1, parameters={"uid": "u1"}),))

@@ -155,11 +155,11 @@ STORES: dict[str, Callable[[Path, pytest.FixtureRequest], StoreBench]] = {
     "postgres_months": postgres_bench.by_month,
     "redshift": redshift_bench.tables,
     "opensearch": opensearch_bench.in_opensearch,
+    "s3_folder": s3_bench.in_folder,
+    "s3_bucket": s3_bench.in_bucket,
 }
 BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
     **STORES,
-    "s3_folder": s3_bench.in_folder,
-    "s3_bucket": s3_bench.in_bucket,
     "kafka": kafka_bench.in_kafka,
 }
 
