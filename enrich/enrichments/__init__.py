@@ -10,18 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from protocol.seams import Event, RawPayload, Reason, SelfDescribing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RawEvent:
-    """One event as the tracker sent it, before any conversion. index: 0-based place in its payload."""
+    """One event as the tracker sent it, before any conversion. index: 0-based place in its payload.
 
-    payload: RawPayload
-    index: int
-    parameters: Mapping[str, str]
+    Never changed once made; Final says so, as in RawPayload and for its reason.
+    """
+
+    payload: Final[RawPayload]
+    index: Final[int]
+    parameters: Final[Mapping[str, str]]
 
 
 class Enrichment(Protocol):

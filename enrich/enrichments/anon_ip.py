@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from functools import lru_cache
 
 from enrich.enrichments import RawEvent, World
 from protocol.seams import ConfigurationError, Event, Reason
@@ -18,9 +17,6 @@ class Config:
     segments: int = 5
 
 
-_MOST_KEPT = 1_000  # IPv6 addresses: the events of one payload share theirs
-
-
 class Plugin:
     def __init__(self, config: Config, world: World) -> None:
         if not 1 <= config.octets <= 4:
@@ -29,15 +25,17 @@ class Plugin:
             raise ConfigurationError("anon_ip.segments: expected 1 to 8")
         self._octets = config.octets
         self._segments = config.segments
-        self._long = lru_cache(_MOST_KEPT)(self._mask)
+        self._last, self._found = "", Event()  # the events of one payload share their address
 
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
         text = event.get("user_ipaddress", "unknown")
-        if text.count(".") == 3 and ":" not in text:
-            return {"user_ipaddress": _masked(text.split("."), self._octets, ".")}
-        return self._long(text)
+        if text != self._last:
+            self._last, self._found = text, self._mask(text)
+        return self._found
 
     def _mask(self, text: str) -> Event:
+        if text.count(".") == 3 and ":" not in text:
+            return {"user_ipaddress": _masked(text.split("."), self._octets, ".")}
         try:
             address = ipaddress.ip_address(text)
         except ValueError:  # "unknown", or whatever a tracker sent as `ip`
