@@ -71,7 +71,7 @@ class GroupArchiving:
         self._room, self._lock = _room(data)
         self._lanes: dict[str, _Lane] = {}
         self._unsure = True  # whether the lanes are these
-        self._began_ms = clock()
+        self._joining_ms = 0  # since when the group is waited for
 
     def step(self) -> bool:
         """Archives what is due, and gathers what there is, one read at most; True when there was anything.
@@ -114,7 +114,7 @@ class GroupArchiving:
                     finish.wait(backoff_s)
                     backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
                     continue
-                status.state, status.message, backoff_s = "waiting", "", _FIRST_BACKOFF_S
+                status.state, status.message, backoff_s, self._joining_ms = "waiting", "", _FIRST_BACKOFF_S, 0
                 if not busy:
                     finish.wait(_LOOK_S)
             if status.state == "waiting":
@@ -249,8 +249,10 @@ class GroupArchiving:
 
     def _report(self, error: Exception) -> None:
         now_ms = self._clock()
-        if isinstance(error, Joining) and now_ms - self._began_ms < _JOINED_IN_MS:
-            return
+        if isinstance(error, Joining):
+            self._joining_ms = self._joining_ms or now_ms
+            if now_ms - self._joining_ms < _JOINED_IN_MS:
+                return
         self.status.failed(error, now_ms)
 
 

@@ -121,6 +121,8 @@ def _on_servers(remote: Instance, partial: bool) -> KafkaReader | KinesisReader:
             from gateway.journal.kafka.reader import KafkaReader
 
             kafka = KafkaReader(remote.config)
+            if not kafka.pending({}):
+                raise ConfigurationError(f"replay: there is nothing in the topic {remote.config.topic!r}")
             late = f"{deleted:,} records of the topic were deleted" if (deleted := kafka.deleted()) else ""
             reader: KafkaReader | KinesisReader = kafka
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import threading
@@ -15,6 +16,7 @@ from gateway.journal.gathering import gathered_lane
 from gateway.journal.options import Options
 from protocol.persons import Person
 from protocol.seams import START, Cursor, PermanentError, Position, RawPayload, TransientError
+from spoorway.archiving import findings
 from spoorway.archiving_remote import GroupArchiving
 from spoorway.cli import main
 from spoorway.config import load
@@ -475,10 +477,16 @@ def test_waiting_for_the_group_is_no_trouble_unless_it_lasts(bench: Bench) -> No
     archiving.run(threading.Event(), Soon(2))
     assert archiving.status.errors == {}
     again, member = bench.worker()
-    member.joining = 3
-    bench.now_ms += 30_000
-    again.run(threading.Event(), Soon(2))
-    assert again.status.message == "waiting for the group"
+    member.joining = 9
+
+    class Late(Soon):
+        def wait(self, timeout: float | None = None) -> bool:
+            bench.now_ms += 20_000
+            return super().wait(timeout)
+
+    again.run(threading.Event(), late := Late(3))
+    assert len(late.waited) == 3 and again.status.error == "waiting for the group"
+    assert again.status.errors == {"transient": 1}
 
 
 def test_a_person_is_erased_from_what_was_gathered_and_nothing_moves(bench: Bench) -> None:
@@ -538,3 +546,26 @@ def test_the_spark_job_makes_of_it_what_one_machine_makes_and_workers_go_on_behi
     assert archives.failures(one[0]) == archives.failures(many[0])
     assert one[1].cursor == many[1].cursor
     assert {lane: one[1].cursor[lane] for lane in LANES} == dict.fromkeys(LANES, bench.topic.place(10))
+
+
+def test_what_was_gathered_answers_sql_and_doctor_does_not_look_for_segments_of_the_gateway_s(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lane = LANES[0]
+    bench.topic.fill(lane, 12)
+    bench.topic.lanes[lane].append(Damage(lane, bench.topic.place(13), b"no payload"))
+    archiving, _ = bench.worker()
+    drain(archiving)
+    end(archiving)
+    file = bench.folder / "spoorway.toml"
+    file.write_text(
+        f'data = "{bench.folder / "data"}"\n[archive]\nurl = "{bench.store}"\n[journal.kafka]\nbrokers = ["127.0.0.1:1"]\n'
+        "[storage.targets.sqlite]\nenabled = false\n"
+    )
+    question = "SELECT count(*) AS n, count(DISTINCT lane) AS lanes FROM archive.payloads"
+    assert main(["sql", "--on", "archive", "--format", "json", "--config", str(file), question]) == 0
+    assert json.loads(capsys.readouterr().out) == {"n": 12, "lanes": 1}
+    settings = load(file, {}, {})
+    (bench.folder / "data" / "journal").mkdir(parents=True)
+    told = list(findings(settings.data, settings.archive, bench.now_ms, gathered=True))
+    assert told == [("ok", f"{bench.store} answers; each worker says on /metrics what waits")]
