@@ -162,19 +162,21 @@ class GroupArchiving:
         if lane.held is None:
             path = self._room / f"{gathered_lane(lane.lane)}-{lane.number}"
             lane.held, lane.begun_ms = Gathering(path, lane.payloads, self._options), now_ms
-        with self._on_disk():
+        with self._writing():
             lane.held.add(items)
         lane.at, lane.written_ms = until, now_ms
 
     @contextlib.contextmanager
-    def _on_disk(self) -> Generator[None, None, None]:
-        """A file that could not be written is of no use, and the room of the others is needed: all is read again."""
+    def _writing(self) -> Generator[None, None, None]:
+        """What a segment holds that could not be written nobody knows, and others need the room: all is read again."""
         try:
             yield
-        except OSError as error:
+        except Exception as error:
             for each in self._lanes.values():
                 each.drop()
-            raise TransientError(f"{error.filename or self._room}: {error.strerror or error}") from error
+            if isinstance(error, OSError):
+                raise TransientError(f"{error.filename or self._room}: {error.strerror or error}") from error
+            raise
 
     # Archiving --------------------------------------------------------------------------------------------------------
 
@@ -216,7 +218,7 @@ class GroupArchiving:
         held = lane.held
         assert held is not None
         self.status.state = "archiving"
-        with self._on_disk():
+        with self._writing():
             held.finish()
         first = held.last - held.payloads + 1 if held.payloads else 0
         first_ms, last_ms = (held.first_ms, held.last_ms) if held.payloads else (lane.begun_ms, lane.written_ms)

@@ -460,6 +460,20 @@ def test_a_disk_that_takes_nothing_costs_what_was_gathered_and_no_more(bench: Be
     bench.check()
 
 
+def test_what_could_not_be_written_down_leaves_nothing_half_done(bench: Bench) -> None:
+    bench.topic.fill(LANES[0], 4)
+    there = bench.topic.lanes[LANES[0]]
+    there[2], whole = RawPayload("f" * 32, NOON, "http", "/i", query="\ud800"), there[2]  # no journal could hold it
+    archiving, _ = bench.worker()
+    for _ in range(3):
+        with pytest.raises(TypeError):
+            drain(archiving)
+    there[2] = whole
+    drain(archiving)
+    end(archiving)
+    bench.check()
+
+
 def test_another_lane_under_the_same_name_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spoorway.archiving_remote.gathered_lane", lambda lane: "0" * 16)
     bench.topic.fill(LANES[0], 3)
