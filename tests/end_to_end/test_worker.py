@@ -75,6 +75,9 @@ def test_a_worker_that_is_asked_to_stop_leaves_the_group_at_once(site: Site) -> 
     site.until(lambda: lanes(other) == PARTITIONS, lambda: lanes(other))
     site.send(50, 100)
     site.until(lambda: site.stored() == 100, site.stored)
+    told = (site.folder / "stderr.txt").read_text()
+    assert "the group is left" in told
+    assert not [line for line in told.splitlines() if "waiting for the group" in line and " ERROR " in line]
 
 
 @pytest.mark.slow
