@@ -251,6 +251,61 @@ def test_a_call_costs_the_same_however_many_events_wait(context: BrowserContext,
     assert "list" not in costs[0]
 
 
+# Counts how often the page lists the names in local storage, from here on.
+COUNT_LISTS = """() => {
+  const real = localStorage;
+  window.lists = 0;
+  Object.defineProperty(window, "localStorage", { value: new Proxy(real, {
+    get: (at, key) => real[key], set: (at, key, value) => (real[key] = value, true),
+    deleteProperty: (at, key) => delete real[key],
+    ownKeys: () => (lists++, Reflect.ownKeys(real)),
+  }) });
+}"""
+
+
+def leave_events(page: Page, count: int) -> None:
+    """Tracked by a page that sends nothing because the gateway wants a pause; its own page view is the first."""
+    page.evaluate(
+        """([url, count]) => {
+          localStorage.setItem("spq " + url + "/a/tp2", Date.now() + 3e6 + " 9");
+          snowplow("newTracker", "sp", url, { postPath: "/a/tp2" });
+          snowplow("trackPageView");
+          for (let n = 1; n < count; n++) snowplow("trackStructEvent", { category: "a", action: "b", value: n });
+        }""",
+        [GATEWAY, count],
+    )
+
+
+def test_a_page_that_loads_looks_at_what_earlier_pages_left_later_and_sends_it_first(context: BrowserContext, dist: Path) -> None:
+    visit = Visit(context, {"/": TAGGED, "/sp.js": (dist / "spoorway.js").read_bytes()})
+    leave_events(visit.open(), 300)
+    page = visit.open()
+    page.evaluate("(url) => localStorage.removeItem('spq ' + url + '/a/tp2')", GATEWAY)
+    page.evaluate(COUNT_LISTS)
+    kept, lists = page.evaluate(
+        """(url) => {
+          snowplow("newTracker", "sp", url, { postPath: "/a/tp2" });
+          const id = snowplow("trackPageView");
+          return [Object.values(localStorage).filter((value) => value.includes(id)).length, lists - 1];
+        }""",
+        GATEWAY,
+    )
+    assert (kept, lists) == (1, 0)
+    sent = visit.wait(301)
+    times = [int(event["dtm"]) for event in sent]
+    assert (times, sent[-1]["e"], len({event["eid"] for event in sent})) == (sorted(times), "pv", 301)
+    assert page.evaluate("lists") > 1
+
+
+def test_what_earlier_pages_left_counts_towards_the_limit_also_in_a_pause(context: BrowserContext, dist: Path) -> None:
+    visit = Visit(context, {"/": TAGGED, "/sp.js": (dist / "spoorway.js").read_bytes()})
+    leave_events(visit.open(), 1000)
+    page = visit.open()
+    page.evaluate(COUNT_LISTS)
+    page.evaluate("(url) => { snowplow('newTracker', 'sp', url, { postPath: '/a/tp2' }) }", GATEWAY)
+    page.wait_for_function("lists > 0 && snowplow('trackPageView') === undefined")
+
+
 @pytest.mark.parametrize("browser_of", ["now", "before Temporal"])
 def test_the_time_zone_is_told_and_intl_is_used_only_where_it_must_be(
     context: BrowserContext, dist: Path, browser_of: str

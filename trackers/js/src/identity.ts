@@ -3,11 +3,12 @@
  *
  * An existing `_sp_id.XXXX` is found whatever its four digits are. Nothing is stored before `next` is called.
  */
+import { storage } from "./storage.js";
 import { uuid } from "./wire.js";
 
 /** A place for values that come to an end. */
 export interface StateStorage {
-  /** All names, with anything between them. */
+  /** All names, with anything between them; where `_sp_id.0000` is there none is needed. */
   names(): string;
   /** Empty when there is none, or its time is over. */
   read(name: string): string;
@@ -35,14 +36,10 @@ const TWO_YEARS = 63072e3;
 
 /** The official tracker keeps the end of a value's time beside it, under NAME.expires. */
 const webStorage = (strategy?: unknown): StateStorage => {
-  let store: Record<string, string> = {};
-  try {
-    if (strategy != "memory") store = localStorage as unknown as typeof store;
-  } catch {
-    // forbidden here: ids live as long as the page
-  }
+  const store = storage(strategy);
   return {
-    names: () => "" + Object.keys(store),
+    // Who has a name of ours need not look through a thousand events that wait.
+    names: () => (store["_sp_id.0000"] ? "" : Reflect.ownKeys(store)) as string,
     read: (name) => (!(+store[name + ".expires"]! < Date.now()) && store[name]) || "",
     write(name, value, seconds) {
       const end = Math.round(Date.now() / 1e3) + seconds + "000";

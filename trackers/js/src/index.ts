@@ -151,9 +151,9 @@ export const newTracker = (namespace: string, endpoint: string, options: Options
       const id = uuid();
       const page = pageId; // the one it happened on, however late consent is given
       const time = extra.timestamp as { type?: string; value?: number } | null | undefined;
-      if (doc && href != doc.URL) {
+      if (href != doc?.URL) {
         referrer = href; // a page without a load
-        href = doc.URL;
+        href = doc?.URL;
       }
       const values = {
         url: extra.url ?? own.url ?? href,

@@ -5,6 +5,7 @@
  * Where a request's fate is not known its events stay and are sent again: they keep their ids, the gateway stores them once.
  * Web Locks choose the sender; without them (plain HTTP) a lease does. How long to wait after a failure is shared by all tabs.
  */
+import { storage } from "./storage.js";
 import { iglu, uuid } from "./wire.js";
 
 export interface QueueOptions {
@@ -60,7 +61,8 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
   const owner = uuid();
   const timeout = options.connectionTimeout || 1e4;
   const simple = options.eventMethod == "get";
-  const spare: Record<string, string> = {}; // what storage had no room for
+  const store = storage(options.queue);
+  const spare: typeof store = {}; // what storage had no room for
   const here: Record<string, 1 | 2> = {}; // 1: tracked by this page, not sent yet. 2: in a request of this page
   const dropped: Record<string, number> = {};
   const nav: Partial<Navigator> = globalThis.navigator || {};
@@ -71,12 +73,6 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
   let busy = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let soon: typeof timer;
-  let store: typeof spare = {};
-  try {
-    if (options.queue != "memory") store = localStorage as unknown as typeof spare;
-  } catch {
-    // forbidden here: events live as long as the page
-  }
 
   const get = (key: string): string => spare[key] || store[key] || "";
   const set = (key: string, value: string) => {
@@ -92,7 +88,8 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
     delete store[key];
   };
   const keys = () => {
-    const all = [...Object.keys(spare), ...Object.keys(store)].filter((key) => key.startsWith(state + " ")).sort();
+    // Their names alone: Object.keys looks at each value too.
+    const all = ([...Reflect.ownKeys(spare), ...Reflect.ownKeys(store)] as string[]).filter((key) => key.startsWith(state + " ")).sort();
     waiting = all.length;
     return all;
   };
@@ -133,21 +130,22 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
     for (const key of chosen) here[key] = 2;
     flyingBytes += size;
     const events = values.map((value) => value.slice(1, -1) + `,"stm":"${Date.now()}"}`);
-    const headers: Record<string, string> = { ...options.customHeaders };
-    if (values[0]![0] == "*") headers["SP-Anonymous"] = "*";
-    if (!simple) headers["Content-Type"] = "application/json; charset=UTF-8";
-    let status = 0;
-    let asked = 0; // milliseconds that the gateway wants us to wait
+    let status: number | undefined; // none without an answer
+    let asked: number | undefined; // milliseconds that the gateway wants us to wait
     try {
       const answer = await fetch(simple ? url + "?" + new URLSearchParams(JSON.parse(events[0]!)) : url, {
         method: simple ? "GET" : "POST",
-        headers,
+        headers: {
+          ...options.customHeaders,
+          ...(values[0]![0] == "*" && { "SP-Anonymous": "*" }),
+          ...(!simple && { "Content-Type": "application/json; charset=UTF-8" }),
+        },
         body: simple ? null : `{"schema":"${iglu("payload_data", "1-0-4")}","data":[${events}]}`,
         credentials: options.credentials || "include",
         keepalive: flyingBytes < KEEPALIVE,
         signal: AbortSignal.timeout(timeout),
       });
-      asked = +answer.headers.get("Retry-After")! * 1e3 || 0;
+      asked = +answer.headers.get("Retry-After")! * 1e3;
       await answer.text(); // an answer that breaks off acknowledges nothing
       status = answer.status;
     } catch {
@@ -158,12 +156,12 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
     if (status == 413 && chosen[1]) limit = size >> 1;
     else if (/2..|4(0[0134]|1[03]|22)/.test(status as unknown as string)) {
       chosen.forEach(remove);
-      if (status < 300) remove(state);
+      if (status! < 300) remove(state);
       else drop("" + status, chosen.length);
     } else {
-      const failures = +get(state).split(" ")[1]! || 0;
-      const ms = LEAST_BACK_OFF + Math.random() * Math.min(LONGEST_BACK_OFF, 1e3 * 2 ** failures);
-      set(state, Date.now() + Math.min(HOUR, Math.max(ms, asked)) + " " + (failures + 1));
+      const failures = -~(get(state).split(" ")[1] as unknown as number); // one more
+      const ms = LEAST_BACK_OFF + Math.random() * Math.min(LONGEST_BACK_OFF, 500 * 2 ** failures);
+      set(state, Date.now() + Math.min(HOUR, Math.max(ms, asked || 0)) + " " + failures);
       await sleep(1e3); // on a busy computer the others hear of it late, and it may be their turn next
     }
   };
@@ -185,7 +183,7 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
       else {
         do {
           while (left(lease)) await sleep(SETTLE * 9 * Math.random());
-          set(lease, Date.now() + timeout + " " + owner);
+          set(lease, Date.now() + timeout + 5e3 + " " + owner);
           await sleep(SETTLE * (2 + Math.random()));
         } while (!get(lease).endsWith(owner));
         await work();
@@ -196,33 +194,32 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
     }
     busy = 0;
     // Every tab looks again when the pause is over: the one that failed may be gone by then.
-    if (keys()[0]) wake();
+    look();
   };
   const wake = (): void => {
     soon = undefined;
-    if (busy) return;
     clearTimeout(timer);
-    timer = setTimeout(drain, left(state));
+    if (!busy && waiting) timer = setTimeout(drain, left(state));
   };
-  /** Not in the page's own task, and once for all that it tracks there. */
-  const wakeSoon = () => (soon ||= setTimeout(wake));
+  const look = () => {
+    keys();
+    wake();
+  };
 
   globalThis.addEventListener?.("online", wake);
-  wakeSoon(); // what earlier pages left behind
+  // What earlier pages left behind is counted in a task of its own, and sent in another: the page is loading.
+  soon = setTimeout(look);
 
   return {
     drop,
     dropped,
     add(created, id, json, anonymous) {
-      if (waiting >= (options.maxLocalStorageQueueSize || 1e3)) {
-        wakeSoon();
-        return drop("full");
-      }
+      soon ||= setTimeout(wake); // not in the page's own task, and once for all that it tracks there
+      if (waiting >= (options.maxLocalStorageQueueSize || 1e3)) return drop("full");
       const key = state + " " + created + id;
       set(key, (anonymous ? "*" : " ") + json);
       here[key] = 1;
       waiting++;
-      wakeSoon();
       return id;
     },
     leave() {
