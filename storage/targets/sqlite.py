@@ -16,7 +16,6 @@ from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
 from protocol import payloads
@@ -33,7 +32,8 @@ from storage.targets import Batch, Counts, Erasure, Removed, Rule, SchemaLookup,
 from storage.trouble import translated
 from storage.views import schemas_of, view_name, view_sql
 
-_ASK = 500  # ids per look-up statement
+# CROSS JOIN: each id is looked up in the index, whatever the planner thinks of their number.
+_WHICH_ARE_IN = "SELECT event_id, event_fingerprint FROM json_each(?) AS asked CROSS JOIN {0} ON event_id = asked.value"
 _RARE = 8  # rows: a set of columns with fewer in a batch is written together with the other rare ones
 _MOST_SCHEMAS = 5_000  # schemas that get a view; more are stored all the same
 _FORGET_PAYLOAD = (  # when no failed event needs it any more
@@ -301,16 +301,11 @@ class Plugin:
         return counts
 
     def _stored(self, ids: Sequence[str]) -> Mapping[str, str | None]:
+        asked = (json_text(ids),)  # as one value: the same statement for any number of them
         found: dict[str, str | None] = {}
-        question = f"SELECT event_id, event_fingerprint FROM events WHERE event_id IN ({', '.join('?' * _ASK)})"
-        gone = self._db.execute("SELECT 1 FROM gone_events LIMIT 1").fetchone() is not None  # another process may have removed
-        rest = iter(ids)
-        while asked := list(islice(rest, _ASK)):
-            # Filled up to the one length, so that there is one statement to prepare.
-            asked += asked[-1:] * (_ASK - len(asked))
-            if gone:
-                found.update(self._db.execute(question.replace(" events ", " gone_events "), asked).fetchall())
-            found.update(self._db.execute(question, asked).fetchall())
+        if self._db.execute("SELECT 1 FROM gone_events LIMIT 1").fetchone() is not None:  # another process may have removed
+            found.update(self._db.execute(_WHICH_ARE_IN.format("gone_events"), asked).fetchall())
+        found.update(self._db.execute(_WHICH_ARE_IN.format("events"), asked).fetchall())
         return found
 
     def _insert(self, db: sqlite3.Connection, events: Sequence[Event]) -> None:
