@@ -10,10 +10,10 @@ import pytest
 
 from gateway.journal.options import Options
 from gateway.journal.writer import FileWriter
-from protocol.seams import RawPayload
+from protocol.seams import Position, RawPayload
 from spoorway import intake
 from spoorway.config import load
-from spoorway.files import journal_folder
+from spoorway.files import archive_file, cursor_file, journal_folder, write_archived, write_cursor
 from spoorway.intake import Intake
 from spoorway.loading import Loading
 
@@ -58,3 +58,18 @@ def test_retention_goes_by_the_archive_where_there_is_no_target(
     asyncio.run(one_round())
     left = len(list(journal_folder(settings.data).rglob("*.gz")))
     assert left == (1 if archived else 4)
+
+
+def test_what_neither_targets_nor_the_archive_lack_is_not_handed_over_to_a_journal_on_servers(tmp_path: Path) -> None:
+    """Who goes from files to Kafka with an archive: what is not archived yet goes there too, and is archived from there."""
+    file = tmp_path / "spoorway.toml"
+    file.write_text(
+        f'data = "{tmp_path / "data"}"\n[archive]\nurl = "{tmp_path / "store"}"\n[journal.kafka]\nbrokers = ["127.0.0.1:1"]\n'
+        "[gateway.transports.http]\nenabled = false\n"
+    )
+    settings = load(file, {}, {})
+    loaded = {"0a0b0c0d": Position(3, 0, 30), "1a1b1c1d": Position(2, 0, 20)}
+    write_cursor(cursor_file(settings.data, "sqlite"), loaded)
+    assert Intake(settings)._begun() == {}
+    write_archived(archive_file(settings.data), str(tmp_path / "store"), {"0a0b0c0d": Position(2, 50, 25)})
+    assert Intake(settings)._begun() == {"0a0b0c0d": Position(2, 50, 25)}
