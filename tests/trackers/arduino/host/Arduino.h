@@ -56,9 +56,10 @@ class IPAddress {
 
 /* For examples that are only looked at by the compiler. */
 typedef uint8_t byte;
-enum { OUTPUT, LED_BUILTIN, A0 };
+enum { OUTPUT, INPUT_PULLUP, LED_BUILTIN, A0 };
 void pinMode(int, int);
 void digitalWrite(int, int);
+int digitalRead(int);
 int analogRead(int);
 class HardwareSerial : public Stream {
  public:

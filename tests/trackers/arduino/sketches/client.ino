@@ -1,4 +1,4 @@
-// A tracker over a Client: -DLINK=Mqtt or Http, -DJOURNAL, -DKEY.
+// A tracker over a Client: -DLINK=Mqtt or Http, -DJOURNAL, -DKEY, -DCONSENT.
 #include "serial_client.h"
 #include <Spoorway.h>
 
@@ -6,6 +6,9 @@ static const spoorway::Template TEMPLATES[] PROGMEM = {spoorway::ENVIRONMENT};
 #ifdef JOURNAL
 typedef spoorway::Journal<spoorway::EepromCells, 24, 64> Store;
 static Store store = Store(spoorway::EepromCells());
+#elif defined(CONSENT)
+typedef spoorway::Consent<spoorway::Queue<120> > Store;
+static Store store;
 #else
 typedef spoorway::Queue<120> Store;
 static Store store;
@@ -28,7 +31,7 @@ static spoorway::Tracker<Link, Store> tracker(link_, store);
 #ifdef JOURNAL
 #define ROOM true
 #else
-#define ROOM (store.count < 4) // a gateway that is slow must not make the sketch lose events: those are told apart by their gaps
+#define ROOM (store.size_of_all() < 60) // a gateway that is slow must not make the sketch lose events: those are told apart by their gaps
 #endif
 #ifdef MEASURE
 volatile uint32_t longest_us; // for whoever looks into the RAM
@@ -43,6 +46,10 @@ void setup() {
 
 void loop() {
   static uint32_t last;
+#ifdef CONSENT
+  if (millis() == 60000) tracker.opt_out();
+  if (millis() == 70000) tracker.opt_in();
+#endif
   if (ROOM && millis() - last >= 100) {
     last = millis();
     tracker.track(0, 2150, 452, 10132);

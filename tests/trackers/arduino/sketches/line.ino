@@ -27,7 +27,7 @@ static spoorway::Tracker<spoorway::SerialLine<HardwareSerial>, Store, spoorway::
 #ifdef JOURNAL
 #define ROOM true
 #else
-#define ROOM (store.count < 4) // a gateway that is slow must not make the sketch lose events: those are told apart by their gaps
+#define ROOM (store.size_of_all() < 60) // a gateway that is slow must not make the sketch lose events: those are told apart by their gaps
 #endif
 #ifdef MEASURE
 volatile uint32_t longest_us; // for whoever looks into the RAM

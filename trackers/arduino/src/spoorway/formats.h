@@ -154,16 +154,15 @@ template <bool QUERY, class Tracker, class Index> class Event : public Reading<T
   }
   void value(uint8_t kind, uint32_t code, bool quoted) {
     if (kind == '.') {
-      int32_t v = value_of(code);
-      if (v < 0) this->put('-'), v = -v;
-      this->number((uint32_t)v, pgm_read_byte(this->at + 1) - '0');
+      if (!(code & 1)) this->put('-');
+      this->number(code >> 1, pgm_read_byte(this->at + 1) - '0');
     } else if (kind == '$' || kind == '%') {
       depth += quoted;
       copy((uint16_t)code);
       depth = 1;
     } else {
       const char *c = kind == '?' ? PSTR("false|true") : this->at + 1;
-      for (uint8_t skip = (uint8_t)(code >> 1); skip;)
+      for (uint8_t skip = (uint8_t)code >> 1; skip;)
         if (pgm_read_byte(c++) == '|') skip--;
       for (uint8_t letter; (letter = pgm_read_byte(c++)) > ' ' && letter != '|';) write(letter);
     }
@@ -184,9 +183,11 @@ template <bool QUERY, class Tracker, class Index> class Event : public Reading<T
   SPOORWAY_ONCE void about() {
     if (const char *const *pair = this->whole().about)
       for (; *pair; pair += 2)
-        for (uint8_t i = 0; i < 2 && *pair[1]; i++) {
-          often(NEXT + i);
-          copy(pair[i]);
+        if (*pair[1]) {
+          often(NEXT);
+          copy(pair[0]);
+          often(VALUE);
+          copy(pair[1]);
         }
   }
 
@@ -251,16 +252,15 @@ template <bool QUERY, class Tracker, class Index> class Event : public Reading<T
     Tracker &t = this->whole();
     this->rewind();
     this->number_();
-    this->find_template();
+    this->at = t.text_of(this->next());
+    if ((uint8_t)(pgm_read_byte(this->at) - '0') < 10) this->skip_word(); /* the number that compact frames call it */
     depth = 0;
-    flags = PLAIN;
-    if (pgm_read_byte(this->at) == '*')
-      flags = DESCRIBED | GIVEN;
-    else if (pgm_read_byte(this->at + 4) == ':')
-      flags = DESCRIBED;
-    if (!t.about || !*t.about || t.about[0][0] != 'p') flags |= NO_PLATFORM; /* "p" must be the first to be another one */
-    if (!t.earlier()) flags |= LIVE;
-    if (t.tells_clock) flags |= CLOCK;
+    const char *kind = this->at;
+    uint8_t is = pgm_read_byte(kind) == '*' ? DESCRIBED | GIVEN : pgm_read_byte(kind + 4) == ':' ? DESCRIBED : PLAIN;
+    if (!t.about || !*t.about || t.about[0][0] != 'p') is |= NO_PLATFORM; /* "p" must be the first to be another one */
+    if (!t.earlier()) is |= LIVE;
+    if (t.tells_clock) is |= CLOCK;
+    flags = is;
     tell(QUERY ? (Tracker::NAMELESS ? QUERY_NAMED : QUERY_EVENT) : Tracker::NAMELESS ? JSON_NAMED : JSON_EVENT);
   }
 };

@@ -10,38 +10,36 @@ namespace spoorway {
 
 template <class Port = Client> class Mqtt {
   enum State { OFF, READY, CONNECT = 0x10, PUBLISH = 0x32, PINGREQ = 0xC0 }; /* or the packet whose answer is waited for */
-  enum { ANSWER_MS = 10000, KEEP_ALIVE_S = 60 };
+  enum { ANSWER_MS = 10000, KEEP_ALIVE_S = 60, ID = 0x80 };
   Port &port;
   const char *host, *user, *password;
   uint16_t tcp_port;
   uint8_t state, got, bytes[4];
 
-  static void two(Out &out, uint16_t n) {
-    out.put((uint8_t)(n >> 8));
-    out.put((uint8_t)n);
+  static void length(Out &out, uint8_t n) { /* of a text; it has 16 bits, and ours are short */
+    out.put(0);
+    out.put(n);
   }
   static void text(Out &out, const char *p) {
-    two(out, (uint16_t)strlen(p));
+    length(out, (uint8_t)strlen(p));
     out.text(p);
   }
-  template <class Tracker> static void topic(Tracker &tracker, const char *of, uint8_t length) {
-    two(tracker, (uint16_t)(9 + length + strlen(tracker.device)));
+  template <class Tracker> static void topic(Tracker &tracker, const char *of, uint8_t more) {
+    length(tracker, (uint8_t)(9 + more + strlen(tracker.device)));
     tracker.flash(PSTR("spoorway/"));
     tracker.text(tracker.device);
     tracker.flash(of);
   }
 
-  template <class Tracker> static uint16_t id(Tracker &tracker) { return (uint16_t)tracker.message | 0x8000; } /* is never 0 */
-
   template <class Tracker> void write(Tracker &tracker, uint8_t type) {
     if (type == CONNECT) {
-      tracker.put(0); /* by hand: a text in flash ends at a 0 */
-      tracker.flash(PSTR("\4MQTT\4"));
+      length(tracker, 4);
+      tracker.flash(PSTR("MQTT\4"));
       tracker.put(user ? 0xCE : 0x0E); /* user, password; will with QoS 1; clean session */
-      two(tracker, KEEP_ALIVE_S);
+      length(tracker, KEEP_ALIVE_S);
       text(tracker, tracker.device);
       topic(tracker, PSTR("/tp1"), 4);
-      two(tracker, sizeof SPOORWAY_WILL - 1);
+      length(tracker, sizeof SPOORWAY_WILL - 1);
       tracker.flash(PSTR(SPOORWAY_WILL));
       if (user) {
         text(tracker, user);
@@ -49,7 +47,8 @@ template <class Port = Client> class Mqtt {
       }
     } else if (type == PUBLISH) {
       topic(tracker, Tracker::Form::topic(), Tracker::Form::TOPIC);
-      two(tracker, id(tracker));
+      tracker.put(ID); /* the identifier: never 0, and another one for each of 256 messages, of which one at a time is on its way */
+      tracker.put((uint8_t)tracker.message);
       tracker.body();
     }
   }
@@ -78,10 +77,10 @@ template <class Port = Client> class Mqtt {
 
   /* A packet from the gateway: all that may come have two bytes, or none (PINGRESP), and the type behind that of their question. */
   template <class Tracker> void answered(Tracker &tracker) {
-    if (bytes[0] == (state & 0xF0) + 0x10) {
+    if (bytes[0] == (uint8_t)((state & 0xF0) + 0x10)) {
       if (state == CONNECT && bytes[3]) return off(tracker);
       if (state == PUBLISH) {
-        if ((uint16_t)(bytes[2] << 8 | bytes[3]) != id(tracker)) return;
+        if (bytes[3] != (uint8_t)tracker.message) return;
         tracker.acked();
       }
       state = READY;
@@ -92,7 +91,7 @@ template <class Port = Client> class Mqtt {
   }
 
  public:
-  /* name, password: of `spoorway device add`, or 0. All texts must stay where they are. */
+  /* name, password: of `spoorway device add`, or 0. All texts have at most 255 letters, and must stay where they are. */
   constexpr Mqtt(Port &client, const char *name, uint16_t at = 1883, const char *login = 0, const char *secret = 0)
       : port(client), host(name), user(login), password(secret), tcp_port(at), state(OFF), got(0), bytes() {}
 
@@ -117,11 +116,11 @@ template <class Port = Client> class Mqtt {
         tracker.later();
       return;
     }
-    for (uint8_t most = 16; most && port.available() > 0; most--) {
+    while (port.available() > 0) {
       bytes[got++] = (uint8_t)port.read();
       if (got < 2) continue;
       if (bytes[1] > 2) return off(tracker);
-      if (got < bytes[1] + 2) continue;
+      if (got < (uint8_t)(bytes[1] + 2)) continue;
       got = 0;
       return answered(tracker);
     }

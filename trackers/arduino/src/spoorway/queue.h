@@ -49,9 +49,11 @@ template <uint16_t N> class Queue {
     Index length = open_ - HEAD;
     if (length > longest) return LARGE;
     if (open_ > (Index)(N - used)) return FULL;
-    bytes[place(used)] = (uint8_t)length;
-    if (HEAD == 2) bytes[place(used + 1)] = (uint8_t)(length >> 8 * (HEAD - 1));
-    used += open_;
+    Index end = open_;
+    open_ = 0;
+    put((uint8_t)length);
+    if (HEAD == 2) put((uint8_t)(length >> 8 * (HEAD - 1)));
+    used += end;
     count++;
     return (Result)1;
   }

@@ -247,7 +247,7 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
     begin_message();
     return true;
   }
-  void begin_message() {
+  SPOORWAY_ONCE void begin_message() {
     message++;
     sent_ms = millis();
   }
@@ -272,7 +272,7 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
   /* Somebody said or showed that it is not now: full jitter up to 1 s, 2 s, 4 s … 9 min, and no less than what was asked for. */
   void later(uint32_t least_ms = 0) {
     uint8_t draw = (uint8_t)millis(); /* that devices differ is all it needs to do */
-    for (const char *c = device; *c; c++) draw = draw * 31 + *c;
+    for (const char *c = device; *c; c++) draw += draw + *c;
     rest(least_ms + ((uint32_t)draw << (failures + 2)));
     if (failures < 9) failures++;
   }
