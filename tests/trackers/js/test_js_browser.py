@@ -100,6 +100,8 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 def test_the_gateway_serves_what_a_fresh_build_gives(dist: Path) -> None:
     served = ROOT / "gateway" / "http" / "script"
     assert (dist / "spoorway.js").read_bytes() == (served / "spoorway.js").read_bytes(), "run: node trackers/js/build.mjs"
+    # In another line the browser does not see it, and compiles in the page's task.
+    assert (served / "spoorway.js").read_bytes().startswith(b"//# allFunctionsCalledOnLoad\n")
     digest = base64.b64encode(hashlib.sha384((served / "spoorway.js").read_bytes()).digest()).decode()
     assert (served / "integrity.txt").read_text() == f"sha384-{digest}\n"
     assert json.loads((dist / "integrity.json").read_text())["spoorway.js"] == f"sha384-{digest}"
