@@ -72,8 +72,8 @@ powercuts-micropython: venv runtimes  ## 2,000 power cuts of the MicroPython tra
 powercuts-arduino: venv runtimes  ## 10,000 power cuts of an emulated Uno with an EEPROM journal, against a real gateway; half an hour
 	$(PY) -m tests.trackers.arduino.powercuts --cuts 10000 --seed 1
 
-powercuts-arduino-files: venv runtimes  ## 3,000 power cuts of the Arduino library's journal in files, on littlefs and against a real gateway
-	$(PY) -m tests.trackers.arduino.filecuts --cuts 3000 --seed 1
+powercuts-arduino-files: venv runtimes  ## 1,500 power cuts of the Arduino library's journal in files, on littlefs and against a real gateway
+	$(PY) -m tests.trackers.arduino.filecuts --cuts 1500 --seed 1
 
 sizes: venv runtimes  ## what the trackers for boards take of them, beside their goals and their peers
 	$(PY) -m tests.trackers.micropython.sizes

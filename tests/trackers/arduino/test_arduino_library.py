@@ -177,10 +177,12 @@ def test_one_version_everywhere() -> None:
     assert f"## {header[1]}" in (LIBRARY / "CHANGELOG.md").read_text("utf-8")
 
 
-def test_the_sample_of_the_readme_compiles(tmp_path: Path) -> None:
-    sample = re.findall(r"```cpp\n(#include.*?)```", (LIBRARY / "README.md").read_text("utf-8"), re.DOTALL)
-    assert len(sample) == 1
-    (tmp_path / "sample.cpp").write_text(sample[0])
+SAMPLES = re.findall(r"```cpp\n(#include.*?)```", (LIBRARY / "README.md").read_text("utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=[str(n) for n in range(len(SAMPLES))])
+def test_samples_of_the_readme_compile(sample: str, tmp_path: Path) -> None:
+    (tmp_path / "sample.cpp").write_text(sample)
     command = [
         "g++",
         *STRICT,
@@ -192,3 +194,7 @@ def test_the_sample_of_the_readme_compiles(tmp_path: Path) -> None:
     ]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
+
+
+def test_samples_are_there() -> None:
+    assert len(SAMPLES) == 2

@@ -210,7 +210,8 @@ template <uint16_t RAM = 1024, uint16_t MOST = 512, uint16_t SEGMENT = 4096, cla
 
   /* where: begins the names of its files, at most 22 letters. most_bytes: of all segments. */
   explicit Files(FileSystem &system, const char *where = "/spoorway", uint32_t most_bytes = 65536)
-      : files(system), name(where), limit(most_bytes), boot_(0), first(1), next(1), errors_(0), out_(false) {}
+      : files(system), name(where), limit(most_bytes), boot_(0), oldest_boot(0), stored_(0), used(0), first(1), next(1), at_(0), end(0),
+        failed_ms(0), mark_(0), length(0), errors_(0), source(NOTHING), growing(false), failed(false), out_(false) {}
 
   /* start: the first boot id; 0: 1. Answers 0 where flash keeps nothing, or no longer knows the boot id and `start` says none. */
   uint32_t begin(uint32_t start, uint16_t mark) {

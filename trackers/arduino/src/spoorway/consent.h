@@ -7,11 +7,11 @@
 namespace spoorway {
 
 template <class Store> class Consent : public Store {
-  bool out;
+  bool out; /* before begin(), too: nobody has said yet */
 
  public:
-  Consent() : Store(), out(false) {}
-  explicit Consent(const Store &s) : Store(s), out(false) {}
+  Consent() : Store(), out(true) {}
+  explicit Consent(const Store &s) : Store(s), out(true) {}
 
   template <class Mark> uint32_t begin(uint32_t start, const Mark &mark) {
     uint32_t boot = Store::begin(start, mark);
