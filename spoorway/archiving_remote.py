@@ -68,7 +68,8 @@ class GroupArchiving:
         """reader: one that says by `loaded` what it has for good. data: the folder to gather in."""
         self._reader, self._archive, self._options, self._clock = reader, archive, options, clock
         self.status = ArchiveStatus(url)
-        self._room, self._lock = _room(data)
+        self._data = data
+        self._room: _Room | None = None  # made with the first segment
         self._lanes: dict[str, _Lane] = {}
         self._unsure = True  # whether the lanes are these
         self._joining_ms = 0  # since when the group is waited for
@@ -126,8 +127,12 @@ class GroupArchiving:
     def close(self) -> None:
         """Leaves the group. What was gathered and is not archived is read again by the next one."""
         self._reader.close()
-        shutil.rmtree(self._room, ignore_errors=True)
-        self._lock.close()
+        self._leave_room()
+
+    def _leave_room(self) -> None:
+        if self._room is not None:
+            self._room.leave()
+            self._room = None
 
     # Lanes ------------------------------------------------------------------------------------------------------------
 
@@ -159,10 +164,11 @@ class GroupArchiving:
 
     def _gather(self, lane: _Lane, items: Sequence[RawPayload | Damage], until: Position) -> None:
         now_ms = self._clock()
-        if lane.held is None:
-            path = self._room / f"{gathered_lane(lane.lane)}-{lane.number}"
-            lane.held, lane.begun_ms = Gathering(path, lane.payloads, self._options), now_ms
         with self._writing():
+            if lane.held is None:
+                self._room = self._room or _Room(self._data)
+                path = self._room.path / f"{gathered_lane(lane.lane)}-{lane.number}"
+                lane.held, lane.begun_ms = Gathering(path, lane.payloads, self._options), now_ms
             lane.held.add(items)
         lane.at, lane.written_ms = until, now_ms
 
@@ -174,8 +180,9 @@ class GroupArchiving:
         except Exception as error:
             for each in self._lanes.values():
                 each.drop()
+            self._leave_room()
             if isinstance(error, OSError):
-                raise TransientError(f"{error.filename or self._room}: {error.strerror or error}") from error
+                raise TransientError(f"{error.filename or self._data}: {error.strerror or error}") from error
             raise
 
     # Archiving --------------------------------------------------------------------------------------------------------
@@ -209,7 +216,7 @@ class GroupArchiving:
             return None
         total, options = sum(held.values()), self._options
         full = bool(options.max_bytes) and total >= options.max_bytes
-        if full or shutil.disk_usage(self._room).free < options.min_free_bytes:
+        if full or shutil.disk_usage(self._data).free < options.min_free_bytes:
             return self._lanes[max(held, key=held.__getitem__)]
         return None
 
@@ -258,18 +265,25 @@ class GroupArchiving:
         self.status.failed(error, now_ms)
 
 
-def _room(data: Path) -> tuple[Path, IO[str]]:
-    """A folder of our own, and its lock. What others left who were killed goes."""
-    for left in data.glob(f"{_ROOM}*"):
-        with contextlib.suppress(OSError), (left / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left, ignore_errors=True)
-    room = data / f"{_ROOM}{os.getpid()}-{secrets.token_hex(4)}"
-    fresh = room.with_name(f".{room.name}")  # until it is locked nobody may find it
-    fresh.mkdir(parents=True)
-    lock = (fresh / "lock").open("a")
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return fresh.rename(room), lock
+class _Room:
+    """A folder of one process, locked while that lives. What others left who were killed goes when one is made."""
+
+    def __init__(self, data: Path) -> None:
+        """Raises OSError."""
+        for left in data.glob(f"{_ROOM}*"):
+            with contextlib.suppress(OSError), (left / "lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+        self.path = data / f"{_ROOM}{os.getpid()}-{secrets.token_hex(4)}"
+        fresh = data / f".{self.path.name}"  # until it is locked nobody may find it
+        fresh.mkdir(parents=True)
+        self._lock: IO[str] = (fresh / "lock").open("a")
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fresh.rename(self.path)
+
+    def leave(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
 
 
 __all__ = ["GroupArchiving"]

@@ -17,7 +17,7 @@ from gateway.journal.options import Options
 from protocol.persons import Person
 from protocol.seams import START, Cursor, PermanentError, Position, RawPayload, TransientError
 from spoorway.archiving import findings
-from spoorway.archiving_remote import GroupArchiving
+from spoorway.archiving_remote import GroupArchiving, _Room
 from spoorway.cli import main
 from spoorway.config import load
 from spoorway.erasing import Erasing
@@ -190,6 +190,11 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         worker.close()
 
 
+def room(archiving: GroupArchiving) -> _Room:
+    assert archiving._room is not None
+    return archiving._room
+
+
 def drain(archiving: GroupArchiving) -> None:
     while archiving.step():
         pass
@@ -255,12 +260,12 @@ def test_what_was_gathered_and_lost_in_a_crash_is_read_again(bench: Bench) -> No
     archiving, _ = bench.worker()
     drain(archiving)
     assert sum(entry.contents.payloads for entry in bench.entries(LANES[0])) == 30
-    archiving._lock.close()  # as the kernel does it
+    room(archiving)._lock.close()  # as the kernel does it
     left = next((bench.folder / "data").iterdir())
     bench.topic.fill(LANES[0], 1)
     again, _ = bench.worker()
-    assert not left.exists()
     drain(again)
+    assert not left.exists()
     end(again)
     bench.check()
 
@@ -287,6 +292,7 @@ def test_the_room_of_a_living_worker_is_left_alone(bench: Bench) -> None:
     one, _ = bench.worker()
     drain(one)
     two, _ = bench.worker()
+    drain(two)
     assert len(list((bench.folder / "data").iterdir())) == 2
     end(two)
     end(one)
@@ -440,7 +446,7 @@ def test_no_more_is_gathered_than_there_is_room_for(bench: Bench, options: Optio
     }
     archiving, _ = bench.worker(*lanes, options=options)
     drain(archiving)
-    assert sum(path.stat().st_size for path in archiving._room.iterdir()) <= most
+    assert sum(path.stat().st_size for path in room(archiving).path.iterdir()) <= most
     assert len(list(bench.archive.entries())) > 1
     end(archiving)
     found, _ = bench.read_back()
@@ -451,10 +457,10 @@ def test_a_disk_that_takes_nothing_costs_what_was_gathered_and_no_more(bench: Be
     bench.topic.fill(LANES[0], 20)
     archiving, _ = bench.worker()
     archiving.step()
-    shutil.rmtree(archiving._room)
+    archiving.step()
+    shutil.rmtree(room(archiving).path)
     with pytest.raises(TransientError, match="No such file"):
         drain(archiving)
-    archiving._room.mkdir()
     drain(archiving)
     end(archiving)
     bench.check()
