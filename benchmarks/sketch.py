@@ -136,7 +136,7 @@ class Sketch:
             if name in _PUTS:
                 _PUTS[name](text, row)
         waited = int(sent["stm"]) - int(sent["dtm"])
-        row["derived_tstamp"] = _moment(received_ms - waited) if waited > 0 else row["collector_tstamp"]
+        row["derived_tstamp"] = row["true_tstamp"] if "ttm" in sent else _moment(received_ms - max(waited, 0))
         if "ue_pr" in sent or "ue_px" in sent:
             described = orjson.loads(sent["ue_pr"] if "ue_pr" in sent else _decoded(sent["ue_px"]))
             inner = described["data"]
