@@ -8,7 +8,7 @@ from benchmarks.result import Result, Row, Table
 
 
 def measure(effort: Effort) -> Result:
-    count = 1_000_000 if effort.rounds > 1 else 50_000
+    count = 250_000 if effort.rounds > 1 else 50_000
     found = scale.run(effort.folder, count, count // 4)
     rows: list[Row] = [
         {

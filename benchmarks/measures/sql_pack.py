@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import month
 from benchmarks.measures import Effort
@@ -23,56 +25,76 @@ _END_MS = 1_795_300_000_000
 _AT_ONCE = 5_000
 _FILE = 100_000  # events of a Parquet file
 _PERIODS = ("7d", "30d")
+_RUNS, _FEW, _ENOUGH_MS = 20, 5, 1_000  # of a question: so many, or fewer when those took long enough
+_SLOW = 3  # that are named
 
 
 def measure(effort: Effort) -> Result:
-    count = 1_000_000 if effort.rounds > 1 else 20_000
+    count = 250_000 if effort.rounds > 1 else 20_000
     file, parquet = effort.folder / "events.db", effort.folder / "parquet"
     parquet.mkdir()
     _fill(file, parquet, count)
     stores: dict[str, asking.Store] = {"SQLite": asking.Sqlite(file), "DuckDB": asking.Parquet([f"{parquet}/*.parquet"])}
     names = [name for name, one in questions().items() if not one.reads]
+    runs: dict[tuple[str, str, str], Runs] = {}
     rows: list[Row] = []
-    work: dict[tuple[str, str], float] = {}
     for name in names:
         row: Row = {"question": name}
         for period in _PERIODS:
-            answers = []
             for label, store in stores.items():
-                spent = _timed(store, name, period, effort.rounds if period == _PERIODS[0] else 1)
-                row[f"{label} {period}, ms"], work[f"{label} {period}, ms", name], found = spent
-                answers.append(found)
-            if answers[0] != answers[1]:
-                raise RuntimeError(f"{name} of {period}: SQLite has {answers[0]} rows, DuckDB {answers[1]}")
+                runs[label, period, name] = _timed(store, name, period, _RUNS if period == _PERIODS[0] else 1)
+            if len({runs[label, period, name].rows for label in stores}) > 1:
+                raise RuntimeError(f"{name} of {period}: the stores have answers of different lengths")
+        for label in stores:
+            week, month_ = (runs[label, period, name] for period in _PERIODS)
+            row |= {f"{label} p50": _rank(week.spent, 0.5), f"{label} p95": _rank(week.spent, 0.95)}
+            row |= {f"{label} longest": max(week.spent), f"{label} 30d": month_.spent[0]}
         rows.append(row)
     for store in stores.values():
         store.close()
-    columns = [f"{label} {period}, ms" for period in _PERIODS for label in stores]
-    shares = (("median", 0.5), ("95 %", 0.95), ("slowest", 1.0))
-    summary: list[Row] = [
-        {"of all questions": label, **{column: _rank([float(row[column] or 0) for row in rows], share) for column in columns}}
-        for label, share in shares
+    summary = [
+        _summed(label, period, [(name, runs[label, period, name]) for name in names]) for label in stores for period in _PERIODS
     ]
-    summary += [
-        {
-            "of all questions": f"{label}, of the processor",
-            **{one: _rank([work[one, name] for name in names], share) for one in columns},
-        }
-        for label, share in shares
-    ]
+    sizes = [one.stat().st_size for one in parquet.iterdir()]
     return Result(
         "what asking costs",
-        f"Each of {len(names)} questions, the median of {effort.rounds} runs (of 30 days: one) after one that warms the caches.",
+        f"Each of {len(names)} questions: 7d up to {_RUNS} times, fewer when that takes a second, 30d once; after one that warms"
+        " the caches.",
         f"{count:,} events of 30 days. {month.DESCRIPTION}. 7d is the last week, 30d all of it.",
-        [Table("Milliseconds until the whole answer", summary), Table("Each question", rows)],
         [
-            f"SQLite: one file of {file.stat().st_size / 2**20:,.0f} MiB. DuckDB: {count // _FILE or 1} Parquet files of "
-            f"{sum(one.stat().st_size for one in parquet.iterdir()) / 2**20:,.0f} MiB together.",
-            "Both answer with the same number of rows, or nothing is told.",
-            "Of the processor: its time, of all threads together; what it would take alone on a machine with one core.",
+            Table("Milliseconds until the whole answer, over all questions", summary),
+            Table("Each question, milliseconds; of 7d where nothing else is said", rows),
         ],
-        {"rows": rows},
+        [
+            f"SQLite: one file of {file.stat().st_size / 2**20:,.0f} MiB. DuckDB: {sum(sizes) / 2**20:,.0f} MiB of Parquet in "
+            f"{len(sizes)} files of {_FILE:,} events.",
+            "Both answer with the same number of rows, or nothing is told. Times grow with the events of the period.",
+            "Processor: the median of its time, of all threads together; what it would take alone on a machine with one core.",
+        ],
+        {"rows": rows, "summary": summary},
     )
+
+
+class Runs(NamedTuple):
+    """Of a question: milliseconds of each run, those of the processor, and how many rows it answers."""
+
+    spent: list[float]
+    worked: list[float]
+    rows: int
+
+
+def _summed(label: str, period: str, of: Sequence[tuple[str, Runs]]) -> Row:
+    """Over questions, by the median of each."""
+    spent = {name: statistics.median(runs.spent) for name, runs in of}
+    worked = [statistics.median(runs.worked) for _, runs in of]
+    return {
+        "store": f"{label}, {period}",
+        "p50": _rank(list(spent.values()), 0.5),
+        "p95": _rank(list(spent.values()), 0.95),
+        "longest": max(max(runs.spent) for _, runs in of),
+        "processor p95": _rank(worked, 0.95),
+        "slowest": ", ".join(sorted(spent, key=lambda name: -spent[name])[:_SLOW]),
+    }
 
 
 def _fill(file: Path, parquet: Path, count: int) -> None:
@@ -89,17 +111,16 @@ def _fill(file: Path, parquet: Path, count: int) -> None:
         raise RuntimeError(f"{stored} of {count} events were stored")
 
 
-def _timed(store: asking.Store, name: str, since: str, rounds: int) -> tuple[float, float, int]:
-    """Milliseconds, those of the processor, rows."""
+def _timed(store: asking.Store, name: str, since: str, most: int) -> Runs:
     question, spent, worked = asking.named(name), list[float](), list[float]()
     found = len(asking.ask(store, question, {"since": since}, _END_MS).rows)
-    for _ in range(rounds):
+    while len(spent) < min(most, _FEW) or (len(spent) < most and sum(spent) < _ENOUGH_MS):
         began, at_work = time.perf_counter(), time.process_time()
         asking.ask(store, question, {"since": since}, _END_MS)
         spent.append((time.perf_counter() - began) * 1e3)
         worked.append((time.process_time() - at_work) * 1e3)
-    return statistics.median(spent), statistics.median(worked), found
+    return Runs(spent, worked, found)
 
 
-def _rank(values: list[float], share: float) -> float:
+def _rank(values: Sequence[float], share: float) -> float:
     return sorted(values)[math.ceil(share * len(values)) - 1]

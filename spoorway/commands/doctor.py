@@ -21,11 +21,13 @@ from gateway.journal.reader import FileReader
 from protocol.seams import ConfigurationError, Cursor, PermanentError, TransientError
 from spoorway import archiving, building, devices
 from spoorway.commands import Subparsers, command, settings
+from spoorway.commands.compact import lake_objects
 from spoorway.commands.config import effective
 from spoorway.config import Instance, Settings
 from spoorway.console import Progress
 from spoorway.database import open_read_only
 from spoorway.files import journal_folder, read_json, running
+from storage.lake import commits
 
 ROOMS = ("protocol", "gateway", "enrich", "storage", "spoorway")
 
@@ -76,6 +78,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Finding]:
     yield from _exposure(found)
     yield from _connections(found)
     yield from _links(found)
+    yield from _lakes(found)
     for state, message in devices.findings(found):
         yield Finding("devices", state, message)
     if found.archive.url:
@@ -147,6 +150,20 @@ def _links(found: Settings) -> Iterator[Finding]:
             yield Finding(
                 f"target {instance.name}", "warning", f"sends to {url.hostname} without TLS; everybody between can read"
             )
+
+
+def _lakes(found: Settings) -> Iterator[Finding]:
+    """Where an S3 target keeps its files, as whom, and whether what lies there can be listed."""
+    for instance in found.targets():
+        if instance.use == "s3":
+            try:
+                objects = lake_objects(instance)
+                about = objects.about()
+                next(objects.list(commits.PREFIX), None)
+            except (ConfigurationError, PermanentError, TransientError) as error:
+                yield Finding(f"target {instance.name}", "wrong", f"{error}; the journal keeps what comes")
+            else:
+                yield Finding(f"target {instance.name}", "ok", f"{about}: answers")
 
 
 def _connections(found: Settings) -> Iterator[Finding]:

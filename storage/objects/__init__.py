@@ -82,6 +82,10 @@ class Objects(Protocol):
         """Where others find it: s3://bucket/…, or an absolute path."""
         ...
 
+    def about(self) -> str:
+        """For people: where the objects lie, and as whom we come there; no secret."""
+        ...
+
 
 def open_objects(url: str, *, endpoint: str = "", region: str = "", profile: str = "") -> Objects:
     """url: `s3://bucket/prefix`, or a folder, which is made with the first object. The rest is for S3, and may be "".

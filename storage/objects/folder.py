@@ -139,6 +139,9 @@ class FolderObjects:
     def url(self, name: str) -> str:
         return str(self.root / checked(name))
 
+    def about(self) -> str:
+        return str(self.root)
+
     @contextmanager
     def _aside(self, body: bytes | Path) -> Generator[Path, None, None]:
         """The body in a durable file of its own, which goes afterwards if it still has its first name."""

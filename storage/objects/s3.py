@@ -62,7 +62,8 @@ class S3Objects:
             )
             with _OPENING:
                 session = _session(profile, region, frozenset(item for item in os.environ.items() if item[0].startswith("AWS_")))
-                if session.get_credentials() is None:
+                self._credentials: Any = session.get_credentials()
+                if self._credentials is None:
                     raise ConfigurationError(
                         f"{url}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
                     )
@@ -131,6 +132,12 @@ class S3Objects:
 
     def url(self, name: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{checked(name)}"
+
+    def about(self) -> str:
+        with self._translating(""):
+            key = self._credentials.get_frozen_credentials().access_key
+        meta, how = self._client.meta, self._credentials.method
+        return f"s3://{self._bucket}/{self._prefix} at {meta.endpoint_url} ({meta.region_name}), access key {key} ({how})"
 
     def _place(self, name: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + checked(name)}

@@ -10,7 +10,7 @@
 -- column: events    how many
 -- column: percent   of the application's events
 -- chart: bar x=rule y=events color=source
-WITH labels AS (
+WITH labels AS MATERIALIZED (
     SELECT coalesce(e.app_id, '') AS app_id, @item(x, 'source') AS source, @item(x, 'rule') AS rule
     FROM atomic.events AS e @entities(e.derived_contexts, x)
     WHERE @asked(e) AND @is(e.derived_contexts, x, 'iglu:io.spoorway/bot_label/jsonschema/1-')

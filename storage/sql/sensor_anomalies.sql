@@ -17,7 +17,7 @@
 -- column: expected   the mean of the readings before it
 -- column: off        how far it lies from that
 -- chart: bar x=moment y=off color=device
-WITH readings AS (
+WITH readings AS MATERIALIZED (
     SELECT coalesce(@one(e.derived_contexts, 'iglu:io.spoorway/device_time/jsonschema/1-', 'device'), e.user_id, '') AS device,
         @ms(e.derived_tstamp) AS at_ms, e.event_id AS id, @data_number(e, :field) AS value
     FROM atomic.events AS e

@@ -16,7 +16,7 @@
 -- column: highest    of the step
 -- column: readings   how many there were
 -- chart: line x=step y=mean color=device
-WITH readings AS (
+WITH readings AS MATERIALIZED (
     SELECT coalesce(@one(e.derived_contexts, 'iglu:io.spoorway/device_time/jsonschema/1-', 'device'), e.user_id, '') AS device,
         @ms(e.derived_tstamp) AS at_ms, @data_number(e, :field) AS value
     FROM atomic.events AS e

@@ -173,3 +173,44 @@ def test_without_such_a_target_the_next_step_is_told(tmp_path: Path, capsys: pyt
     for command in (["compact"], ["ddl", "--dialect", "hive"], ["sql", "--on", "s3", "select 1"]):
         assert main([*command, "--data", str(tmp_path)]) == 1
         assert "no s3 target is configured" in capsys.readouterr().err
+
+
+def test_failed_events_are_listed_solved_exported_and_dropped_in_a_bucket(
+    s3: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configured(tmp_path, f"{s3.bucket('failed')}/site")
+    with (tmp_path / "spoorway.toml").open("a") as file:
+        file.write(f'endpoint = "{s3.endpoint}"\n')
+    broken = "e=pv&p=web&tv=t&eid=00000000-0000-4000-8000-00000000000{}&vid=three"
+    append(tmp_path / "data", [RawPayload(f"{n:032x}", NOON, "http", "/i", query=broken.format(n)) for n in range(4)])
+    load(config)
+    rows = asked(capsys, "failed", "list", "--json", *config)
+    assert [row["kind"] for row in rows] == ["schema_violations"] * 4
+    first = rows[0]["failed_id"]
+    assert asked(capsys, "failed", "show", first, "--json", *config)[0]["parameters"]["vid"] == "three"
+    told = asked(capsys, "failed", "replay", "--id", first, "--id", rows[1]["failed_id"], "--set", "vid=3", "--json", *config)
+    assert told == [{"tried": 2, "solved": 2, "still_failed": 0}]
+    assert asked(capsys, "failed", "drop", "--id", rows[2]["failed_id"], "--yes", "--json", *config) == [{"dropped": 1}]
+    (left,) = asked(capsys, "failed", "export", *config)
+    assert rows[3]["failed_id"] == asked(capsys, "failed", "list", "--json", *config)[0]["failed_id"]
+    assert left["data"]["failure"]
+    assert asked(capsys, "sql", "--on", "s3", "--format", "json", "select count(*) as n from atomic.events", *config) == [
+        {"n": 2}
+    ]
+    question = "select count(*) as n from atomic.failed_events where replayed_tstamp is not null"
+    assert asked(capsys, "sql", "--on", "s3", "--format", "json", question, *config) == [{"n": 2}]
+    load(config)  # nothing is taken twice
+    (lake,) = [one for one in asked(capsys, "doctor", "--json", *config) if one["check"] == "target lake"]
+    assert lake["state"] == "ok"
+    assert s3.endpoint in lake["message"]
+    assert s3.environment["AWS_ACCESS_KEY_ID"] in lake["message"]
+    assert lake["message"].startswith("s3://failed/site/ at ")
+
+
+def test_doctor_says_when_a_bucket_cannot_be_listed(s3: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = configured(tmp_path, "s3://nowhere-at-all/site")
+    with (tmp_path / "spoorway.toml").open("a") as file:
+        file.write(f'endpoint = "{s3.endpoint}"\n')
+    assert main(["doctor", "--quick", "--json", *config]) == 1
+    findings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ["NoSuchBucket" in one["message"] for one in findings if one["check"] == "target lake"] == [True]
