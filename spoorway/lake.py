@@ -195,8 +195,15 @@ def _payloads(path: Path, lane: str, segment: int) -> Iterator[tuple[object, ...
         while at < size:
             block, at, whole = sealed.read(at, size)
             for start, end, good in pieces(block, True) if whole else ():
-                if good and decode_damage(block[start:end]) is None:
-                    yield _payload_row(decode(block[start:end])[1], lane, segment)
+                if not good:
+                    continue
+                try:
+                    _, payload = decode(block[start:end])
+                except ValueError:
+                    if decode_damage(block[start:end]) is None:
+                        raise
+                    continue
+                yield _payload_row(payload, lane, segment)
     finally:
         sealed.close()
 
