@@ -46,9 +46,8 @@ class Worker:
             remote = replace(remote, config=replace(remote.config, group=group))
         self.group: str = remote.config.group
         self._instances, archives = _chosen(settings, targets)
-        readers = _readers(remote)
-        archiving = _archiving(settings, readers(ARCHIVE)) if archives else None
-        self._loading = Loading(settings, supervised, self._instances, readers, archiving)
+        archiving = _archiving(settings, _readers(remote, ahead=True)(ARCHIVE)) if archives else None
+        self._loading = Loading(settings, supervised, self._instances, _readers(remote), archiving)
 
     @property
     def targets(self) -> list[str]:
@@ -113,8 +112,8 @@ def _archiving(settings: Settings, reader: GroupReader) -> GroupArchiving:
     return GroupArchiving(reader, archive, url, settings.data, settings.journal, building.now_ms)
 
 
-def _readers(remote: Instance) -> Callable[[str], GroupReader]:
-    """Of the group that is the target's. Neither waits for anybody."""
+def _readers(remote: Instance, *, ahead: bool = False) -> Callable[[str], GroupReader]:
+    """Of the group that is the target's. Neither waits for anybody. ahead: for one that reads ahead of what it has for good."""
     try:
         if remote.name == "kafka":
             from gateway.journal.kafka.reader import KafkaReader
@@ -122,7 +121,7 @@ def _readers(remote: Instance) -> Callable[[str], GroupReader]:
             return lambda target: KafkaReader(remote.config, target)
         from gateway.journal.kinesis.reader import KinesisReader
 
-        return lambda target: KinesisReader.open(remote.config, target, ahead=target == ARCHIVE)
+        return lambda target: KinesisReader.open(remote.config, target, ahead=ahead)
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"journal.{remote.name} needs {error.name}; install spoorway[{remote.name}]") from None
 
