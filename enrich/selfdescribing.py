@@ -60,9 +60,10 @@ def code_reason(step: str, field: str, code: str, value: Json | SelfDescribing) 
     return reason(step, field, _MESSAGES[code], shown, code)
 
 
+# Tuples: what was sent as a schema is any JSON, and a set would ask a list for its hash.
 _WRAPPERS = {
-    "unstruct_event": frozenset({"iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"}),
-    "contexts": frozenset(f"iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-{n}" for n in (0, 1)),
+    "unstruct_event": ("iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0",),
+    "contexts": tuple(f"iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-{n}" for n in (1, 0)),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +83,21 @@ def test_any_payload_becomes_events_or_failed_events(payload: RawPayload) -> Non
                 assert outcome.keys() <= set(COLUMN_NAMES)
                 assert outcome["event_id"] and outcome["collector_tstamp"] == payload.received_ms
         assert list(pipeline.outcomes(payload, NOW)) == outcomes
+
+
+@pytest.mark.parametrize("name", ["ue_pr", "co"])
+@pytest.mark.parametrize("schema", [[1], {"a": 1}, None, 1], ids=["list", "object", "null", "number"])
+def test_a_schema_of_any_type_fails_its_own_event_alone(name: str, schema: object) -> None:
+    sent = json.dumps({"schema": schema, "data": {"schema": schema, "data": {}}})
+    good = {"e": "pv", "p": "web", "tv": "js-4"}
+    body = {"schema": "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4", "data": [good | {name: sent}, good]}
+    payload = RawPayload(
+        "0" * 32, NOW, "http", "/com.snowplowanalytics.snowplow/tp2", "", json.dumps(body).encode(), "application/json"
+    )
+    bad, other = LENIENT.outcomes(payload, NOW)
+    assert isinstance(bad, FailedEvent)
+    assert [reason.keyword for reason in bad.reasons] == ["INVALID_DATA_PAYLOAD"]
+    assert not isinstance(other, FailedEvent)
 
 
 @settings(max_examples=500, deadline=None)
