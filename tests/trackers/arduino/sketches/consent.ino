@@ -1,4 +1,4 @@
-// Starts of a board whose user opts out: the first tracks and opts out after OUT_MS, the second tries to go on, the third opts in.
+// A board whose user opts out, -DOUT_MS=900, or in, -DIN; without them it goes on as it is.
 #include <Spoorway.h>
 
 static const spoorway::Template TEMPLATES[] PROGMEM = {spoorway::ENVIRONMENT};
@@ -15,20 +15,23 @@ struct {
 void setup() {
   Serial.begin(115200);
   tracker.begin("uno-1", TEMPLATES, 1, ABOUT);
-  if (tracker.boot == 3) tracker.opt_in();
+#ifdef IN
+  tracker.opt_in();
+#endif
 }
 
 void loop() {
   static uint32_t last;
-  static bool out;
   if (millis() - last >= 100) {
     last = millis();
     known.refused += tracker.track(0, 2150, 452, 10132) == spoorway::OPTED_OUT;
   }
-  if (tracker.boot == 1 && !out && millis() >= OUT_MS) {
+#ifdef OUT_MS
+  if (!store.closed() && millis() >= OUT_MS) {
     known.waited = store.waiting();
-    out = tracker.opt_out() == 0;
+    tracker.opt_out();
   }
+#endif
   known.waits = store.waiting();
   tracker.loop();
 }

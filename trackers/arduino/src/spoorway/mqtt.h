@@ -75,7 +75,8 @@ template <class Port = Client> class Mqtt {
     tracker.later();
   }
 
-  /* A packet from the gateway: all that may come have two bytes, or none (PINGRESP), and the type behind that of their question. */
+  /* A packet from the gateway: all that may come have two bytes, or none (PINGRESP), and the type behind that of their question. One that
+     answers nothing is not heard; without its answer a question ends the connection. */
   template <class Tracker> void answered(Tracker &tracker) {
     if (bytes[0] == (uint8_t)((state & 0xF0) + 0x10)) {
       if (state == CONNECT && bytes[3]) return off(tracker);
@@ -85,8 +86,6 @@ template <class Port = Client> class Mqtt {
       }
       state = READY;
       tracker.rest(KEEP_ALIVE_S * 500UL);
-    } else if (bytes[0] != 0x40 && bytes[0] != 0xD0) {
-      off(tracker);
     }
   }
 
