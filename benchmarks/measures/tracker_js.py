@@ -198,8 +198,8 @@ def measure(effort: Effort) -> Result:
         [
             f"The machine's load was {min(load):.1f} to {max(load):.1f} on {os.cpu_count()} cores{_PRIORITY.get(policy, '')}.",
             "The browser makes itself slower by holding its main thread up for most of each millisecond: any call may "
-            "meet such a pause, or another process, and a short one may fall between two. The floors show it; where the floor's p99 "
-            "is above a goal, only the other way can tell whether it is met.",
+            "meet such a pause, or another process, and a short one may fall between two. The floors show it; where the floor's "
+            "p99 is above a goal, only the other way can tell whether it is met.",
             f"Not slowed down: every time is what was measured, times {_SLOWER}. Processor time is the main thread's own, from "
             "the browser's trace: neither another process nor waiting for one counts. That of a call includes a mark in the "
             "trace, as the call that does nothing shows; tracing makes all of it a little slower.",

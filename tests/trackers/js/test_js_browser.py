@@ -299,6 +299,28 @@ def test_a_page_that_loads_looks_at_what_earlier_pages_left_later_and_sends_it_f
     assert page.evaluate("lists") > 1
 
 
+def test_what_a_tab_that_crashed_left_is_found_when_the_network_comes_back_and_by_a_flush(
+    context: BrowserContext, dist: Path
+) -> None:
+    visit = Visit(context, {"/": TAGGED, "/sp.js": (dist / "spoorway.js").read_bytes()})
+    page = visit.open()
+    page.evaluate(COUNT_LISTS)
+    page.evaluate("(url) => { snowplow('newTracker', 'sp', url, { postPath: '/a/tp2' }) }", GATEWAY)
+    page.wait_for_function("lists > 1")  # for its ids, and for what earlier pages left: nothing
+    page.evaluate(
+        """(url) => {
+          window.leave = (id) => (localStorage["spq " + url + "/a/tp2 1700000000000" + id] = ' {"e":"pv","eid":"' + id + '"}');
+          leave("first");
+          dispatchEvent(new Event("online"));
+        }""",
+        GATEWAY,
+    )
+    visit.wait(1)
+    page.wait_for_function("lists > 5")  # it is sent, and the tab looked once more: nothing is there
+    assert page.evaluate("leave('second'), snowplow('flushBuffer')") is True
+    assert [event["eid"] for event in visit.sent] == ["first", "second"]
+
+
 def test_what_earlier_pages_left_counts_towards_the_limit_also_in_a_pause(context: BrowserContext, dist: Path) -> None:
     visit = Visit(context, {"/": TAGGED, "/sp.js": (dist / "spoorway.js").read_bytes()})
     leave_events(visit.open(), 1000)

@@ -206,7 +206,7 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
     wake();
   };
 
-  globalThis.addEventListener?.("online", wake);
+  globalThis.addEventListener?.("online", look);
   // What earlier pages left behind is counted in a task of its own, and sent in another: the page is loading.
   soon = setTimeout(look);
 
@@ -228,7 +228,7 @@ export const makeQueue = (url: string, options: QueueOptions): Queue => {
     },
     async flush(limitMs = 1e4) {
       const end = Date.now() + limitMs;
-      wake();
+      look();
       while (keys()[0] && Date.now() < end) await sleep(SETTLE);
       return !waiting;
     },
