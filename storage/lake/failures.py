@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from typing import Any, NamedTuple, cast
 
@@ -43,9 +43,9 @@ class Place(NamedTuple):
 class Failures:
     """One thread at a time. Every call raises TransientError (also when files were merged meanwhile), PermanentError."""
 
-    def __init__(self, objects: Objects, day_of: Callable[[str], str | None]) -> None:
-        """day_of: the day a failed event was received, where that is remembered."""
-        self._objects, self._day_of = objects, day_of
+    def __init__(self, objects: Objects, days_of: Callable[[Sequence[str]], Mapping[str, str | None]]) -> None:
+        """days_of: of failed events, the day each was received, where that is remembered."""
+        self._objects, self._days_of = objects, days_of
         self._partition = ""  # that the rest is of
         self._places: dict[str, str] = {}  # id -> the file it was seen in
         self._scanned: set[str] = set()
@@ -63,29 +63,41 @@ class Failures:
 
     def show(self, failed_id: str) -> tuple[dict[str, Json], RawPayload | None] | None:
         """As FailedStore.show_failed."""
-        found = self.find(failed_id)
+        found = self.find([failed_id]).get(failed_id)
         if found is None:
             return None
         line = found[1]
         text = line["payload"] or next((one["payload"] for one in self._of_payload(line) if one["payload"]), None)
         return to_json(_row(line)), payloads.from_json(text.encode()) if text else None
 
-    def find(self, failed_id: str) -> tuple[Piece, Line] | None:
-        """The file that holds it, and its line there."""
-        day = self._day_of(failed_id)
-        partition = f"{FAILED}/day={day}/" if day else f"{FAILED}/"
+    def find(self, failed_ids: Iterable[str]) -> dict[str, tuple[Piece, Line]]:
+        """Of those that are there: the file that holds each, and its line. A day's files are listed once."""
+        ids = list(failed_ids)
+        known = self._days_of(ids)
+        days: defaultdict[str, list[str]] = defaultdict(list)
+        for failed_id in ids:
+            days[known.get(failed_id) or ""].append(failed_id)
+        found: dict[str, tuple[Piece, Line]] = {}
+        for day, some in days.items():
+            live = self._listed(f"{FAILED}/day={day}/" if day else f"{FAILED}/", some)
+            for failed_id in sorted(some, key=lambda one: self._places.get(one, "")):  # file by file
+                piece = live.get(self._places.get(failed_id, ""))
+                if piece and (line := self._lines(piece).get(failed_id)):
+                    found[failed_id] = piece, line
+        return found
+
+    def _listed(self, partition: str, ids: Iterable[str]) -> dict[str, Piece]:
+        """Its files by name; those that may hold one of these were looked through."""
         if partition != self._partition:
             self.forget()
             self._partition = partition
         live = {piece.name: piece for piece in self._live(partition)}
-        if self._places.get(failed_id) not in live:
-            for piece in live.values():
-                if piece.name not in self._scanned:
-                    self._places.update(dict.fromkeys(self._lines(piece), piece.name))
-                    self._scanned.add(piece.name)
-        held = live.get(self._places.get(failed_id, ""))
-        line = self._lines(held).get(failed_id) if held else None
-        return (held, line) if held and line else None
+        if any(self._places.get(one) not in live for one in ids):
+            for name, piece in live.items():
+                if name not in self._scanned:
+                    self._places.update(dict.fromkeys(self._lines(piece), name))
+                    self._scanned.add(name)
+        return live
 
     def forget(self) -> None:
         """What was seen of files, which may be others under the same names now."""
@@ -116,14 +128,14 @@ class Failures:
                 return found, Place(piece.partition, piece.first, _LAST, "")
         return found, None
 
-    def rewritten(self, changes: Changes, number: int) -> tuple[list[tuple[str, bytes]], list[str]]:
+    def rewritten(self, changes: Changes, pieces: Iterable[Piece], number: int) -> tuple[list[tuple[str, bytes]], list[str]]:
         """What the files that hold these become by commit `number`: as (name, bytes), and the names of those they stand for.
 
         Files that are superseded are deleted: what they hold must not come back when the one that took them in is gone.
         """
         made: list[tuple[str, bytes]] = []
         replaced: list[str] = []
-        for piece in {found[0] for failed_id in changes if (found := self.find(failed_id))}:
+        for piece in sorted(set(pieces)):
             _, superseded = sorted_out(self._objects.list(f"{piece.partition}/"))
             if superseded:
                 self._objects.delete([one.name for one in superseded])

@@ -86,7 +86,7 @@ class Plugin:
         self._lock = threading.Lock()
         self._objects = open_objects(config.url, endpoint=config.endpoint, region=config.region, profile=config.profile)
         self._index = Index(Path(config.state))
-        self._failures = Failures(self._objects, lambda failed_id: self._index.failed([failed_id]).get(failed_id))
+        self._failures = Failures(self._objects, self._index.failed)
         self._checked = False  # that the store heeds conditions
         self._last: Commit | None = None  # None: to be asked
         self._alone = True  # no other loader has been met; while that is so, the store need not be asked before each commit
@@ -131,6 +131,7 @@ class Plugin:
         with self._lock:
             last = self._newest()
             self._last = None
+            self._failures.forget()
             number = last.number + 1
             if not commits.add(self._objects, Commit(number, f"{number}-wiped-{last.mark}", wiped=True), ()):
                 raise self._too_late()
@@ -226,12 +227,13 @@ class Plugin:
             raise self._too_late()
 
     def _resolve(self, last: Commit, resolutions: Sequence[Resolution], replayed_ms: int) -> _Change:
+        held = self._failures.find([failed_id for failed_id, _, _ in resolutions])
         changes: dict[str, Line] = {}
         events: list[Event] = []
         others: list[FailedEvent] = []
         solved = 0
         for failed_id, some, failed in resolutions:
-            found = self._failures.find(failed_id)
+            found = held.get(failed_id)
             if found is None or found[1].get("replayed_tstamp") or failed_id in changes:
                 continue
             events += some
@@ -244,17 +246,17 @@ class Plugin:
         new, duplicates = sort_out(events, self._index.stored)
         fresh = self._fresh(others)
         counts = Counts(0, len(new), len(fresh), duplicates + len(others) - len(fresh))
-        made, replaced = self._failures.rewritten(changes, last.number + 1)
+        made, replaced = self._failures.rewritten(changes, [held[one][0] for one in changes], last.number + 1)
         made += files(last.number + 1, new, fresh, _KINDS[self._config.format])
         totals = _sum(last.totals, counts)
         return _change(last, replace(totals, failed=totals.failed - solved), made, replaced, solved, counts)
 
     def _drop(self, last: Commit, failed_ids: Sequence[str], dropped_ms: int) -> _Change:
-        held = {one: found for one in failed_ids if (found := self._failures.find(one))}
-        going = {one: found for one, found in held.items() if not found[1].get("replayed_tstamp")}
+        found = self._failures.find(failed_ids)
+        going = {one: held for one, held in found.items() if not held[1].get("replayed_tstamp")}
         if not going:
             return _Change()
-        made, replaced = self._failures.rewritten(dict.fromkeys(going), last.number + 1)
+        made, replaced = self._failures.rewritten(dict.fromkeys(going), [piece for piece, _ in going.values()], last.number + 1)
         made += failures.dropped_files(last.number + 1, list(going.values()), dropped_ms)
         had, count = last.totals, len(going)
         return _change(last, replace(had, failed=had.failed - count, dropped=had.dropped + count), made, replaced, count)
