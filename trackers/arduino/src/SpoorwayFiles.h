@@ -121,7 +121,8 @@ template <uint16_t RAM = 1024, uint16_t MOST = 512, uint16_t SEGMENT = 4096, cla
     /* What is in that file behind `from` nobody knows: nothing is appended to it any more. */
     if (growing || (there(n) && !gone(n))) {
       if (!growing) next++;
-      used += size_at(n) - from;
+      uint32_t size = size_at(n); /* 0 where it cannot be opened now */
+      if (size > from) used += size - from;
     }
     growing = false;
     failed = true;
@@ -142,15 +143,15 @@ template <uint16_t RAM = 1024, uint16_t MOST = 512, uint16_t SEGMENT = 4096, cla
     if (!file) return false;
     file.write(head, HEAD);
     for (uint16_t i = 0; i < count;) {
-      uint8_t n = some(head, i, count);
-      file.write(head, n);
+      uint8_t piece = some(head, i, count);
+      file.write(head, piece);
     }
     file.close();
     file = files.open(path.text, "r");
     if (!file || !file.seek(from) || (size_t)file.read(back, HEAD) != HEAD || get(back, 2) != count || get(back + 2, 2) != crc) return false;
     for (uint16_t i = 0; i < count;) {
-      uint8_t n = some(head, i, count);
-      if ((size_t)file.read(back, n) != n || memcmp(head, back, n)) return false;
+      uint8_t piece = some(head, i, count);
+      if ((size_t)file.read(back, piece) != piece || memcmp(head, back, piece)) return false;
     }
     return true;
   }
@@ -190,7 +191,7 @@ template <uint16_t RAM = 1024, uint16_t MOST = 512, uint16_t SEGMENT = 4096, cla
       first++;
       if (keep()) gone(first - 1);
       at_ = 0;
-      used -= size;
+      used -= size < used ? size : used;
       if (first == next) growing = false;
     }
     if (failed && queue.any()) source = MEMORY;
@@ -268,7 +269,7 @@ template <uint16_t RAM = 1024, uint16_t MOST = 512, uint16_t SEGMENT = 4096, cla
   }
 
   uint16_t errors() const { return errors_; }
-  uint32_t size_of_all() const { return used - at_ + queue.size_of_all(); }
+  uint32_t size_of_all() const { return (used > at_ ? used - at_ : 0) + queue.size_of_all(); }
   /* The newest event of this boot that no power cut can take away; those before it can neither. */
   uint32_t stored() const { return stored_; }
 
