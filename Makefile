@@ -20,13 +20,12 @@ runtimes: venv  ## the other programs that tests and the demo run: Chromium, ngi
 demo: venv  ## real events from a browser, sensors and an app, then three answers in SQL
 	@$(PY) examples/demo/run.py
 
-# In the order of their folders: the many quick tests come last and fill what the slow ones leave of the cores.
 test: venv runtimes generate-check  ## linters, types and every test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/pyright
-	$(PY) -m pytest -n 4 --dist loadscope --no-loadscope-reorder --durations 40 --durations-min 4
+	$(PY) -m pytest -n 3 --dist loadscope --durations 40 --durations-min 4
 
 generate: venv  ## write the blocks other files hold of columns.json and parameters.json
 	@$(PY) tools/generate.py

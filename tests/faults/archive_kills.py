@@ -47,7 +47,11 @@ from spoorway.archiving import Archiving
 from storage.archive import Archive
 from storage.objects import open_objects
 url, endpoint = sys.argv[2:]
-archiving = Archiving(Path(sys.argv[1]), Archive(open_objects(url, endpoint=endpoint)), url, lambda: os.write(1, b"x"))
+def clock():  # asked once a segment
+    os.write(1, b"x")
+    os.read(0, 1)
+    return 1
+archiving = Archiving(Path(sys.argv[1]), Archive(open_objects(url, endpoint=endpoint)), url, clock)
 archiving.run(threading.Event(), threading.Event(), once=True)
 """
 
@@ -122,14 +126,20 @@ def storm(folder: Path, rounds: int, segments: int, seed: int, s3: S3Server | No
 def _killed(data: Path, url: str, endpoint: str, chance: random.Random) -> None:
     """Two archivers at once, killed at some moment after one of them has archived a few."""
     command = [sys.executable, "-c", ARCHIVER, str(data), url, endpoint]
-    children = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
+    children = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) for _ in range(2)]
+    few = chance.randint(1, 4)
+    for child in children:  # however late we are, they are not done before
+        assert child.stdin is not None
+        child.stdin.write(b"." * (few + 6))
     assert children[0].stdout is not None
-    children[0].stdout.read(chance.randint(1, 4))  # one a segment
+    for _ in range(few):
+        children[0].stdout.read(1)
     time.sleep(chance.uniform(0, 0.02))
     for child in children:
         child.send_signal(signal.SIGKILL)
         child.wait()
-        assert child.stdout is not None
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.close()
         child.stdout.close()
 
 
