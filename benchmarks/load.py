@@ -67,13 +67,11 @@ def pixel() -> Request:
     return Request("GET", f"/i?{query}", (("Referer", "https://shop.example/p/1"), ("User-Agent", mix.USER_AGENT)))
 
 
-def flood(
-    port: int, request: Request, seconds: float, folder: Path, core: int | None = 1, connections: int = CONNECTIONS
-) -> Answered:
-    """Connections kept alive, the next request as soon as the last is answered. core: wrk's."""
+def flood(port: int, request: Request, seconds: float, folder: Path, core: int | None = 1) -> Answered:
+    """64 connections kept alive, the next request as soon as the last is answered. core: wrk's."""
     file = folder / "request"
     file.write_bytes(request.raw())
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "--latency"]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "--latency"]
     script = ["-s", str(Path(__file__).with_name("load.lua")), f"http://127.0.0.1:{port}", "--", str(file), f"{next(_RUNS):04x}"]
     pinned = ["taskset", "-c", str(core)] if core is not None else []
     done = subprocess.run([*pinned, *command, *script], capture_output=True, text=True, check=True, timeout=seconds + 30)

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
-from benchmarks.load import CONNECTIONS, Answered, Request, flood, pixel, ten_page_views
+from benchmarks.load import Answered, Request, flood, pixel, ten_page_views
 from benchmarks.measures import Effort
 from benchmarks.result import Result, Row, Table
 from benchmarks.server import Server, free_port, metric, spoorway
@@ -49,9 +49,9 @@ class Contestant:
     processor_s: dict[str, float] = field(default_factory=dict[str, float])
     answered: int = 0
 
-    def run(self, kind: str, request: Request, seconds: float, folder: Path, connections: int = CONNECTIONS) -> None:
+    def run(self, kind: str, request: Request, seconds: float, folder: Path) -> None:
         before = self.server.processor_s()
-        one = flood(self.server.port, request, seconds, folder, connections=connections)
+        one = flood(self.server.port, request, seconds, folder)
         self.processor_s[kind] = self.processor_s.get(kind, 0) + self.server.processor_s() - before
         self.found.setdefault(kind, []).append(one)
         self.count(one)

@@ -16,7 +16,6 @@ from benchmarks.server import Server, free_port, metric, spoorway
 from tests.peers.kafka_server import KafkaServer
 
 _START_S = 60.0
-_KINDS = {f"{POST}, {connections} connections": connections for connections in (64, 256)}
 
 
 def measure(effort: Effort) -> Result:
@@ -30,41 +29,36 @@ def measure(effort: Effort) -> Result:
         for one in (files, remote):
             one.count(flood(one.server.port, request, 1, effort.folder))
         for _ in range(effort.rounds):
-            for kind, connections in _KINDS.items():
-                for one in (files, remote):
-                    one.run(kind, request, effort.seconds, effort.folder, connections)
-    tables: list[Table] = []
-    for kind in _KINDS:
-        rows = [_row(one, kind) for one in (files, remote)]
-        share = 100 * float(str(rows[1]["requests/s"])) / float(str(rows[0]["requests/s"]))
-        for row in rows:
-            row["% of files"] = None if row is rows[0] else share
-        tables.append(Table(kind, rows))
+            for one in (files, remote):
+                one.run(POST, request, effort.seconds, effort.folder)
+    rows = [_row(one) for one in (files, remote)]
+    share = 100 * float(str(rows[1]["requests/s"])) / float(str(rows[0]["requests/s"]))
+    for row in rows:
+        row["% of files"] = None if row is rows[0] else share
     return Result(
         "what one gateway answers, each answer given when the request is on disk, or in Kafka",
-        f"One gateway process on core 0; on core 1 wrk with kept-alive connections and, while it is its turn, the broker; "
+        f"One gateway process on core 0; on core 1 wrk with 64 kept-alive connections and, while it is its turn, the broker; "
         f"{effort.rounds} rounds of {effort.seconds:g} s each, the gateways taking turns; medians. {POST}.",
         "Apache Kafka 4.3 with one node and one copy, six partitions, over loopback; idempotent producer, acks=all, lz4.",
-        tables,
+        [Table(POST, rows)],
         [
             "The broker does not fsync, as by default: with one copy its acknowledgement says less than that of a disk.",
-            "A broker answers later than a disk syncs, so with few connections the gateway waits for it; with more it does not.",
             "It takes a part of wrk's core; a broker on a machine of its own would leave wrk all of it.",
             "Every request that was answered was in the journal's count of accepted payloads, and none had gone to disk instead.",
         ],
-        {"rounds": {one.label: one.found for one in (files, remote)}},
+        {"rounds": {one.label: one.found[POST] for one in (files, remote)}},
     )  # fmt: skip
 
 
-def _row(one: Contestant, kind: str) -> Row:
-    found = one.found[kind]
+def _row(one: Contestant) -> Row:
+    found = one.found[POST]
     return {
         "journal": one.label,
         "answered means": one.keeps,
         "requests/s": median(a.per_s for a in found),
         "p50 ms": median(a.p50_ms for a in found),
         "p99 ms": median(a.p99_ms for a in found),
-        "processor µs/request": one.processor_s[kind] / sum(a.requests for a in found) * 1e6,
+        "processor µs/request": one.processor_s[POST] / sum(a.requests for a in found) * 1e6,
     }
 
 
