@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Event as Signal
 from typing import IO
 
-from gateway.journal import Damage, GroupReader, Joining, Reassigned
+from gateway.journal import JOINED_IN_MS, Damage, GroupReader, Joining, Reassigned
 from gateway.journal.gathering import Gathering, gathered_lane
 from gateway.journal.options import Options
 from protocol.seams import START, PermanentError, Position, RawPayload, TransientError
@@ -36,7 +36,6 @@ log = logging.getLogger("spoorway.archiving")
 _READ_PAYLOADS, _READ_BYTES = 2_000, 1 << 20
 _LOOK_S = 0.25
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 5.0  # the group wants to hear of us
-_JOINED_IN_MS = 30_000
 _ROOM = "gather-"
 
 
@@ -260,7 +259,7 @@ class GroupArchiving:
         now_ms = self._clock()
         if isinstance(error, Joining):
             self._joining_ms = self._joining_ms or now_ms
-            if now_ms - self._joining_ms < _JOINED_IN_MS:
+            if now_ms - self._joining_ms < JOINED_IN_MS:
                 return
         self.status.failed(error, now_ms)
 

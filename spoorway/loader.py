@@ -17,7 +17,7 @@ from threading import Event as Signal
 from typing import TYPE_CHECKING, Any, cast
 
 from enrich.reasons import derived_id, reason
-from gateway.journal import Chunk, Damage, GroupReader, Joining, Reader, Reassigned
+from gateway.journal import JOINED_IN_MS, Chunk, Damage, GroupReader, Joining, Reader, Reassigned
 from protocol.seams import Cursor, Event, FailedEvent, PermanentError, Position, RawPayload, TransientError
 from storage.targets import Batch, Counts, Overtaken, PayloadTarget, RawBatch, Target
 
@@ -32,7 +32,6 @@ _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.1
 _IDLE_ROUNDS = 200  # about four seconds of short waits before the long ones
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 5.0
 _LONGEST_JOINING_S = 0.5
-_JOINED_IN_MS = 30_000  # a group that takes longer is a trouble
 _OTHERS_EVERY_MS = 10_000
 _OWN = ("payloads", "stored", "failed", "duplicate")
 _LONGEST_PAUSE_S = 1.0  # then what waits is counted again
@@ -209,7 +208,7 @@ class Loader:
         level = logging.ERROR
         if isinstance(error, Joining):
             self._joining_ms = self._joining_ms or self._clock()
-            if self._clock() - self._joining_ms < _JOINED_IN_MS:
+            if self._clock() - self._joining_ms < JOINED_IN_MS:
                 return
             level = logging.WARNING
         if (self.status.state, self.status.message) != (state, str(error)):

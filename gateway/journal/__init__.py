@@ -32,6 +32,10 @@ class Reassigned(TransientError):
     """A `GroupReader` has other lanes than at its last read. Nothing was read; ask the target's cursor anew, then read again."""
 
 
+JOINED_IN_MS = 30_000
+"""A group that takes longer to hand out its lanes is a trouble."""
+
+
 class Joining(TransientError):
     """The group of a `GroupReader` has not handed out its lanes yet, as at every start. Nothing was read; read again."""
 

@@ -18,6 +18,7 @@ import pytest
 
 from protocol.seams import ConfigurationError
 from spoorway.database import open_read_only
+from tests.peers.s3_server import S3Server
 
 _START_S = 60
 _WAIT_S = 180
@@ -113,3 +114,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 @pytest.fixture
 def spoorway_run(start: Callable[..., Running]) -> Running:
     return start()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A store of this test's own, and in the environment what finds it."""
+    with S3Server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server

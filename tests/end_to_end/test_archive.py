@@ -13,7 +13,7 @@ import sys
 import threading
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from importlib import import_module
 from pathlib import Path
@@ -90,14 +90,6 @@ def metrics(run: Any) -> dict[str, float]:
 
 def sealed(data: Path) -> list[Path]:
     return sorted((data / "journal").rglob("*.gz"))
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    with S3Server() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        yield server
 
 
 class Front(threading.Thread):

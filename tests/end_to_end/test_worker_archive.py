@@ -104,14 +104,6 @@ def archived(tmp_path: Path, kafka: KafkaServer, request: pytest.FixtureRequest)
         site.close()
 
 
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    with S3Server() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        yield server
-
-
 def test_workers_that_are_killed_archive_each_payload_once_and_a_rebuild_is_what_they_stored(
     archived: Callable[..., Archived], tmp_path: Path
 ) -> None:

@@ -20,7 +20,8 @@ from protocol.seams import Cursor, PermanentError, RawPayload, TransientError
 from spoorway.archiving import Archiving, contents, waiting
 from spoorway.files import archive_file, journal_folder, read_archived
 from storage.archive import Archive, DamagedObject
-from storage.objects import Objects, open_objects
+from storage.objects import open_objects
+from tests.faults.faulty_objects import Faulty
 
 DAY_MS = 86_400_000
 NOON = 1_768_478_400_000  # 2026-01-15 12:00
@@ -46,30 +47,6 @@ def fill(data: Path, payloads: int, *, first: int = 0, at_ms: int = NOON, stored
 
     asyncio.run(run())
     return deleted
-
-
-class Faulty:
-    """Objects whose calls fail, by name, before or after they were done."""
-
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
-        self.before: set[str] = set()
-        self.after: set[str] = set()
-        self.calls: list[tuple[str, str]] = []
-
-    def __getattr__(self, name: str) -> object:
-        whole = getattr(self._objects, name)
-
-        def call(*args: object) -> object:
-            self.calls.append((name, str(args[0]) if args else ""))
-            if name in self.before:
-                raise TransientError(f"{name} failed")
-            result = whole(*args)
-            if name in self.after:
-                raise TransientError(f"{name}'s answer was lost")
-            return result
-
-        return call
 
 
 class Bench:

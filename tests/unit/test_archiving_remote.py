@@ -27,7 +27,8 @@ from spoorway.spark.engine import Here
 from storage.archive import Archive, Entry
 from storage.archive import Options as Place
 from storage.lake import commits
-from storage.objects import Objects, open_objects
+from storage.objects import open_objects
+from tests.faults.faulty_objects import Faulty
 from tests.spark import archives
 
 NOON = 1_768_478_400_000  # 2026-01-15 12:00
@@ -102,31 +103,6 @@ class Member:
 
     def close(self) -> None:
         self.left = True
-
-
-class Faulty:
-    """Objects whose calls fail, by name, before or after they were done; `between` is called before each of them."""
-
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
-        self.before: set[str] = set()
-        self.after: set[str] = set()
-        self.between: dict[str, object] = {}
-
-    def __getattr__(self, name: str) -> object:
-        whole = getattr(self._objects, name)
-
-        def call(*args: object) -> object:
-            if name in self.before:
-                raise TransientError(f"{name} failed")
-            if (step := self.between.pop(name, None)) is not None:
-                step()  # type: ignore[operator]
-            result = whole(*args)
-            if name in self.after:
-                raise TransientError(f"{name}'s answer was lost")
-            return result
-
-        return call
 
 
 class Bench:
