@@ -102,8 +102,9 @@ def spoorway(stage: str, data: Path, port: int, admin: int) -> list[str]:
 
 
 def environment() -> Mapping[str, str]:
-    """This checkout, and no setting of the user's that would change the product."""
-    rest = {name: value for name, value in os.environ.items() if not name.startswith("SPOORWAY__")}
+    """This checkout, with compiled modules as an installation has them, and no setting of the user's that changes the product."""
+    compiled = "PYTHONDONTWRITEBYTECODE"
+    rest = {name: value for name, value in os.environ.items() if name != compiled and not name.startswith("SPOORWAY__")}
     return {**rest, "PYTHONPATH": str(ROOT)}
 
 
