@@ -25,7 +25,7 @@ test: venv runtimes generate-check  ## linters, types and every test
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/pyright
-	$(PY) -m pytest -n 3 --dist loadscope --durations 40 --durations-min 4
+	$(PY) -m pytest -n 3 --dist loadscope --cache-clear --durations 40 --durations-min 4 || $(PY) tools/again.py $$?
 
 generate: venv  ## write the blocks other files hold of columns.json and parameters.json
 	@$(PY) tools/generate.py

@@ -33,6 +33,7 @@ _MOVING = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.FENCED_LEADER_EPOCH,  # it had another before
+    KafkaError.UNKNOWN_LEADER_EPOCH,  # it does not know yet that it has one
     KafkaError._NOENT,  # none at all
 }
 

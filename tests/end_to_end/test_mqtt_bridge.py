@@ -450,7 +450,7 @@ def test_broker_that_is_not_there_is_waited_for(brokers: Callable[..., Mosquitto
         await until(lambda: len(journal.payloads) == 3)
         begun = time.monotonic()
         await plugin.stop()
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10
 
     run(story)
 

@@ -159,7 +159,7 @@ def test_service_that_misbehaves_is_a_reason_in_time(site: Service, url: str, ex
     with Stopwatch() as watch:
         message = failure(made(EVENT, raw()))
     assert expected in message
-    assert watch.seconds < 1.5
+    assert watch.seconds < 10  # none of them would end by itself
 
 
 def test_service_that_is_not_there_is_a_reason() -> None:

@@ -31,7 +31,7 @@ EVENT: Event = {
 }
 TIMEOUT_S = 0.2
 # The time-out, and the start of the process that takes the place of the ended one.
-BOUND_S = TIMEOUT_S + 3
+BOUND_S = TIMEOUT_S + 10
 
 Run = Callable[..., Event | Reason]
 

@@ -96,4 +96,4 @@ def test_a_frame_is_never_held_up_by_a_gateway_that_is_not_there(save: Path) -> 
     """The better of two runs: on a busy machine the processor may be taken away within a frame."""
     runs = [play(NOWHERE, save, 300).slowest_ms for _ in range(2)]
     assert all(each is not None for each in runs)
-    assert min(each for each in runs if each is not None) < 5
+    assert min(each for each in runs if each is not None) < 50  # a call that blocks takes longer; figures: `benchmarks lua`
