@@ -13,15 +13,19 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Literal, Protocol
 
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpRequestParser, HttpVersion10, RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-
 from gateway.http.answers import BAD_REQUEST, Answer
 from gateway.http.bodies import TooLarge
 from gateway.http.config import Config
 from gateway.http.counters import Counters
+from gateway.http.parser import (
+    EMPTY_PAYLOAD,
+    BaseProtocol,
+    HttpProcessingError,
+    HttpRequestParser,
+    HttpVersion10,
+    RawRequestMessage,
+    StreamReader,
+)
 
 _READ_BUFFER = 32_768  # reading pauses when twice this much of a body waits to be taken
 _PIPELINE = 16  # requests parsed ahead of the one being answered

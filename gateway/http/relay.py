@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from aiohttp.http import RawRequestMessage
 
 from gateway.devices import Devices, Message
 from gateway.http import answers
@@ -21,6 +20,7 @@ from gateway.http.answers import Answer
 from gateway.http.bodies import TooLarge, inflate
 from gateway.http.client_address import parse_address, truncate
 from gateway.http.connection import BadBody, OverBudget, Request
+from gateway.http.parser import RawRequestMessage
 from protocol.devices import BOOT_HEADER, DEVICE_HEADER, NAME, SEQUENCE_HEADER, SIGNATURE_HEADER
 from protocol.payloads import from_json
 from protocol.seams import ConfigurationError, RawPayload

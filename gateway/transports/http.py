@@ -12,8 +12,6 @@ import time
 from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
-from aiohttp.http import RawRequestMessage
-
 from gateway import stamps
 from gateway.devices import Devices
 from gateway.http import answers
@@ -29,6 +27,7 @@ from gateway.http.devices import Claims, SignedRequests
 from gateway.http.headers import StoredHeaders
 from gateway.http.identity import Identities
 from gateway.http.listener import Listener
+from gateway.http.parser import RawRequestMessage
 from gateway.http.redirects import Redirects
 from gateway.http.relay import Relays
 from gateway.http.routes import Kind, Route, Routes
