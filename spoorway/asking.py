@@ -9,7 +9,8 @@ import math
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -24,9 +25,12 @@ from spoorway.database import open_read_only
 from storage import lake
 from storage.failed import FailedRow
 from storage.objects import open_objects
+from storage.redshift.tables import Table
 from storage.rows import timestamp
 from storage.sql import Parameter, Question, questions, render
-from storage.sql.dialects import DUCKDB, POSTGRES, REDSHIFT, SQLITE, Dialect
+from storage.sql.dialect import Dialect
+from storage.sql.dialects import DUCKDB, POSTGRES, REDSHIFT, SQLITE
+from storage.sql.entity_rows import functions
 
 Value = str | int | float | None
 _AGO = re.compile(r"(\d+)([mhdw])")
@@ -67,7 +71,7 @@ def ask(store: Store, question: Question, given: Mapping[str, str], now_ms: int)
     Raises ConfigurationError, TransientError.
     """
     values = bound(question, given, now_ms)
-    sql = render(question, store.dialect)
+    sql = render(question, store.dialect, values)
     names, rows = store.rows(sql, values)
     return Answer(question, tuple(names), [tuple(_plain(value) for value in row) for row in rows])
 
@@ -224,10 +228,17 @@ class Redshift:
     """A schema that our target keeps; each question is a transaction. limit_s: the longest a question may take."""
 
     def __init__(self, config: Any, limit_s: float = 600) -> None:
-        """config: as the target's. Nothing connects yet, and no table is made. Raises ConfigurationError."""
+        """config: as the target's. Nothing connects before a question looks into tables of entities; none is made.
+
+        Raises ConfigurationError.
+        """
         connection: Any = import_module("storage.redshift.connection")  # whoever has its config has the driver
+        layout: Any = import_module("storage.redshift.layout")
+        self._layout: Any = layout.Layout(config, _unknown)
         schema = config.schema.replace('"', '""')  # the driver leaves alone what stands in quotes, % too
-        self.dialect = replace(REDSHIFT, schema=f'"{schema}".')
+        self._inside = config.entities == "super"
+        self._tables: Mapping[str, Table] | None = None
+        self.dialect = replace(REDSHIFT, schema=f'"{schema}".', functions=functions(f'"{schema}".', self._written))
 
         def limit(db: Any) -> None:
             db.run(f"SET statement_timeout TO {round(limit_s * 1000)}")
@@ -236,15 +247,35 @@ class Redshift:
 
     def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         used = {name: value for name, value in values.items() if f"%({name})s" in sql}
+        with self._transaction() as db:
+            names, rows = db.named(sql, used)
+            return names, rows
+
+    def _written(self) -> Mapping[str, Table]:
+        if self._inside:
+            raise ConfigurationError(
+                'it looks into self-describing parts, which that schema keeps in SUPER columns (entities = "super");'
+                " SQLite, Parquet, PostgreSQL, and Redshift with tables of entities answer it"
+            )
+        if self._tables is None:
+            with self._transaction() as db:
+                self._tables = self._layout.written(db)
+        return self._tables or {}
+
+    @contextmanager
+    def _transaction(self) -> Generator[Any]:
         try:
             with self._link.transaction() as db:
-                names, rows = db.named(sql, used)
-                return names, rows
+                yield db
         except PermanentError as error:
             raise _unanswered(error) from None
 
     def close(self) -> None:
         self._link.close()
+
+
+def _unknown(uri: str) -> None:
+    """Of no schema the document: what was made of it is asked of the store."""
 
 
 def _list(files: Sequence[str]) -> str:

@@ -15,13 +15,14 @@ of parameters. Every question has the parameters `since`, `until` and `app`. Pur
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Literal, cast, get_args
 
-from protocol.seams import ConfigurationError
-from storage.sql.dialects import FUNCTIONS, Dialect
+from storage.sql.dialect import Asked, Dialect
+from storage.sql.dialects import FUNCTIONS
 
 Kind = Literal["time", "text", "integer", "number"]
 ChartKind = Literal["line", "bar", "heat"]
@@ -103,7 +104,9 @@ _EVERYWHERE = (
     Parameter("app", "text", "", "app_id; empty for every application"),
 )
 _KEY = re.compile(r"(group|parameter|column|chart|reads):\s+(.*)")
-_TOKEN = re.compile(r"'(?:[^']|'')*'|--[^\n]*|@(?P<macro>\w+)\(|(?<![:\w]):(?P<parameter>[a-z]\w*)|\b(?P<room>atomic\.)")
+_TOKEN = re.compile(
+    r"'(?:[^']|'')*'|--[^\n]*|@(?P<macro>\w+)\(|(?<![:\w]):(?P<parameter>[a-z]\w*)|\b(?:(?P<room>atomic\.)|(?P<fence>MATERIALIZED)\b)"
+)
 
 
 @cache
@@ -183,10 +186,11 @@ def _chart(name: str, line: str, columns: set[str]) -> Chart:
     return Chart(cast(ChartKind, kind), given["x"], given["y"], given.get("color", ""))
 
 
-def render(question: Question, dialect: Dialect) -> str:
+def render(question: Question, dialect: Dialect, values: Mapping[str, str | int | float] | None = None) -> str:
     """The statement as the dialect's store takes it, with the dialect's own way to write each parameter.
 
-    Raises ConfigurationError for a question that the dialect cannot put.
+    values: what is asked for by name, defaults otherwise; a dialect may choose tables and columns by them, no more.
+    Raises ValueError for a macro or parameter that does not exist.
     """
     kinds = {parameter.name: parameter for parameter in question.parameters}
 
@@ -194,6 +198,8 @@ def render(question: Question, dialect: Dialect) -> str:
         if name not in kinds:
             raise ValueError(f"{question.name}.sql: there is no parameter {name}")
         return dialect.parameter(name, kinds[name].kind, kinds[name].default)
+
+    asked = Asked(question.sql, parameter, {name: one.default for name, one in kinds.items()} | dict(values or {}))
 
     def expand(text: str) -> str:
         out: list[str] = []
@@ -203,9 +209,12 @@ def render(question: Question, dialect: Dialect) -> str:
             at = token.end()
             if token["macro"]:
                 arguments, at = _arguments(text, at)
-                out.append(expand(_macro(question, dialect, token["macro"], arguments)))
+                made = dialect.functions.get(token["macro"])
+                out.append(made(asked, *arguments) if made else expand(_macro(question, dialect, token["macro"], arguments)))
             elif token["parameter"]:
                 out.append(parameter(token["parameter"]))
+            elif token["fence"]:
+                out.append(dialect.fence)
             else:
                 out.append(dialect.schema if token["room"] else token[0])
         return "".join([*out, text[at:]])
@@ -218,9 +227,7 @@ def _macro(question: Question, dialect: Dialect, name: str, arguments: list[str]
     if name in FUNCTIONS:
         return FUNCTIONS[name](*arguments)
     template = dialect.macros.get(name)
-    if template is None and dialect.lacks:
-        raise ConfigurationError(f"{question.name} cannot be asked there: {dialect.lacks}")
-    if template is None or int(max(re.findall(r"\$(\d)", template))) > len(arguments):
+    if template is None or int(max(re.findall(r"\$(\d)", template), default="0")) > len(arguments):
         raise ValueError(f"{question.name}.sql: there is no macro @{name} of {len(arguments)} arguments")
     return re.sub(r"\$(\d)", lambda place: arguments[int(place[1]) - 1], template)
 

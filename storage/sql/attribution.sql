@@ -20,6 +20,8 @@ WITH conversions AS MATERIALIZED (
         coalesce(@real(e.tr_total), @real(@one(e.contexts, 'iglu:com.snowplowanalytics.snowplow.ecommerce/transaction/jsonschema/1-',
             'revenue')), @real(e.se_value), 0) AS value
     FROM atomic.events AS e
+        @told(e, 'com.snowplowanalytics.snowplow.ecommerce', 'snowplow_ecommerce_action')
+        @first(e, 'iglu:com.snowplowanalytics.snowplow.ecommerce/transaction/jsonschema/1-')
     WHERE @asked(e) AND @who(e) IS NOT NULL AND (
         e.event_name = :conversion
         OR (:conversion = 'order' AND e.event = 'transaction')

@@ -7,8 +7,10 @@ Pure: text in, text out. All dialects answer the same: times as text in UTC with
     @day(t), @hour(t)         as text;  @days(t): days since 1970;  @day_of(days): as text
     @div(a, b)                whole division of what is not negative;  @real(x);  @round(x, n);  @percent(a, b): one decimal
     @data(e, 'x.y')           a property of the self-describing event, as text;  @data_number: null unless it is a number
-    @entities(e.contexts, x)  joins every entity;  @is(e.contexts, x, 'iglu:…/1-'): of that family;  @item(x, 'p'), @item_number
-    @one(e.contexts, 'iglu:…/1-', 'p')   property of the first entity of that family, as text
+    @entities(e.contexts, x, 'iglu:…/1-')   joins every entity;  @item(x, 'p'), @item_number
+    @is(e.contexts, x, 'iglu:…/1-')         it is of that family
+    @one(e.contexts, 'iglu:…/1-', 'p')      property of the first entity of that family, as text
+    @told(e, 'vendor', 'name', …), @first(e, 'iglu:…/1-')   what @data and @one look into; for stores that must join it
 
 In the tables below $1, $2, … are a macro's arguments, SQL expressions as they were written; macros may use others.
 """
@@ -16,26 +18,9 @@ In the tables below $1, $2, … are a macro's arguments, SQL expressions as they
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """schema: what stands for `atomic.`. parameter: (name, kind, default) -> how it is written in a statement.
-
-    lacks: why questions with other macros than these cannot be asked; "" = there are all.
-    """
-
-    name: str
-    schema: str
-    parameter: Callable[[str, str, str], str]
-    macros: Mapping[str, str]
-    lacks: str = ""
-
-
-def literal(argument: str) -> str | None:
-    """The text of an argument that is a plain literal; None for any other expression."""
-    return argument[1:-1] if argument.startswith("'") and "'" not in argument[1:-1] else None
+from storage.sql.dialect import Dialect, literal
+from storage.sql.entity_rows import bundled_tables, functions
 
 
 def _path(root: str, argument: str) -> str:
@@ -63,6 +48,8 @@ _SHARED = {
     "page": "(coalesce($1.page_urlhost, '') || coalesce($1.page_urlpath, ''))",
     "asked": "$1.collector_tstamp >= :since AND $1.collector_tstamp < :until AND (:app = '' OR $1.app_id = :app)",
     "percent": "@round(100.0 * ($1) / nullif($2, 0), 1)",
+    "told": "",
+    "first": "",
 }
 
 # SQLite: times are text, JSON is text. instr() comes first: far cheaper than taking the JSON of every event apart. -----
@@ -175,21 +162,21 @@ def _postgres_parameter(name: str, kind: str, default: str) -> str:
 
 POSTGRES = Dialect("postgres", "atomic.", _postgres_parameter, _POSTGRES)
 
-# Redshift: as an old PostgreSQL, where extract() drops the milliseconds and NUMERIC alone has no decimals. Entities are rows of
-# tables of their own there, named by schema, which no macro of one expression can reach.
+# Redshift: as an old PostgreSQL, where extract() drops the milliseconds, NUMERIC alone has no decimals, VARCHAR alone 256 bytes,
+# and a WITH is never computed before it is asked for. Self-describing parts are rows of tables of their own, see entity_rows.
 _REDSHIFT = {
-    **_SHARED,
+    **{name: macro for name, macro in _SHARED.items() if name not in ("told", "first")},
     "ms": "(CAST(extract(epoch FROM date_trunc('second', $1)) AS bigint) * 1000 + CAST(to_char($1, 'MS') AS bigint))",
     **{name: _POSTGRES[name] for name in ("stamp", "stamp_of", "day", "hour", "days", "day_of", "div", "real")},
     "round": "round(CAST($1 AS decimal(38, 10)), $2)",
 }
-REDSHIFT = Dialect(
-    "redshift",
-    "atomic.",
-    _postgres_parameter,
-    _REDSHIFT,
-    "it looks into entities or self-describing events, which Redshift keeps in tables of their own;"
-    " SQLite, Parquet and PostgreSQL answer it",
-)
+_REDSHIFT_KINDS = _POSTGRES_KINDS | {"text": "varchar(65535)"}
+
+
+def _redshift_parameter(name: str, kind: str, default: str) -> str:
+    return f"CAST(%({name})s AS {_REDSHIFT_KINDS[kind]})"
+
+
+REDSHIFT = Dialect("redshift", "atomic.", _redshift_parameter, _REDSHIFT, functions("atomic.", bundled_tables), fence="")
 
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (SQLITE, DUCKDB, POSTGRES, REDSHIFT)}

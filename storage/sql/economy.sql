@@ -16,7 +16,7 @@
 WITH told AS (
     SELECT @data(e, 'currency') AS currency, @data(e, 'flow') AS flow, coalesce(@data(e, 'item'), @data(e, 'place'), '') AS what,
         @data_number(e, 'amount') AS amount, @data_number(e, 'price') AS price, @who(e) AS player
-    FROM atomic.events AS e
+    FROM atomic.events AS e @told(e, 'io.spoorway.game', 'economy')
     WHERE @asked(e) AND e.event = 'unstruct' AND e.event_vendor = 'io.spoorway.game' AND e.event_name = 'economy'
 )
 SELECT currency, flow, what, count(*) AS times, @round(sum(amount), 2) AS amount, count(DISTINCT player) AS players,

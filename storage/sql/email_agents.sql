@@ -12,7 +12,7 @@ SELECT e.event_name AS kind,
     coalesce(@one(e.derived_contexts, 'iglu:io.spoorway/email_agent/jsonschema/1-', 'label'), 'unknown') AS label,
     coalesce(@one(e.derived_contexts, 'iglu:io.spoorway/email_agent/jsonschema/1-', 'provider'), '') AS provider,
     coalesce(@one(e.derived_contexts, 'iglu:io.spoorway/email_agent/jsonschema/1-', 'rule'), '') AS rule, count(*) AS times
-FROM atomic.events AS e
+FROM atomic.events AS e @first(e, 'iglu:io.spoorway/email_agent/jsonschema/1-')
 WHERE @asked(e) AND e.event = 'unstruct' AND e.event_vendor = 'io.spoorway' AND e.event_name IN ('email_open', 'email_click')
 GROUP BY 1, 2, 3, 4
 ORDER BY times DESC, kind, label, provider, rule

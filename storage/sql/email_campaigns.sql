@@ -21,6 +21,8 @@ WITH told AS (
         @one(e.derived_contexts, 'iglu:io.spoorway/email_agent/jsonschema/1-', 'rule') AS rule,
         @one(e.derived_contexts, 'iglu:io.spoorway/email_agent/jsonschema/1-', 'fetched_at') AS fetched_at
     FROM atomic.events AS e
+        @told(e, 'io.spoorway', 'email_open', 'email_click')
+        @first(e, 'iglu:io.spoorway/email_agent/jsonschema/1-')
     WHERE @asked(e) AND e.event = 'unstruct' AND e.event_vendor = 'io.spoorway' AND e.event_name IN ('email_open', 'email_click')
 ), near AS (
     SELECT DISTINCT c.id

@@ -15,7 +15,7 @@ WITH told AS (
     SELECT coalesce(@data(e, 'campaign'), '') AS campaign, coalesce(@data(e, 'link'), '') AS link, @data(e, 'message') AS message,
         coalesce(@one(e.derived_contexts, 'iglu:io.spoorway/email_agent/jsonschema/1-', 'label'), 'unknown') AS label,
         coalesce(@one(e.derived_contexts, 'iglu:io.spoorway/email_agent/jsonschema/1-', 'fetched_at'), '') AS fetched_at
-    FROM atomic.events AS e
+    FROM atomic.events AS e @told(e, 'io.spoorway', 'email_click') @first(e, 'iglu:io.spoorway/email_agent/jsonschema/1-')
     WHERE @asked(e) AND e.event = 'unstruct' AND e.event_vendor = 'io.spoorway' AND e.event_name = 'email_click'
 ), judged AS (
     SELECT campaign, link, message, CASE WHEN label IN ('prefetch', 'scanner') OR (label = 'privacy_proxy' AND fetched_at = 'delivery')

@@ -19,7 +19,7 @@ WITH deeds AS (
     SELECT @who(e) AS visitor, @ms(e.derived_tstamp) AS at_ms,
         CASE WHEN e.event_name = 'snowplow_ecommerce_action' THEN @data(e, 'type') ELSE e.event_name END AS deed,
         CASE WHEN e.event = 'page_view' THEN coalesce(e.page_urlpath, '') ELSE '' END AS path
-    FROM atomic.events AS e
+    FROM atomic.events AS e @told(e, 'com.snowplowanalytics.snowplow.ecommerce', 'snowplow_ecommerce_action')
     WHERE @asked(e) AND @who(e) IS NOT NULL
 ), steps AS (
     SELECT visitor, at_ms, deed, path

@@ -15,7 +15,7 @@
 WITH told AS (
     SELECT @who(e) AS player, e.event_name AS kind, @data(e, 'level') AS level, @data(e, 'outcome') AS outcome,
         @data_number(e, 'duration_ms') AS duration_ms
-    FROM atomic.events AS e
+    FROM atomic.events AS e @told(e, 'io.spoorway.game', 'level_start', 'level_end')
     WHERE @asked(e) AND e.event = 'unstruct' AND e.event_vendor = 'io.spoorway.game' AND e.event_name IN ('level_start', 'level_end')
 ), counted AS (
     SELECT level, count(DISTINCT CASE WHEN kind = 'level_start' THEN player END) AS players,

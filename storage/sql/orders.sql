@@ -16,6 +16,8 @@ WITH orders AS (
         coalesce(@real(e.tr_total), @real(@one(e.contexts, 'iglu:com.snowplowanalytics.snowplow.ecommerce/transaction/jsonschema/1-',
             'revenue')), 0) AS value
     FROM atomic.events AS e
+        @told(e, 'com.snowplowanalytics.snowplow.ecommerce', 'snowplow_ecommerce_action')
+        @first(e, 'iglu:com.snowplowanalytics.snowplow.ecommerce/transaction/jsonschema/1-')
     WHERE @asked(e) AND (e.event = 'transaction' OR (e.event_name = 'snowplow_ecommerce_action' AND @data(e, 'type') = 'transaction'))
 )
 SELECT day, currency, count(*) AS orders, @round(sum(value), 2) AS revenue, @round(avg(value), 2) AS mean

@@ -12,7 +12,7 @@
 -- chart: bar x=message y=errors
 SELECT coalesce(e.app_id, '') AS app_id, @data(e, 'message') AS message, count(*) AS errors, count(DISTINCT @who(e)) AS visitors,
     max(@stamp(e.derived_tstamp)) AS last_seen
-FROM atomic.events AS e
+FROM atomic.events AS e @told(e, 'com.snowplowanalytics.snowplow', 'application_error')
 WHERE @asked(e) AND e.event = 'unstruct' AND e.event_vendor = 'com.snowplowanalytics.snowplow' AND e.event_name = 'application_error'
 GROUP BY 1, 2
 ORDER BY errors DESC, message, app_id

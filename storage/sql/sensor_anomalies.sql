@@ -20,7 +20,7 @@
 WITH readings AS MATERIALIZED (
     SELECT coalesce(@one(e.derived_contexts, 'iglu:io.spoorway/device_time/jsonschema/1-', 'device'), e.user_id, '') AS device,
         @ms(e.derived_tstamp) AS at_ms, e.event_id AS id, @data_number(e, :field) AS value
-    FROM atomic.events AS e
+    FROM atomic.events AS e @told(e, :vendor, :schema) @first(e, 'iglu:io.spoorway/device_time/jsonschema/1-')
     WHERE @asked(e) AND e.event = 'unstruct' AND e.event_vendor = :vendor AND e.event_name = :schema
 ), compared AS (
     SELECT device, at_ms, value,

@@ -13,7 +13,7 @@
 WITH told AS (
     SELECT @data_number(e, 'cls') AS cls, @data_number(e, 'fcp') AS fcp, @data_number(e, 'inp') AS inp,
         @data_number(e, 'lcp') AS lcp, @data_number(e, 'ttfb') AS ttfb
-    FROM atomic.events AS e
+    FROM atomic.events AS e @told(e, 'com.snowplowanalytics.snowplow', 'web_vitals')
     WHERE @asked(e) AND e.event = 'unstruct' AND e.event_vendor = 'com.snowplowanalytics.snowplow' AND e.event_name = 'web_vitals'
 ), vitals AS (
     SELECT 'cls' AS vital, cls AS value, 0.1 AS good, 0.25 AS poor FROM told

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from protocol.schemas import bundled
 from protocol.seams import ConfigurationError, Event, Position
-from spoorway.asking import Parquet, Redshift, Sqlite, Store, ask, named, opened
+from spoorway.asking import Parquet, Sqlite, Store, ask, named, opened
 from spoorway.config import load
 from spoorway.exporting import WRITERS
 from storage.sql import questions
@@ -26,9 +25,6 @@ from tests.peers.postgres_server import PostgresServer
 from tests.peers.redshift_double import RedshiftDouble
 
 SINCE = "2026-03-01"
-# As docs/asking.md lists them: those that look into no entity and no self-describing event.
-_PAGE = Path(__file__).parents[2].joinpath("docs", "asking.md").read_text("utf-8")
-ASKED_OF_REDSHIFT = set(re.findall(r"`(\w+)`", _PAGE.partition("- Redshift answers ")[2].partition("; the others")[0]))
 # Those about failed events are not for every store; they have a test of their own.
 CASES = [(name, place) for name, one in questions().items() if not one.reads for place in range(len(ANSWERS.get(name, [])))]
 
@@ -84,25 +80,33 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def redshift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The same in a double of Redshift, as its target keeps it: the configuration file that names it `redshift`."""
-    from storage.targets.redshift import Plugin
-
-    folder = tmp_path_factory.mktemp("redshift")
-    with RedshiftDouble(folder / "pg") as double, pytest.MonkeyPatch.context() as patch:
+def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedshiftDouble]:
+    with RedshiftDouble(tmp_path_factory.mktemp("redshift") / "pg") as double, pytest.MonkeyPatch.context() as patch:
         for name, value in double.s3.environment.items():
             patch.setenv(name, value)
         double.s3.bucket(BUCKET)
-        config = config_of(double, schema='100 % "of" it')
-        target = Plugin(config, bundled)
-        events = [cast(Event, {**event, "v_collector": "c", "v_etl": "e"}) for event in EVENTS]  # which it insists on
-        target.commit(Batch(events, FAILED, {"lane": Position(1, 9, 1)}, 1))
-        target.resolve(SOLVED, [], [], NOON)
-        target.close()
-        options = "\n".join(f"{key} = {json.dumps(value)}" for key, value in asdict(config).items())
-        path = folder / "spoorway.toml"
-        path.write_text(f"[storage.targets.redshift]\n{options}\n")
-        yield path
+        yield double
+
+
+def kept_in_redshift(double: RedshiftDouble, folder: Path, events: list[Event], **options: Any) -> Path:
+    """In a double of Redshift, as its target keeps it: the configuration file that names it `redshift`."""
+    from storage.targets.redshift import Plugin
+
+    config = config_of(double, **options)
+    target = Plugin(config, bundled)
+    known = [cast(Event, {**event, "v_collector": "c", "v_etl": "e"}) for event in events]  # which it insists on
+    target.commit(Batch(known, FAILED, {"lane": Position(1, 9, 1)}, 1))
+    target.resolve(SOLVED, [], [], NOON)
+    target.close()
+    path = folder / "spoorway.toml"
+    lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in asdict(config).items())
+    path.write_text(f"[storage.targets.redshift]\n{lines}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def redshift(double: RedshiftDouble, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return kept_in_redshift(double, tmp_path_factory.mktemp("asked"), EVENTS, schema='100 % "of" it')
 
 
 STORES = ("sqlite", "parquet", "folder", "postgres", "redshift")
@@ -126,10 +130,6 @@ def test_every_question_has_answers_worked_out_by_hand() -> None:
 @pytest.mark.parametrize(("name", "place"), CASES)
 def test_answer_is_the_one_worked_out_by_hand(store: Store, name: str, place: int) -> None:
     given, rows = ANSWERS[name][place]
-    if isinstance(store, Redshift) and name not in ASKED_OF_REDSHIFT:
-        with pytest.raises(ConfigurationError, match=f"{name} cannot be asked there: .* tables of their own"):
-            ask(store, named(name), {"since": SINCE, **given}, NOON)
-        return
     answer = ask(store, named(name), {"since": SINCE, **given}, NOON)
     assert answer.names == tuple(column.name for column in named(name).columns)
     assert answer.rows == rows
@@ -145,10 +145,54 @@ def test_nothing_is_found_before_anything_was_received(store: Store) -> None:
     for question in questions().values():
         if question.reads and isinstance(store, Parquet):
             continue
-        if isinstance(store, Redshift) and question.name not in ASKED_OF_REDSHIFT:
-            continue
         rows = ask(store, question, {"since": "2020-01-01", "until": "2020-01-02"}, NOON).rows
         assert not rows or (question.name == "funnel" and {row[2] for row in rows} == {0}), question.name
+
+
+# Questions that look into no self-describing event and no entity.
+PLAIN = {
+    *("sessions", "pages", "landing_pages", "retention", "scroll_depth", "technology", "visits_by_pause", "sources", "places"),
+    *("player_retention", "volume", "failed", "freshness", "schemas", "trackers"),
+}
+
+
+def test_redshift_without_a_table_of_entities_has_no_answer_and_no_error(double: RedshiftDouble, tmp_path: Path) -> None:
+    plain = [event for event in EVENTS if event.get("event") == "page_ping"]
+    store = opened("redshift", lambda: load(kept_in_redshift(double, tmp_path, plain, schema="plain")))
+    found = {name for name, one in questions().items() if ask(store, one, {"since": SINCE}, NOON).rows}
+    store.close()
+    assert found == PLAIN - {"landing_pages", "technology", "sources", "places", "player_retention"} | {"funnel"}
+
+
+def test_redshift_with_entities_inside_answers_what_does_not_look_into_them(double: RedshiftDouble, tmp_path: Path) -> None:
+    path = kept_in_redshift(double, tmp_path, EVENTS, schema="inside", entities="super")
+    store = opened("redshift", lambda: load(path))
+    for name, question in questions().items():
+        given, rows = ANSWERS[name][0]
+        if name in PLAIN:
+            assert ask(store, question, {"since": SINCE, **given}, NOON).rows == rows
+        else:
+            with pytest.raises(ConfigurationError, match="keeps in SUPER columns"):
+                ask(store, question, {"since": SINCE, **given}, NOON)
+    store.close()
+
+
+def test_an_event_counts_once_in_redshift_however_many_of_its_kind_it_carries(double: RedshiftDouble, tmp_path: Path) -> None:
+    """The tables tell neither which row was the event, nor which entity came first."""
+    level = "iglu:io.spoorway.game/level_end/jsonschema/1-0-0"
+    agents = [
+        {"schema": "iglu:io.spoorway/email_agent/jsonschema/1-0-0", "data": {"label": label, "rule": "r"}} for label in "ba"
+    ]
+    began = next(event for event in EVENTS if event.get("event_name") == "level_start")
+    opened_mail = next(event for event in EVENTS if event.get("event_name") == "email_open")
+    carries = [{"schema": level, "data": {"level": "L9", "outcome": "quit"}}] * 2
+    events: list[Any] = [{**began, "contexts": carries}, {**opened_mail, "derived_contexts": agents}]
+    store = opened("redshift", lambda: load(kept_in_redshift(double, tmp_path, events, schema="carried")))
+    levels = ask(store, named("levels"), {"since": SINCE}, NOON).rows
+    agent = ask(store, named("email_agents"), {"since": SINCE}, NOON).rows
+    store.close()
+    assert levels == [("L1", 1, 1, 0, 0, 0, 0, None)]
+    assert agent == [("email_open", "a", "", "r", 1)]
 
 
 def test_emails_are_counted_as_the_views_count_them(file: Path) -> None:

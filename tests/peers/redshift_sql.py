@@ -37,6 +37,7 @@ _REFUSED = {
     r"\bstring_agg ?\(": "function string_agg does not exist",
     r"\bjsonb?_\w+ ?\(": "the function does not exist",
     r"= ?any ?\(": "op ANY/ALL (array) is not supported",
+    r"\bas (not )?materialized\b": 'syntax error at or near "MATERIALIZED"',
     r"\bfor update\b": "SELECT FOR UPDATE is not supported",
 }
 _OURS = {"json_parse", "json_serialize"}
