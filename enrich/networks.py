@@ -16,6 +16,16 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _BITS = {4: 32, 6: 128}
 _UPPER = {4: 16, 6: 48}
 _MOST_KEPT = 4_096
+_OCTETS = {str(number): number for number in range(256)}
+
+
+def address_of(text: str) -> Address:
+    """As `ipaddress.ip_address`, which takes long over the four numbers that nearly all addresses are. Raises ValueError."""
+    try:
+        first, second, third, fourth = [_OCTETS[octet] for octet in text.split(".")]
+    except (KeyError, ValueError):
+        return ipaddress.ip_address(text)
+    return ipaddress.IPv4Address(first << 24 | second << 16 | third << 8 | fourth)
 
 
 class Tree:

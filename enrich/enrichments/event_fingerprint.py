@@ -12,13 +12,13 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, Literal, cast
 
 import orjson
 
 from enrich.device_clock import CLOCK_FAMILY, DeviceClock, device_clock
 from enrich.enrichments import RawEvent, World
+from enrich.lengths import values_of
 from protocol.devices import QUEUE_HEALTH
 from protocol.seams import Event, Json, Reason
 
@@ -32,6 +32,8 @@ class Config:
 
 
 _MOST_SHAPES = 2_000
+# Sorted names, an empty place behind each and one at the end; what puts the values of an event into those places.
+_Shape = tuple[list[str], Callable[[Mapping[str, str]], tuple[str, ...]]]
 # What is not of the event itself but of its way here; the self-describing parts are taken as they were understood.
 _OF_THE_WAY = frozenset({"p", "tv", "tna", "aid", "uid", "dtm", "ue_pr", "ue_px", "co", "cx"})
 _TOLD_AT_SENDING = (CLOCK_FAMILY, QUEUE_HEALTH.removesuffix("0-0"))
@@ -41,8 +43,8 @@ class Plugin:
     def __init__(self, config: Config, world: World) -> None:
         self._empty = hashlib.new(config.algorithm, usedforsecurity=False)  # copied: OpenSSL is slow to make a new one
         self._exclude = frozenset(config.exclude)
-        # Names in the order they were sent -> where each value goes: trackers send the same sets again and again.
-        self._shapes: dict[tuple[str, ...], tuple[str, Callable[[Mapping[str, str]], object]]] = {}
+        # Names in the order they were sent -> what is told of them: trackers send the same sets again and again.
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
 
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
         if "contexts" in event and (clock := device_clock(event, raw.payload)) is not None:
@@ -52,9 +54,10 @@ class Plugin:
         shape = self._shapes.get(names)
         if shape is None:
             shape = self._shaped(names)
-        template, values = shape
+        told, values = shape[0].copy(), shape[1]
+        told[1::2] = values(sent)
         digest = self._empty.copy()
-        digest.update((template % values(sent)).encode("utf-8", "replace"))
+        digest.update("\x1f".join(told).encode("utf-8", "replace"))
         return {"event_fingerprint": digest.hexdigest()}
 
     def _of_a_device(self, event: Event, sent: Mapping[str, str], clock: DeviceClock) -> str:
@@ -66,15 +69,12 @@ class Plugin:
             digest.update(b"\n" + _canonical(part))
         return digest.hexdigest()
 
-    def _shaped(self, names: tuple[str, ...]) -> tuple[str, Callable[[Mapping[str, str]], object]]:
+    def _shaped(self, names: tuple[str, ...]) -> _Shape:
         if len(self._shapes) >= _MOST_SHAPES:
             self._shapes.clear()
-        kept = [name for name in sorted(names) if name not in self._exclude]
-        template = "".join(f"{name.replace('%', '%%')}\x1f%s\x1f" for name in kept)
-        # One name gives its value itself, several a tuple; none must still be a tuple for "%".
-        values: Callable[[Mapping[str, str]], object] = itemgetter(*kept) if kept else lambda sent: ()
-        self._shapes[names] = template, values
-        return template, values
+        kept = tuple(name for name in sorted(names) if name not in self._exclude)
+        self._shapes[names] = shape = [part for name in kept for part in (name, "")] + [""], values_of(kept)
+        return shape
 
 
 # How a float that is a whole number may be written; other texts may hold it too.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from enrich.conversions import text
 from enrich.enrichments import RawEvent, World
 from enrich.lengths import fitting
-from enrich.networks import Address, Tree
+from enrich.networks import Address, Tree, address_of
 from protocol.seams import ConfigurationError, Event, Json, Reason
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ _MOST_ASN = 2_147_483_647
 _MOST_RECORDS = 4_000
 
 Record = Mapping[str, Any]
-_Said = tuple[Event, dict[str, Json] | None]  # the columns of a record, and its network
+# The columns of a record, and its network: shared by all events from there.
+_Said = tuple[Event, dict[str, Json] | None]
+_NOTHING: _Said = Event(), None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +70,26 @@ class Plugin:
             self._databases = databases
             self._known.cache_clear()
         columns, network = self._known(ip)
-        found = columns.copy()
-        if network is not None:
-            data = network.copy()
-            if self._bot_asns and event.get("platform") not in self._except:
-                data["likelyBot"] = data["number"] in self._bot_asns
-            found["derived_contexts"] = [{"schema": _ASN_SCHEMA, "data": data}]
-        return found
+        if network is None:
+            return columns
+        data = network.copy()
+        if self._bot_asns and event.get("platform") not in self._except:
+            data["likelyBot"] = data["number"] in self._bot_asns
+        return {**columns, "derived_contexts": [{"schema": _ASN_SCHEMA, "data": data}]}
 
-    def _look_up(self, ip: str) -> tuple[Event, dict[str, Json] | None]:
-        columns, network = Event(), None
+    def _look_up(self, ip: str) -> _Said:
         try:
-            address = ipaddress.ip_address(ip)
+            address = address_of(ip)
         except ValueError:  # "unknown", masked, or whatever a tracker sent as `ip`
-            return columns, network
-        answered: set[str] = set()
+            return _NOTHING
+        answered: dict[str, _Said] = {}
         for (kind, _), database in zip(self._files, self._databases, strict=True):
-            if kind in answered or (found := database.says(address)) is None:
-                continue
-            answered.add(kind)
+            if kind not in answered and (found := database.says(address)) is not None:
+                answered[kind] = found
+        if len(answered) == 1:  # most have one file: what it says of a record is kept once, not for each address
+            return next(iter(answered.values()))
+        columns, network = Event(), None
+        for found in answered.values():
             columns.update(found[0])
             network = found[1] or network
         return columns, network
