@@ -1,4 +1,5 @@
-"""Which tests may run beside each other: those of one file one after the other, and those with serial ports all of them.
+"""Which tests may run beside each other: those of one file one after the other, and so those with serial ports, and those with
+a store that takes half a minute of processor to start.
 
 A terminal's number is given out anew as soon as it is free, and a gateway that waits for a board to come back would take
 another test's for its own.
@@ -20,12 +21,15 @@ settings.load_profile("busy")
 
 _WITH_PORTS = {"test_serial_transport", "test_serial_ports", "test_serial_kills", "test_simulate", "test_demo"}
 _PORT_FOLDERS = {"arduino", "micropython"}
+_WITH_OPENSEARCH = {"test_target_contract", "test_keeping_contract", "test_opensearch", "test_opensearch_solving"}
 
 
 class _Groups(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = Path(nodeid.partition("::")[0])
         ports = file.stem in _WITH_PORTS or file.stem.startswith("test_flash") or file.parent.name in _PORT_FOLDERS
+        if file.stem in _WITH_OPENSEARCH:
+            return "opensearch"
         return "serial ports" if ports else str(file)
 
 

@@ -45,8 +45,9 @@ class Cutter(threading.Thread):
             here.close()
             return
         threading.Thread(target=self._copy, args=(here, there, -1), daemon=True).start()
-        # An answer is some 150 bytes: what is cut is often the answer to a batch that was taken.
-        self._copy(there, here, self.chance.randrange(0, 1_000) if not self.cuts or self.chance.random() < 0.5 else -1)
+        # An answer is some 150 bytes: what is cut is often the answer to a batch that was taken, and the first one is.
+        most = 1_000 if self.cuts else 100
+        self._copy(there, here, self.chance.randrange(0, most) if not self.cuts or self.chance.random() < 0.5 else -1)
 
     def _copy(self, source: socket.socket, sink: socket.socket, budget: int) -> None:
         with contextlib.suppress(OSError):
