@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from operator import gt, itemgetter
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 from enrich.reasons import ATOMIC_SCHEMA, reason
@@ -20,11 +20,12 @@ _MOST_PLANS = 2_000
 
 
 class _Plan(NamedTuple):
-    """Of one set of columns: its texts and their limits."""
+    """Of one set of columns: its texts and their limits. cut: a template that puts them together, each cut at its limit."""
 
     names: tuple[str, ...]
     texts: Callable[[Mapping[str, Any]], tuple[Any, ...]]
     limits: tuple[int, ...]
+    cut: str
 
 
 class Lengths:
@@ -41,7 +42,8 @@ class Lengths:
         plan = self._plan(tuple(columns))
         try:
             texts = plan.texts(columns)
-            if "".join(texts).isascii() and not any(map(gt, map(len, texts), plan.limits)):  # all at once: nearly always
+            joined = "".join(texts)
+            if joined.isascii() and plan.cut % texts == joined:  # one look at all of them: nearly always enough
                 return []
         except TypeError:  # an enrichment wrote something that is no text
             pass
@@ -56,7 +58,8 @@ class Lengths:
 
     def _planned(self, columns: tuple[str, ...]) -> _Plan:
         names = tuple(name for name in columns if name in self._limits)
-        return _Plan(names, values_of(names), tuple(self._limits[name] for name in names))
+        limits = tuple(self._limits[name] for name in names)
+        return _Plan(names, values_of(names), limits, "".join(f"%.{limit}s" for limit in limits))
 
 
 def values_of(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:

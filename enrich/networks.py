@@ -10,8 +10,6 @@ from __future__ import annotations
 import ipaddress
 from functools import lru_cache
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
 # Of an address by version: all its bits, and the upper ones, behind which the walk can begin where it was before.
 _BITS = {4: 32, 6: 128}
 _UPPER = {4: 16, 6: 48}
@@ -19,13 +17,14 @@ _MOST_KEPT = 4_096
 _OCTETS = {str(number): number for number in range(256)}
 
 
-def address_of(text: str) -> Address:
-    """As `ipaddress.ip_address`, which takes long over the four numbers that nearly all addresses are. Raises ValueError."""
+def version_and_number(address: str) -> tuple[int, int]:
+    """What `ipaddress` reads from an address; it takes long over the four octets that most are. Raises ValueError."""
     try:
-        first, second, third, fourth = [_OCTETS[octet] for octet in text.split(".")]
+        first, second, third, fourth = [_OCTETS[octet] for octet in address.split(".")]
     except (KeyError, ValueError):
-        return ipaddress.ip_address(text)
-    return ipaddress.IPv4Address(first << 24 | second << 16 | third << 8 | fourth)
+        read = ipaddress.ip_address(address)
+        return read.version, int(read)
+    return 4, first << 24 | second << 16 | third << 8 | fourth
 
 
 class Tree:
@@ -38,12 +37,11 @@ class Tree:
         self._roots = {4: self._walk(0, 0, 96) if self._holds_6 else 0, 6: 0}
         self._upper = lru_cache(_MOST_KEPT)(self._walk_upper)
 
-    def record(self, address: Address) -> int | None:
-        """Larger than node_count; None where the file knows nothing."""
-        version = address.version
+    def record(self, address: str) -> int | None:
+        """Larger than node_count; None where the file knows nothing. Raises ValueError for what is no address."""
+        version, number = version_and_number(address)
         if version == 6 and not self._holds_6:
             return None
-        number = int(address)
         rest = _BITS[version] - _UPPER[version]
         found = self._walk(self._upper(version, number >> rest), number, rest)
         return found if found > self._nodes else None

@@ -140,7 +140,7 @@ class Pipeline:
             event["derived_contexts"] = [*event.get("derived_contexts", ()), *notes]
 
         kept = self._too_long(event)
-        if derived := event.get("derived_contexts"):
+        if (derived := event.get("derived_contexts")) and not self._self_describing.sure(derived):
             kept += self._self_describing.each(derived, "", "derived_contexts").reasons
         if sent or made or kept:
             kind: FailedKind = "enrichment_failures" if made and not sent else "schema_violations"
@@ -199,9 +199,9 @@ class Pipeline:
 
 
 def _join(event: Event, added: Event) -> None:
-    entities, earlier = added.get("derived_contexts"), event.get("derived_contexts")
+    earlier = event.get("derived_contexts")
     event.update(added)
-    if entities and earlier and not isinstance(entities, Replacing):
+    if earlier and (entities := added.get("derived_contexts")) and not isinstance(entities, Replacing):
         event["derived_contexts"] = [*entities, *earlier]
 
 

@@ -161,9 +161,12 @@ def column(name: str, values: Sequence[Any]) -> Sequence[Value]:
         if convert is clean and "".join(values).isprintable():
             return values
         if convert is timestamp and min(values) >= _YEAR_0_MS and max(values) < _YEAR_10000_MS:
+            times = cast(Sequence[int], values)
+            if len(once := set(times)) * 2 > len(times):
+                return [_second(ms // 1000) + _MILLIS[ms % 1000] for ms in times]
             # Many events share a time: those of one request, and etl_tstamp all of them.
-            texts = {ms: _second(ms // 1000) + _MILLIS[ms % 1000] for ms in cast(set[int], set(values))}
-            return [texts[ms] for ms in values]
+            texts = {ms: _second(ms // 1000) + _MILLIS[ms % 1000] for ms in once}
+            return [texts[ms] for ms in times]
         if convert is _integer and min(values) >= -_INT64 and max(values) < _INT64:
             return values
     except TypeError:  # nulls among them

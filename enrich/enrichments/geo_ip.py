@@ -6,7 +6,6 @@ Files are held in memory, so that one that is overwritten in place cannot hurt; 
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from enrich.conversions import text
 from enrich.enrichments import RawEvent, World
 from enrich.lengths import fitting
-from enrich.networks import Address, Tree, address_of
+from enrich.networks import Tree
 from protocol.seams import ConfigurationError, Event, Json, Reason
 
 if TYPE_CHECKING:
@@ -78,14 +77,13 @@ class Plugin:
         return {**columns, "derived_contexts": [{"schema": _ASN_SCHEMA, "data": data}]}
 
     def _look_up(self, ip: str) -> _Said:
+        answered: dict[str, _Said] = {}
         try:
-            address = address_of(ip)
+            for (kind, _), database in zip(self._files, self._databases, strict=True):
+                if kind not in answered and (found := database.says(ip)) is not None:
+                    answered[kind] = found
         except ValueError:  # "unknown", masked, or whatever a tracker sent as `ip`
             return _NOTHING
-        answered: dict[str, _Said] = {}
-        for (kind, _), database in zip(self._files, self._databases, strict=True):
-            if kind not in answered and (found := database.says(address)) is not None:
-                answered[kind] = found
         if len(answered) == 1:  # most have one file: what it says of a record is kept once, not for each address
             return next(iter(answered.values()))
         columns, network = Event(), None
@@ -106,15 +104,15 @@ class _Database:
         self._columns = _COLUMNS[kind]
         self._known: dict[int, _Said | None] = {}
 
-    def says(self, address: Address) -> _Said | None:
-        """To be read, not to be changed. None where the file does not know the address."""
-        number = self._tree.record(address)
+    def says(self, ip: str) -> _Said | None:
+        """To be read, not to be changed. None where the file does not know the address. Raises ValueError for what is none."""
+        number = self._tree.record(ip)
         if number is None:
             return None
         if number not in self._known:
             if len(self._known) >= _MOST_RECORDS:
                 self._known.clear()
-            record = _record(self._reader, address)
+            record = _record(self._reader, ip)
             self._known[number] = None if record is None else (fitting(self._columns(record)), _network(record))
         return self._known[number]
 
@@ -130,7 +128,7 @@ def reading(kind: str) -> Callable[[bytes], Reader]:
     def build(data: bytes) -> Reader:
         try:
             reader = Reader(cast(Any, _Bytes(data)), MODE_FD)
-            _look(reader, ipaddress.IPv4Address(0))
+            _look(reader, "0.0.0.0")
         except (InvalidDatabaseError, *_DAMAGE) as error:
             raise ValueError(f"not a MaxMind DB file: {error}") from None
         type_ = reader.metadata().database_type.lower()
@@ -157,13 +155,13 @@ class _Bytes:
 _DAMAGE = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error)
 
 
-def _look(reader: Reader, address: Address) -> object:
-    return cast(Any, reader).get(address)
+def _look(reader: Reader, ip: str) -> object:
+    return cast(Any, reader).get(ip)
 
 
-def _record(reader: Reader, address: Address) -> Record | None:
+def _record(reader: Reader, ip: str) -> Record | None:
     try:
-        found = _look(reader, address)
+        found = _look(reader, ip)
     except _DAMAGE:
         return None
     return cast(Record, found) if isinstance(found, dict) else None

@@ -54,9 +54,7 @@ class Plugin:
         if not agent:
             return {}
         columns, data = self._known(agent[:_LONGEST_AGENT])
-        found = columns.copy()
-        found["derived_contexts"] = [{"schema": _SCHEMA, "data": data.copy()}]
-        return found
+        return {**columns, "derived_contexts": [{"schema": _SCHEMA, "data": data.copy()}]}
 
     def _look_up(self, agent: str) -> tuple[Event, dict[str, Json]]:
         parsed = self._parse(agent).with_defaults()

@@ -11,7 +11,7 @@ import pytest
 from mmdb_writer import MMDBWriter, TreeWriter
 from netaddr import IPNetwork, IPSet
 
-from enrich.networks import Tree
+from enrich.networks import Tree, version_and_number
 
 
 def networks(dice: random.Random, bits: int) -> list[IPNetwork]:
@@ -49,7 +49,7 @@ def test_address_has_the_record_that_the_package_finds(
             edges = [edge + step for network in ours for edge in (network.first, network.last) for step in (-1, 0, 1)]
             for number in [*edges, *(dice.getrandbits(bits) for _ in range(300))]:
                 address = make(number % (1 << bits))
-                record, found = reader.get(address), tree.record(address)
+                record, found = reader.get(address), tree.record(str(address))
                 assert (found is None) == (record is None), address
                 if found is not None:
                     assert names.setdefault(found, record) == record, address
@@ -60,7 +60,7 @@ def test_address_has_the_record_that_the_package_finds(
 def test_numbers_have_all_their_bits(record_size: int, node: str) -> None:
     """Small trees have small numbers: here is a node with large ones."""
     tree = Tree(bytes.fromhex(node), 1, record_size, 4)
-    found = [tree.record(ipaddress.IPv4Address(address)) for address in ("1.2.3.4", "200.2.3.4")]
+    found = [tree.record(address) for address in ("1.2.3.4", "200.2.3.4")]
     assert found == {24: [0xABCDEF, 0x123456], 28: [0xABCDEF1, 0x2345678], 32: [0xABCDEF12, 0x34567890]}[record_size]
 
 
@@ -70,5 +70,24 @@ def test_tree_of_old_addresses_knows_no_new_ones(tmp_path: Path) -> None:
     path = tmp_path / "any.mmdb"
     writer.to_db_file(str(path))
     tree = Tree(path.read_bytes(), 1, 24, 4)
-    assert tree.record(ipaddress.IPv4Address("1.2.3.4")) is not None
-    assert tree.record(ipaddress.IPv6Address("::1.2.3.4")) is None
+    assert tree.record("1.2.3.4") is not None
+    assert tree.record("::1.2.3.4") is None
+
+
+ADDRESSES = (
+    "0.0.0.0", "255.255.255.255", "203.0.113.9", "1.2.3.256", "01.2.3.4", "1.2.3.00", "1.2.3", "1.2.3.4.5", "1.2.3.", "1.2.3.4 ",
+    "1.2.3.+4", "1.2.3.\u0664", "1.2.3.\xb2", "203.0.113.x", "", "unknown", "::", "::ffff:1.2.3.4", "2001:db8::9", "fe80::1%eth0",
+    "::x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ADDRESSES, ids=ascii)
+def test_address_is_what_the_library_takes_for_one(text: str) -> None:
+    """The quick way with four octets must take no more and no less."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        with pytest.raises(ValueError):
+            version_and_number(text)
+    else:
+        assert version_and_number(text) == (address.version, int(address))
