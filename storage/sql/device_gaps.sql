@@ -16,7 +16,7 @@
 WITH told AS (
     SELECT @item(x, 'device') AS device, CAST(@item(x, 'boot_id') AS BIGINT) AS boot_id,
         CAST(@item(x, 'sequence') AS BIGINT) AS sequence, @stamp(e.derived_tstamp) AS moment
-    FROM atomic.events AS e @entities(e.derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
+    FROM @entities(e, derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
     WHERE @asked(e) AND @is(e.derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
 ), neighbours AS (
     SELECT device, boot_id, sequence, moment, lag(sequence) OVER (PARTITION BY device, boot_id ORDER BY sequence) AS before_it,

@@ -17,7 +17,7 @@
 WITH told AS (
     SELECT @item(x, 'device') AS device, @item(x, 'boot_id') AS boot_id, CAST(@item(x, 'sequence') AS BIGINT) AS sequence,
         @item(x, 'method') AS method, @item_number(x, 'uncertainty_ms') AS uncertainty_ms, @ms(e.collector_tstamp) AS at_ms
-    FROM atomic.events AS e @entities(e.derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
+    FROM @entities(e, derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
     WHERE @asked(e) AND @is(e.derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
 ), numbered AS (
     SELECT device, boot_id, method, uncertainty_ms, at_ms,

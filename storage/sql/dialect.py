@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,6 +22,14 @@ class Asked(NamedTuple):
         """Of a macro's argument, which is a text in quotes or a parameter."""
         text = literal(argument)
         return str(self.values[argument.removeprefix(":")]) if text is None else text
+
+    def uses(self, macros: str, before: str) -> list[tuple[str, bool]]:
+        """Every use of these macros in the question: the argument after `before`, and whether it is wanted as a number.
+
+        macros, before: regular expressions.
+        """
+        use = rf"@(?P<macro>{macros})\({before}\s*(?P<path>'[^']*'|:\w+)\)"
+        return [(found["path"], found["macro"].endswith("_number")) for found in re.finditer(use, self.sql)]
 
 
 Function = Callable[..., str]

@@ -7,7 +7,7 @@ Pure: text in, text out. All dialects answer the same: times as text in UTC with
     @day(t), @hour(t)         as text;  @days(t): days since 1970;  @day_of(days): as text
     @div(a, b)                whole division of what is not negative;  @real(x);  @round(x, n);  @percent(a, b): one decimal
     @data(e, 'x.y')           a property of the self-describing event, as text;  @data_number: null unless it is a number
-    @entities(e.contexts, x, 'iglu:…/1-')   joins every entity;  @item(x, 'p'), @item_number
+    @entities(e, contexts, x, 'iglu:…/1-')  the events with every entity;  @item(x, 'p'), @item_number
     @is(e.contexts, x, 'iglu:…/1-')         it is of that family
     @one(e.contexts, 'iglu:…/1-', 'p')      property of the first entity of that family, as text
     @told(e, 'vendor', 'name', …), @first(e, 'iglu:…/1-')   what @data and @one look into; for stores that must join it
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from storage.sql import shapes
 from storage.sql.dialect import Dialect, literal
 from storage.sql.entity_rows import bundled_tables, functions
 
@@ -68,7 +69,7 @@ _SQLITE = {
     "number": "CASE WHEN json_type($1, $2) IN ('integer', 'real') THEN json_extract($1, $2) END",
     "data": "json_extract($1.unstruct_event, @path('$.data.data', $2))",
     "data_number": "@number($1.unstruct_event, @path('$.data.data', $2))",
-    "entities": ", json_each($1, '$.data') AS $2",
+    "entities": "atomic.events AS $1, json_each($1.$2, '$.data') AS $3",
     "is": "instr($1, $3) > 0 AND substr(json_extract($2.value, '$.schema'), 1, length($3)) = $3",
     "item": "json_extract($1.value, @path('$.data', $2))",
     "item_number": "@number($1.value, @path('$.data', $2))",
@@ -98,7 +99,7 @@ SQLITE = Dialect("sqlite", "atomic.", _sqlite_parameter, _SQLITE)
 # The same file, opened by itself and asked from a page.
 PAGE = Dialect("sqlite", "", _page_parameter, _SQLITE)
 
-# DuckDB over Parquet: times are timestamps with or without a zone (UTC), JSON is text. ----------------------------------
+# DuckDB over Parquet: times are timestamps with or without a zone (UTC), JSON is text, see shapes. --------------------------
 _DUCKDB = {
     **_SHARED,
     "ms": "epoch_ms($1)",
@@ -111,16 +112,6 @@ _DUCKDB = {
     "div": "(($1) // ($2))",
     "real": "CAST($1 AS DOUBLE)",
     "round": "round(CAST($1 AS DOUBLE), $2)",
-    "number": "CASE WHEN json_type($1, $2) IN ('BIGINT', 'UBIGINT', 'HUGEINT', 'DOUBLE')"
-    " THEN CAST(json_extract($1, $2) AS DOUBLE) END",
-    "data": "json_extract_string($1.unstruct_event, @path('$.data.data', $2))",
-    "data_number": "@number($1.unstruct_event, @path('$.data.data', $2))",
-    "entities": ", unnest(json_extract($1, '$.data[*]')) AS $2(value)",
-    "is": "contains($1, $3) AND starts_with(json_extract_string($2.value, '$.schema'), $3)",
-    "item": "json_extract_string($1.value, @path('$.data', $2))",
-    "item_number": "@number($1.value, @path('$.data', $2))",
-    "one": "CASE WHEN contains($1, $2) THEN json_extract_string(list_filter(json_extract($1, '$.data[*]'),"
-    " lambda j: starts_with(json_extract_string(j, '$.schema'), $2))[1], @path('$.data', $3)) END",
 }
 _DUCKDB_KINDS = {"time": "TIMESTAMPTZ", "text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE"}
 
@@ -129,7 +120,7 @@ def _duckdb_parameter(name: str, kind: str, default: str) -> str:
     return f"CAST(${name} AS {_DUCKDB_KINDS[kind]})"
 
 
-DUCKDB = Dialect("duckdb", "atomic.", _duckdb_parameter, _DUCKDB)
+DUCKDB = Dialect("duckdb", "atomic.", _duckdb_parameter, _DUCKDB, shapes.FUNCTIONS)
 
 # PostgreSQL: timestamps without a zone hold UTC, JSON is jsonb. CASE is a fence: only what is a number is made one. ----
 _POSTGRES = {
@@ -147,7 +138,7 @@ _POSTGRES = {
     "number": "CASE WHEN jsonb_typeof($1 #> $2) = 'number' THEN CAST($1 #>> $2 AS double precision) END",
     "data": "($1.unstruct_event #>> @keys('data.data', $2))",
     "data_number": "@number($1.unstruct_event, @keys('data.data', $2))",
-    "entities": "CROSS JOIN LATERAL jsonb_array_elements($1 -> 'data') AS $2(value)",
+    "entities": "atomic.events AS $1 CROSS JOIN LATERAL jsonb_array_elements($1.$2 -> 'data') AS $3(value)",
     "is": "substr($2.value ->> 'schema', 1, length($3)) = $3",
     "item": "($1.value #>> @keys('data', $2))",
     "item_number": "@number($1.value, @keys('data', $2))",

@@ -2,7 +2,7 @@
 
     @told(e, 'vendor', 'name', …)      joins what those events say, one row for each event; @data(e, 'x.y') is a column of it
     @first(e, 'iglu:…/1-')             joins one entity of that family for each event; @one(…) is a column of it
-    @entities(e.contexts, x, 'iglu:…/1-')   joins each of them; @item(x, 'x.y') is a column of it
+    @entities(e, contexts, x, 'iglu:…/1-')   joins each of them; @item(x, 'x.y') is a column of it
 
 Pure: text in, text out. A table or column that is not there is a null. Only rows of the period are read: `root_tstamp` is the
 `collector_tstamp` of the event. Joins and no correlated subqueries, of which Redshift takes a few forms only.
@@ -27,7 +27,7 @@ def functions(schema: str, tables: Callable[[], Mapping[str, Table]]) -> Mapping
     """schema: as it is written before a table, with its dot. tables: by family, as the target noted them."""
 
     def told(asked: Asked, event: str, vendor: str, *names: str) -> str:
-        wanted = _wanted(asked, rf"@(?P<macro>data|data_number)\({event},\s*(?P<path>[^,()]+)\)")
+        wanted = _wanted(asked, asked.uses("data|data_number", f"{event},"))
         owner, known = asked.value(vendor), {asked.value(name) for name in names}
         found = [
             table for key, table in sorted(tables().items()) if key[5:].split("/")[0] == owner and key.split("/")[1] in known
@@ -39,14 +39,14 @@ def functions(schema: str, tables: Callable[[], Mapping[str, Table]]) -> Mapping
         )
 
     def first(asked: Asked, event: str, prefix: str) -> str:
-        wanted = _wanted(asked, rf"@(?P<macro>one)\({event}\.\w+,\s*{re.escape(prefix)},\s*(?P<path>'[^']*')\)")
+        wanted = _wanted(asked, asked.uses("one", rf"{event}\.\w+,\s*{re.escape(prefix)},"))
         alias = _alias(event, prefix)
         return f"LEFT JOIN {_rows(schema, _family(tables(), prefix), wanted, asked, ())} AS {alias} ON {_same(event, alias)}"
 
-    def entities(asked: Asked, column: str, alias: str, prefix: str) -> str:
-        wanted = _wanted(asked, rf"@(?P<macro>item|item_number)\({alias},\s*(?P<path>'[^']*')\)")
+    def entities(asked: Asked, event: str, column: str, alias: str, prefix: str) -> str:
+        wanted = _wanted(asked, asked.uses("item|item_number", f"{alias},"))
         rows = _rows(schema, _family(tables(), prefix), wanted, asked, None)
-        return f"JOIN {rows} AS {alias} ON {_same(column.partition('.')[0], alias)}"
+        return f"{schema}events AS {event} JOIN {rows} AS {alias} ON {_same(event, alias)}"
 
     def data(asked: Asked, event: str, path: str) -> str:
         return f"{_joined(asked, f'@told({event},')}{event}_data.{quoted(_name(path))}"
@@ -87,13 +87,9 @@ def _family(tables: Mapping[str, Table], prefix: str) -> list[Table]:
     return [table] if table else []
 
 
-def _wanted(asked: Asked, use: str) -> dict[str, tuple[tuple[str, ...], bool]]:
-    """Of every use of a macro in the question: the column's name -> the way to the property, and whether a number is wanted."""
-    return {
-        _name(found["path"], number): (tuple(asked.value(found["path"]).split(".")), number)
-        for found in re.finditer(use, asked.sql)
-        for number in (found["macro"].endswith("_number"),)
-    }
+def _wanted(asked: Asked, uses: Iterable[tuple[str, bool]]) -> dict[str, tuple[tuple[str, ...], bool]]:
+    """The column's name -> the way to the property, and whether a number is wanted."""
+    return {_name(path, number): (tuple(asked.value(path).split(".")), number) for path, number in uses}
 
 
 def _name(path: str, number: bool = False) -> str:

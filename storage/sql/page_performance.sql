@@ -15,7 +15,7 @@
 WITH told AS (
     SELECT @page(e) AS page, @item_number(x, 'navigationStart') AS began, @item_number(x, 'responseStart') AS first_byte,
         @item_number(x, 'domInteractive') AS ready, @item_number(x, 'loadEventEnd') AS loaded
-    FROM atomic.events AS e @entities(e.contexts, x, 'iglu:org.w3/PerformanceTiming/jsonschema/1-')
+    FROM @entities(e, contexts, x, 'iglu:org.w3/PerformanceTiming/jsonschema/1-')
     WHERE @asked(e) AND e.event = 'page_view' AND @is(e.contexts, x, 'iglu:org.w3/PerformanceTiming/jsonschema/1-')
 ), timed AS (
     SELECT page, first_byte - began AS first_byte_ms, ready - began AS ready_ms, loaded - began AS loaded_ms

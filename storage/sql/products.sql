@@ -14,8 +14,8 @@
 WITH told AS (
     SELECT @item(x, 'id') AS product, @item(x, 'name') AS name, @data(e, 'type') AS deed, @item_number(x, 'price') AS price,
         coalesce(@item_number(x, 'quantity'), 1) AS pieces
-    FROM atomic.events AS e @told(e, 'com.snowplowanalytics.snowplow.ecommerce', 'snowplow_ecommerce_action')
-        @entities(e.contexts, x, 'iglu:com.snowplowanalytics.snowplow.ecommerce/product/jsonschema/1-')
+    FROM @entities(e, contexts, x, 'iglu:com.snowplowanalytics.snowplow.ecommerce/product/jsonschema/1-')
+        @told(e, 'com.snowplowanalytics.snowplow.ecommerce', 'snowplow_ecommerce_action')
     WHERE @asked(e) AND e.event = 'unstruct' AND e.event_vendor = 'com.snowplowanalytics.snowplow.ecommerce'
         AND e.event_name = 'snowplow_ecommerce_action'
         AND @is(e.contexts, x, 'iglu:com.snowplowanalytics.snowplow.ecommerce/product/jsonschema/1-')

@@ -12,7 +12,7 @@
 -- chart: bar x=rule y=events color=source
 WITH labels AS MATERIALIZED (
     SELECT coalesce(e.app_id, '') AS app_id, @item(x, 'source') AS source, @item(x, 'rule') AS rule
-    FROM atomic.events AS e @entities(e.derived_contexts, x, 'iglu:io.spoorway/bot_label/jsonschema/1-')
+    FROM @entities(e, derived_contexts, x, 'iglu:io.spoorway/bot_label/jsonschema/1-')
     WHERE @asked(e) AND @is(e.derived_contexts, x, 'iglu:io.spoorway/bot_label/jsonschema/1-')
 ), totals AS (
     SELECT coalesce(e.app_id, '') AS app_id, count(*) AS events FROM atomic.events AS e WHERE @asked(e) GROUP BY 1
