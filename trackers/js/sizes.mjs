@@ -1,6 +1,6 @@
 // What each part weighs, beside its limit and its peers, all built and minified in the same way. Exit code 1 when one is too heavy.
-//   node sizes.mjs
-import { existsSync } from "node:fs";
+//   node sizes.mjs [FOLDER]     of a build in FOLDER, or of one made now
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -8,6 +8,7 @@ import { minify } from "terser";
 import { bundle, MODULES, weigh } from "./build.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
+const built = process.argv[2];
 const LIMITS = { index: 3000, lite: 1200, tag: 7000 };
 const NAMES = { index: "core (index.js)", lite: "page views only (lite.js)", tag: "everything (spoorway.js)" };
 const PEERS = [
@@ -21,7 +22,7 @@ const row = (name, { bytes, gzip, brotli }, note = "") =>
 console.log(`${"".padEnd(38)} ${"bytes".padStart(7)} ${"gzip".padStart(7)} ${"brotli".padStart(7)}`);
 let heavy = false;
 for (const name of [...MODULES, "tag"]) {
-  const size = weigh((await bundle(name, name === "tag" ? "iife" : "esm")).code);
+  const size = weigh(built ? readFileSync(join(built, `${name === "tag" ? "spoorway" : name}.js`), "utf8") : (await bundle(name, name === "tag" ? "iife" : "esm")).code);
   const limit = LIMITS[name];
   heavy ||= size.brotli > limit;
   row(NAMES[name] ?? `${name}.js`, size, limit ? `limit ${limit}${size.brotli > limit ? ": TOO HEAVY" : ""}` : "");
