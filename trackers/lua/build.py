@@ -1,10 +1,16 @@
-"""spoorway.lua -> build/spoorway.min.lua and build/spoorway.packed.lua, the same program in fewer bytes; a library for Defold.
+"""spoorway.lua -> the same program in fewer bytes, as a whole and without the transports of its own; a library for Defold.
 
 python trackers/lua/build.py [FOLDER]        prints the sizes
+
+spoorway.min.lua       the whole
+spoorway.core.lua      without what it has for LuaSocket and LÖVE: for a host that gives a transport
+spoorway.packed.lua    the whole, unpacks itself
+spoorway-defold.zip    for Defold's dependencies
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -12,6 +18,8 @@ from pathlib import Path
 from minify import minified
 from pack import packed
 
+_PRIVATE = ("batch", "bytes", "count", "done", "erase", "forget", "list", "name", "order", "passed", "put")  # the queue's
+_TRANSPORTS = re.compile(r"-- \[LuaSocket and LÖVE\n.*?-- LuaSocket and LÖVE\]\n", re.DOTALL)
 _PROJECT = "[project]\ntitle = spoorway\nversion = 1.0.0\n\n[library]\ninclude_dirs = spoorway\n"
 
 
@@ -29,12 +37,19 @@ def main() -> int:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else here / "build"
     folder.mkdir(exist_ok=True, parents=True)
     text = (here / "spoorway.lua").read_text("utf-8")
-    small = minified(text)
-    (folder / "spoorway.min.lua").write_text(small, "utf-8")
-    tiny = packed(small)
-    (folder / "spoorway.packed.lua").write_bytes(tiny)
+    core, parts = _TRANSPORTS.subn("", text)
+    if parts != 1:
+        raise ValueError("spoorway.lua does not say which part is LuaSocket's and LÖVE's")
+    builds = {
+        "min": minified(text, _PRIVATE).encode(),
+        "core": minified(core, _PRIVATE).encode(),
+        "packed": packed(minified(text, _PRIVATE, keep_globals=False)),
+    }
+    print(f"spoorway.lua: {len(text.encode()):,} bytes")
+    for name, build in builds.items():
+        (folder / f"spoorway.{name}.lua").write_bytes(build)
+        print(f"spoorway.{name}.lua: {len(build):,} bytes")
     defold_library(folder / "spoorway-defold.zip", [here / f"spoorway{part}.lua" for part in ("", "_defold", "_device")])
-    print(f"spoorway.lua: {len(text.encode()):,} bytes, minified {len(small.encode()):,}, packed {len(tiny):,}")
     return 0
 
 

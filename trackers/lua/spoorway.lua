@@ -6,14 +6,10 @@ local push, join, remove = table.insert, table.concat, table.remove
 local floor, max, yield = math.floor, math.max, coroutine.yield
 local love = rawget(_G, "love")
 local IGLU = "iglu:com.snowplowanalytics.snowplow/"
+local step = next -- by another name: LuaJIT 2.1 of 2022 may end loops over pairs() and next early
 
--- No pairs(): LuaJIT 2.1 of 2022 may end it early.
 local function copy(from, into)
-	local key, value = next(from)
-	while key ~= nil do
-		into[key] = value
-		key, value = next(from, key)
-	end
+	for key, value in step, from do into[key] = value end
 	return into
 end
 
@@ -59,11 +55,9 @@ local function encode(value, depth)
 	if meta == RAW then return within(value[1]) end
 	if depth > 100 then error() end
 	local list, out, n = value[1] ~= nil or meta == ARRAY, {}, 0
-	local key, item = next(value)
-	while key ~= nil do
+	for key, item in step, value do
 		n, item = n + 1, encode(item, depth + 1)
 		if list then out[key] = item else out[n] = quote(text_of(key)) .. ":" .. item end
-		key, item = next(value, key)
 	end
 	local text = join(out, ",", 1, n) -- raises if a list has other keys
 	return list and "[" .. text .. "]" or "{" .. text .. "}"
@@ -170,7 +164,7 @@ local function open_queue(files, prefix, o)
 	local list, used, last, slot = {}, {}, 0, 1
 	local queue, slots = { count = 0, bytes = 0, list = list }, max(256, floor(o.max_bytes / max(o.batch_bytes, 4096)))
 
-	local function new(at) return { name = prefix .. at, count = 0, bytes = 0, done = 0, order = last + 1 } end
+	local function new(name, order) return { name = name, count = 0, bytes = 0, done = 0, order = order } end
 
 	local function add(seg, n, bytes)
 		if not used[seg.name] then
@@ -182,15 +176,15 @@ local function open_queue(files, prefix, o)
 	end
 
 	for i = 1, slots do
-		local seg, n = new(i), 0
-		local all = files.read(seg.name) or ""
+		local name, n, order = prefix .. i, 0, last + 1
+		local all = files.read(name) or ""
 		local at = find(all, "\n", 1, true)
 		while at do
 			local kind = byte(all, at + 10)
-			if kind == 123 then n = n + 1 elseif kind == 64 then seg.order = tonumber(sub(at_record(all, at) or "", 2)) or 0 end
+			if kind == 123 then n = n + 1 elseif kind == 64 then order = tonumber(sub(at_record(all, at) or "", 2)) or 0 end
 			at = find(all, "\n", at + 1, true)
 		end
-		if n > 0 then add(seg, n, #all) elseif all ~= "" then files.remove(seg.name) end
+		if n > 0 then add(new(name, order), n, #all) elseif all ~= "" then files.remove(name) end
 	end
 	table.sort(list, function(a, b) return a.order < b.order end)
 	local open = list[#list]
@@ -201,7 +195,7 @@ local function open_queue(files, prefix, o)
 		if not seg or seg.bytes + #line > o.batch_bytes then
 			if #list == slots then error("full", 0) end
 			while used[prefix .. slot] do slot = slot % slots + 1 end
-			seg = new(slot)
+			seg = new(prefix .. slot, last + 1)
 			line = record(format("@%.0f", seg.order)) .. line
 		end
 		if not files.append(seg.name, line) then error() end
@@ -253,6 +247,7 @@ local function open_queue(files, prefix, o)
 end
 
 -- Transports: f(job, done, wait); done(status or nil, headers or seconds of Retry-After). wait() gives the frame back; false: time is up.
+-- [LuaSocket and LÖVE
 local function answer(text, closed) -- status and Retry-After, once it is whole
 	local head, code, body = match(text, "^(HTTP/1%.%d (%d%d%d).-\r\n)\r\n(.*)$")
 	if not code then return nil end
@@ -299,11 +294,7 @@ end
 function M.transports.luasocket(where)
 	return function(job, done, wait)
 		local head = "POST " .. job.path .. " HTTP/1.1\r\nHost: " .. where.server .. "\r\nConnection: close\r\nContent-Length: " .. #job.body
-		local name, value = next(job.headers)
-		while name do
-			head = head .. "\r\n" .. name .. ": " .. value
-			name, value = next(job.headers, name)
-		end
+		for name, value in step, job.headers do head = head .. "\r\n" .. name .. ": " .. value end
 		done(M.exchange(where, head .. "\r\n\r\n" .. job.body, wait, answer))
 	end
 end
@@ -341,6 +332,7 @@ if love then
 		end, function() inbox:push("end") end
 	end
 end
+-- LuaSocket and LÖVE]
 
 -- The event or the schema's vendor (none: games), how many arguments must be there, their names.
 local VERBS = {
@@ -420,7 +412,7 @@ function M.new(options)
 
 	local function renew()
 		common = ""
-		for name, value in pairs(copy(subject, { aid = o.app_id or "", p = o.platform, tna = o.namespace, tv = "lua-" .. M.VERSION })) do
+		for name, value in step, copy(subject, { aid = o.app_id or "", p = o.platform, tna = o.namespace, tv = "lua-" .. M.VERSION }) do
 			if value ~= "" then common = common .. ',"' .. name .. '":' .. quote(text_of(value)) end
 		end
 	end
@@ -633,7 +625,7 @@ function M.new(options)
 	end
 	if not keep() then return nil, "storage" end
 	renew()
-	for name, value in pairs(o.subject or {}) do
+	for name, value in step, o.subject or {} do
 		if not self:set(name, value) then return nil, name end
 	end
 	return self
