@@ -14,8 +14,8 @@
 -- column: before          when the event after them happened, UTC
 -- chart: bar x=device y=missing
 WITH told AS (
-    SELECT @item(x, 'device') AS device, CAST(@item(x, 'boot_id') AS BIGINT) AS boot_id,
-        CAST(@item(x, 'sequence') AS BIGINT) AS sequence, @stamp(e.derived_tstamp) AS moment
+    SELECT @item(e.derived_contexts, x, 'device') AS device, CAST(@item(e.derived_contexts, x, 'boot_id') AS BIGINT) AS boot_id,
+        CAST(@item(e.derived_contexts, x, 'sequence') AS BIGINT) AS sequence, e.derived_tstamp AS moment
     FROM @entities(e, derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
     WHERE @asked(e) AND @is(e.derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
 ), neighbours AS (
@@ -25,7 +25,7 @@ WITH told AS (
     WHERE device IS NOT NULL
 )
 SELECT device, boot_id, before_it + 1 AS first_missing, sequence - 1 AS last_missing, sequence - before_it - 1 AS missing,
-    before_moment AS after, moment AS before
+    @stamp(before_moment) AS after, @stamp(moment) AS before
 FROM neighbours
 WHERE sequence > before_it + 1
 ORDER BY missing DESC, device, boot_id, first_missing

@@ -15,20 +15,22 @@
 -- column: widest_s        the widest bounds of a time
 -- chart: bar x=device y=missing
 WITH told AS (
-    SELECT @item(x, 'device') AS device, @item(x, 'boot_id') AS boot_id, CAST(@item(x, 'sequence') AS BIGINT) AS sequence,
-        @item(x, 'method') AS method, @item_number(x, 'uncertainty_ms') AS uncertainty_ms, @ms(e.collector_tstamp) AS at_ms
+    SELECT @item(e.derived_contexts, x, 'device') AS device, @item(e.derived_contexts, x, 'boot_id') AS boot_id,
+        CAST(@item(e.derived_contexts, x, 'sequence') AS BIGINT) AS sequence, @item(e.derived_contexts, x, 'method') AS method,
+        @item_number(e.derived_contexts, x, 'uncertainty_ms') AS uncertainty_ms, @ms(e.collector_tstamp) AS at_ms
     FROM @entities(e, derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
     WHERE @asked(e) AND @is(e.derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
-), numbered AS (
-    SELECT device, boot_id, method, uncertainty_ms, at_ms,
-        sequence - lag(sequence) OVER (PARTITION BY device, boot_id ORDER BY sequence) - 1 AS missing
+), boots AS (
+    SELECT device, boot_id, max(at_ms) AS at_ms, count(*) AS events,
+        max(sequence) - min(sequence) + 1 - count(DISTINCT sequence) AS missing,
+        count(CASE WHEN method IN ('true', 'difference', 'wall_clock') THEN 1 END) AS exact, max(uncertainty_ms) AS widest_ms
     FROM told
     WHERE device IS NOT NULL
+    GROUP BY device, boot_id
 ), summed AS (
-    SELECT device, max(at_ms) AS at_ms, count(DISTINCT boot_id) AS starts, count(*) AS events,
-        sum(CASE WHEN missing > 0 THEN missing ELSE 0 END) AS missing,
-        count(CASE WHEN method IN ('true', 'difference', 'wall_clock') THEN 1 END) AS exact, max(uncertainty_ms) AS widest_ms
-    FROM numbered
+    SELECT device, max(at_ms) AS at_ms, count(boot_id) AS starts, sum(events) AS events, sum(coalesce(missing, 0)) AS missing,
+        sum(exact) AS exact, max(widest_ms) AS widest_ms
+    FROM boots
     GROUP BY device
 )
 SELECT device, @stamp_of(at_ms) AS last_seen, @div(@ms(:until) - at_ms, 1000) AS silent_s, starts, events, missing,

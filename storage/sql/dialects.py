@@ -7,8 +7,8 @@ Pure: text in, text out. All dialects answer the same: times as text in UTC with
     @day(t), @hour(t)         as text;  @days(t): days since 1970;  @day_of(days): as text
     @div(a, b)                whole division of what is not negative;  @real(x);  @round(x, n);  @percent(a, b): one decimal
     @data(e, 'x.y')           a property of the self-describing event, as text;  @data_number: null unless it is a number
-    @entities(e, contexts, x, 'iglu:…/1-')  the events with every entity;  @item(x, 'p'), @item_number
-    @is(e.contexts, x, 'iglu:…/1-')         it is of that family
+    @entities(e, contexts, x, 'iglu:…/1-')  the events with every entity
+    @is(e.contexts, x, 'iglu:…/1-')         it is of that family;  @item(e.contexts, x, 'p'), @item_number: of its properties
     @one(e.contexts, 'iglu:…/1-', 'p')      property of the first entity of that family, as text
     @told(e, 'vendor', 'name', …), @first(e, 'iglu:…/1-')   what @data and @one look into; for stores that must join it
 
@@ -70,11 +70,14 @@ _SQLITE = {
     "data": "json_extract($1.unstruct_event, @path('$.data.data', $2))",
     "data_number": "@number($1.unstruct_event, @path('$.data.data', $2))",
     "entities": "atomic.events AS $1, json_each($1.$2, '$.data') AS $3",
-    "is": "instr($1, $3) > 0 AND substr(json_extract($2.value, '$.schema'), 1, length($3)) = $3",
-    "item": "json_extract($1.value, @path('$.data', $2))",
-    "item_number": "@number($1.value, @path('$.data', $2))",
-    "one": "CASE WHEN instr($1, $2) > 0 THEN (SELECT json_extract(j.value, @path('$.data', $3)) FROM json_each($1, '$.data') AS j"
-    " WHERE substr(json_extract(j.value, '$.schema'), 1, length($2)) = $2 LIMIT 1) END",
+    # By the place: to ask for x.value would write the entity down, and to look into it take it apart once more.
+    "is": "instr($1, $3) > 0 AND substr(json_extract($1, '$.data[' || $2.key || '].schema'), 1, length($3)) = $3",
+    "item": "json_extract($1, '$.data[' || $2.key || @path('].data', $3))",
+    "item_number": "@number($1, '$.data[' || $2.key || @path('].data', $3))",
+    # Most have it in the first place, where it needs no loop.
+    "one": "CASE WHEN instr($1, $2) = 0 THEN NULL WHEN substr(json_extract($1, '$.data[0].schema'), 1, length($2)) = $2"
+    " THEN json_extract($1, @path('$.data[0].data', $3)) ELSE (SELECT json_extract(j.value, @path('$.data', $3))"
+    " FROM json_each($1, '$.data') AS j WHERE substr(json_extract(j.value, '$.schema'), 1, length($2)) = $2 LIMIT 1) END",
 }
 _SQLITE_NUMBERS = {"integer": "INTEGER", "number": "REAL"}
 
@@ -140,8 +143,8 @@ _POSTGRES = {
     "data_number": "@number($1.unstruct_event, @keys('data.data', $2))",
     "entities": "atomic.events AS $1 CROSS JOIN LATERAL jsonb_array_elements($1.$2 -> 'data') AS $3(value)",
     "is": "substr($2.value ->> 'schema', 1, length($3)) = $3",
-    "item": "($1.value #>> @keys('data', $2))",
-    "item_number": "@number($1.value, @keys('data', $2))",
+    "item": "($2.value #>> @keys('data', $3))",
+    "item_number": "@number($2.value, @keys('data', $3))",
     "one": "(jsonb_path_query_first($1, @entity_path($2, $3)) #>> '{}')",
 }
 _POSTGRES_KINDS = {"time": "timestamp", "text": "varchar", "integer": "bigint", "number": "double precision"}

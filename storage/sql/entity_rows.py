@@ -2,7 +2,7 @@
 
     @told(e, 'vendor', 'name', …)      joins what those events say, one row for each event; @data(e, 'x.y') is a column of it
     @first(e, 'iglu:…/1-')             joins one entity of that family for each event; @one(…) is a column of it
-    @entities(e, contexts, x, 'iglu:…/1-')   joins each of them; @item(x, 'x.y') is a column of it
+    @entities(e, contexts, x, 'iglu:…/1-')   joins each of them; @item(e.contexts, x, 'x.y') is a column of it
 
 Pure: text in, text out. A table or column that is not there is a null. Only rows of the period are read: `root_tstamp` is the
 `collector_tstamp` of the event. Joins and no correlated subqueries, of which Redshift takes a few forms only.
@@ -44,7 +44,7 @@ def functions(schema: str, tables: Callable[[], Mapping[str, Table]]) -> Mapping
         return f"LEFT JOIN {_rows(schema, _family(tables(), prefix), wanted, asked, ())} AS {alias} ON {_same(event, alias)}"
 
     def entities(asked: Asked, event: str, column: str, alias: str, prefix: str) -> str:
-        wanted = _wanted(asked, asked.uses("item|item_number", f"{alias},"))
+        wanted = _wanted(asked, asked.uses("item|item_number", rf"{event}\.{column},\s*{alias},"))
         rows = _rows(schema, _family(tables(), prefix), wanted, asked, None)
         return f"{schema}events AS {event} JOIN {rows} AS {alias} ON {_same(event, alias)}"
 
@@ -58,10 +58,10 @@ def functions(schema: str, tables: Callable[[], Mapping[str, Table]]) -> Mapping
         event = column.partition(".")[0]
         return f"{_joined(asked, f'@first({event}, {prefix}')}{_alias(event, prefix)}.{quoted(_name(path))}"
 
-    def item(asked: Asked, alias: str, path: str) -> str:
+    def item(asked: Asked, column: str, alias: str, path: str) -> str:
         return f"{alias}.{quoted(_name(path))}"
 
-    def item_number(asked: Asked, alias: str, path: str) -> str:
+    def item_number(asked: Asked, column: str, alias: str, path: str) -> str:
         return f"{alias}.{quoted(_name(path, True))}"
 
     def is_(asked: Asked, column: str, alias: str, prefix: str) -> str:

@@ -13,8 +13,9 @@
 -- column: loaded_p95_ms  and for the slowest twentieth
 -- chart: bar x=page y=loaded_ms
 WITH told AS (
-    SELECT @page(e) AS page, @item_number(x, 'navigationStart') AS began, @item_number(x, 'responseStart') AS first_byte,
-        @item_number(x, 'domInteractive') AS ready, @item_number(x, 'loadEventEnd') AS loaded
+    SELECT @page(e) AS page, @item_number(e.contexts, x, 'navigationStart') AS began,
+        @item_number(e.contexts, x, 'responseStart') AS first_byte, @item_number(e.contexts, x, 'domInteractive') AS ready,
+        @item_number(e.contexts, x, 'loadEventEnd') AS loaded
     FROM @entities(e, contexts, x, 'iglu:org.w3/PerformanceTiming/jsonschema/1-')
     WHERE @asked(e) AND e.event = 'page_view' AND @is(e.contexts, x, 'iglu:org.w3/PerformanceTiming/jsonschema/1-')
 ), timed AS (

@@ -12,8 +12,8 @@
 -- column: revenue   price times pieces
 -- chart: bar x=product y=revenue
 WITH told AS (
-    SELECT @item(x, 'id') AS product, @item(x, 'name') AS name, @data(e, 'type') AS deed, @item_number(x, 'price') AS price,
-        coalesce(@item_number(x, 'quantity'), 1) AS pieces
+    SELECT @item(e.contexts, x, 'id') AS product, @item(e.contexts, x, 'name') AS name, @data(e, 'type') AS deed,
+        @item_number(e.contexts, x, 'price') AS price, coalesce(@item_number(e.contexts, x, 'quantity'), 1) AS pieces
     FROM @entities(e, contexts, x, 'iglu:com.snowplowanalytics.snowplow.ecommerce/product/jsonschema/1-')
         @told(e, 'com.snowplowanalytics.snowplow.ecommerce', 'snowplow_ecommerce_action')
     WHERE @asked(e) AND e.event = 'unstruct' AND e.event_vendor = 'com.snowplowanalytics.snowplow.ecommerce'

@@ -11,7 +11,7 @@
 -- column: percent   of the application's events
 -- chart: bar x=rule y=events color=source
 WITH labels AS MATERIALIZED (
-    SELECT coalesce(e.app_id, '') AS app_id, @item(x, 'source') AS source, @item(x, 'rule') AS rule
+    SELECT coalesce(e.app_id, '') AS app_id, @item(e.derived_contexts, x, 'source') AS source, @item(e.derived_contexts, x, 'rule') AS rule
     FROM @entities(e, derived_contexts, x, 'iglu:io.spoorway/bot_label/jsonschema/1-')
     WHERE @asked(e) AND @is(e.derived_contexts, x, 'iglu:io.spoorway/bot_label/jsonschema/1-')
 ), totals AS (

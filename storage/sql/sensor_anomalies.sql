@@ -19,14 +19,14 @@
 -- chart: bar x=moment y=off color=device
 WITH readings AS MATERIALIZED (
     SELECT coalesce(@one(e.derived_contexts, 'iglu:io.spoorway/device_time/jsonschema/1-', 'device'), e.user_id, '') AS device,
-        @ms(e.derived_tstamp) AS at_ms, e.event_id AS id, @data_number(e, :field) AS value
+        @ms(e.derived_tstamp) AS at_ms, @data_number(e, :field) AS value
     FROM atomic.events AS e @told(e, :vendor, :schema) @first(e, 'iglu:io.spoorway/device_time/jsonschema/1-')
     WHERE @asked(e) AND e.event = 'unstruct' AND e.event_vendor = :vendor AND e.event_name = :schema
 ), compared AS (
     SELECT device, at_ms, value,
-        avg(value) OVER (PARTITION BY device ORDER BY at_ms, id ROWS BETWEEN 20 PRECEDING AND 1 PRECEDING) AS mean,
-        avg(value * value) OVER (PARTITION BY device ORDER BY at_ms, id ROWS BETWEEN 20 PRECEDING AND 1 PRECEDING) AS squares,
-        count(*) OVER (PARTITION BY device ORDER BY at_ms, id ROWS BETWEEN 20 PRECEDING AND 1 PRECEDING) AS known
+        avg(value) OVER (PARTITION BY device ORDER BY at_ms, value ROWS BETWEEN 20 PRECEDING AND 1 PRECEDING) AS mean,
+        avg(value * value) OVER (PARTITION BY device ORDER BY at_ms, value ROWS BETWEEN 20 PRECEDING AND 1 PRECEDING) AS squares,
+        count(*) OVER (PARTITION BY device ORDER BY at_ms, value ROWS BETWEEN 20 PRECEDING AND 1 PRECEDING) AS known
     FROM readings
     WHERE value IS NOT NULL AND (:device = '' OR device = :device)
 )

@@ -15,7 +15,7 @@ from storage.sql.dialect import Asked, Function, literal
 
 
 def entities(asked: Asked, event: str, column: str, alias: str, prefix: str) -> str:
-    shape = _shape(asked.uses("item|item_number", f"{alias},"))
+    shape = _shape(asked.uses("item|item_number", rf"{event}\.{column},\s*{alias},"))
     rows = f"unnest(json_transform({column}, {_several(shape)}).data) AS {alias}"
     return f"(SELECT *, {rows} FROM atomic.events WHERE contains({column}, {prefix})) AS {event}"
 
@@ -24,11 +24,11 @@ def is_(asked: Asked, column: str, alias: str, prefix: str) -> str:
     return f"starts_with({alias}.schema, {prefix})"
 
 
-def item(asked: Asked, alias: str, path: str) -> str:
-    return _text(f"{alias}.data", path, asked.uses("item|item_number", f"{alias},"))
+def item(asked: Asked, column: str, alias: str, path: str) -> str:
+    return _text(f"{alias}.data", path, asked.uses("item|item_number", rf"{re.escape(column)},\s*{alias},"))
 
 
-def item_number(asked: Asked, alias: str, path: str) -> str:
+def item_number(asked: Asked, column: str, alias: str, path: str) -> str:
     return _number(f"{alias}.data.{_steps(path)}")
 
 

@@ -84,9 +84,7 @@ def test_what_an_event_says_is_looked_for_in_the_tables_of_every_model() -> None
 
 
 def test_an_entity_is_looked_for_in_its_model_only() -> None:
-    sql = of_tables(
-        "SELECT @item(x, 'ok') AS a FROM @entities(e, contexts, x, 'iglu:com.acme/thing/jsonschema/1-')"
-    )
+    sql = of_tables("SELECT @item(e.contexts, x, 'ok') AS a FROM @entities(e, contexts, x, 'iglu:com.acme/thing/jsonschema/1-')")
     assert re.findall(r'FROM s\."(\w+)"', sql) == ["com_acme_thing_1"]
     assert "CASE WHEN \"ok\" THEN 'true'" in sql
 
