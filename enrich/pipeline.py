@@ -58,7 +58,7 @@ class Pipeline:
 
     def __init__(self, options: Options, schemas: SchemaLookup, enrichments: Sequence[Step]) -> None:
         self._options = options
-        self._validators = validators = Validators(schemas)
+        validators = Validators(schemas)
         self._adapters = Adapters(validators, options.lenient, options.webhooks, options.templates)
         self._transform = Transform(options.lenient)
         self._self_describing = SelfDescribingStep(validators)
@@ -112,7 +112,7 @@ class Pipeline:
 
     def forget_schemas(self, uris: Collection[str]) -> None:
         """These schemas' documents are others now; between two payloads only."""
-        self._validators.forget(uris)
+        self._self_describing.forget(uris)
 
     def _outcome(self, raw: RawEvent, event: Event, referer: str | None, now_ms: int) -> Outcome:
         payload = raw.payload
@@ -139,9 +139,7 @@ class Pipeline:
             ]
             event["derived_contexts"] = [*event.get("derived_contexts", ()), *notes]
 
-        kept = self._too_long(event)
-        if (derived := event.get("derived_contexts")) and not self._self_describing.sure(derived):
-            kept += self._self_describing.each(derived, "", "derived_contexts").reasons
+        kept = self._flaws(event)
         if sent or made or kept:
             kind: FailedKind = "enrichment_failures" if made and not sent else "schema_violations"
             return _failed(payload, kind, (*sent, *made, *kept), now_ms, raw.index, raw.parameters, event)
@@ -173,7 +171,8 @@ class Pipeline:
             try:
                 added = enrichment(event, raw)
                 if on_error != "fail" and not isinstance(added, Reason):
-                    added = self._flaw(added) or added
+                    flaws = self._flaws(added)
+                    added = flaws[0] if flaws else added
             except Exception as error:  # a fault in one enrichment costs nothing but its own answer
                 text = f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
                 added = reason(name, "", shortened(text) or "", None, "EnrichmentError")
@@ -190,12 +189,12 @@ class Pipeline:
                 event.update(added)
         return reasons
 
-    def _flaw(self, added: Event) -> Reason | None:
-        """What would fail the event later, found while it can still be told whose fault it is."""
-        reasons = self._too_long(added)
-        if derived := added.get("derived_contexts"):
+    def _flaws(self, event: Event) -> list[Reason]:
+        """What fails an event at last; of an enrichment's answer told while it can still be told whose fault it is."""
+        reasons = self._too_long(event)
+        if (derived := event.get("derived_contexts")) and not self._self_describing.sure_of_ours(derived):
             reasons += self._self_describing.each(derived, "", "derived_contexts").reasons
-        return reasons[0] if reasons else None
+        return reasons
 
 
 def _join(event: Event, added: Event) -> None:

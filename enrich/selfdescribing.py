@@ -6,7 +6,7 @@ themselves. Source: tracker protocol, "Wrappers".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeGuard, cast
 
@@ -23,6 +23,7 @@ CONTEXTS = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-*"
 
 
 NOTHING: Mapping[str, str] = {}
+_MOST_KNOWN = 2_000
 _KEYS = ("schema", "data")
 
 
@@ -72,6 +73,12 @@ class SelfDescribingStep:
 
     def __init__(self, validators: Validators) -> None:
         self._validators = validators
+        self._known: dict[int, SelfDescribing] = {}  # by identity: what is in it lives, so no other can have that
+
+    def forget(self, uris: Collection[str]) -> None:
+        """The documents of these URIs are others now."""
+        self._validators.forget(uris)
+        self._known.clear()
 
     def unstruct(self, text: str | bytes, field: str) -> Checked:
         """At most one valid: the self-describing event."""
@@ -111,6 +118,17 @@ class SelfDescribingStep:
         for value in values:  # noqa: SIM110  # a generator would cost as much as what it asks
             if not (_is_inner(value) and takes(value["schema"], value["data"])):
                 return False
+        return True
+
+    def sure_of_ours(self, entities: Sequence[SelfDescribing]) -> bool:
+        """As `sure`, of what enrichments add: one entity that they give to many events is asked of its schema once."""
+        for entity in entities:
+            if self._known.get(id(entity)) is not entity:
+                if not self.sure((entity,)):
+                    return False
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
+                self._known[id(entity)] = entity
         return True
 
     def _checked(self, text: str | bytes, field: str, step: str, criterion: str) -> Checked:

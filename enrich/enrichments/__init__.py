@@ -29,7 +29,10 @@ class RawEvent:
 
 class Enrichment(Protocol):
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
-        """The columns to add or replace; entities under derived_contexts join those there are, unless they are Replacing."""
+        """The columns to add or replace; entities under derived_contexts join those there are, unless they are Replacing.
+
+        Nobody changes an event's values or an answer afterwards, so that many events may be given the same ones.
+        """
         ...
 
 

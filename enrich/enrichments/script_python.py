@@ -6,6 +6,7 @@ Trusted code: it runs in this process with all its rights and without limits. Ru
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +34,19 @@ class Plugin:
 
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
         try:
-            answer = self._script()(dict(event), dict(raw.parameters))
+            answer = self._script()(_copied(event), dict(raw.parameters))
             return {} if answer is None else answers.added(answer)
         except Unusable as error:
             return reason("script_python", error.field, str(error))
         except (Exception, SystemExit) as error:  # the script's own: it must not cost more than this event's answer
             text = f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
             return reason("script_python", "", text[:1_000], None, "Refused")
+
+
+def _copied(event: Event) -> dict[str, Any]:
+    """What a script may do with as it likes: it cannot be held to leaving alone what other events share."""
+    entities = event.get("derived_contexts")
+    return dict(event) if entities is None else {**event, "derived_contexts": deepcopy(entities)}
 
 
 def _function(content: bytes, file: str) -> Function:

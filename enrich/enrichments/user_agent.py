@@ -53,10 +53,9 @@ class Plugin:
         agent = event.get("useragent")
         if not agent:
             return {}
-        columns, data = self._known(agent[:_LONGEST_AGENT])
-        return {**columns, "derived_contexts": [{"schema": _SCHEMA, "data": data.copy()}]}
+        return self._known(agent[:_LONGEST_AGENT])
 
-    def _look_up(self, agent: str) -> tuple[Event, dict[str, Json]]:
+    def _look_up(self, agent: str) -> Event:
         parsed = self._parse(agent).with_defaults()
         browser, system, device = parsed.user_agent, parsed.os, parsed.device
         version = _joined(browser.major, browser.minor, browser.patch)
@@ -86,7 +85,7 @@ class Plugin:
                 _put(columns, "os_manufacturer", _MAKERS.get(system.family, ""))
             if (kind := _device_type(system.family, device.family, agent)) is not None:
                 columns["dvce_type"], columns["dvce_ismobile"] = kind, kind in ("Mobile", "Tablet")
-        return fitting(columns), data
+        return {**fitting(columns), "derived_contexts": [{"schema": _SCHEMA, "data": data}]}
 
 
 def _joined(*parts: str | None) -> str:
