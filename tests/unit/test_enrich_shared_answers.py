@@ -12,6 +12,8 @@ import pytest
 from enrich.enrichments import Enrichment, RawEvent, Step, script_python, user_agent
 from enrich.lengths import LIMITS, Lengths
 from enrich.pipeline import Options, Pipeline
+from enrich.selfdescribing import SelfDescribingStep
+from enrich.validators import Validators
 from protocol import schemas
 from protocol.seams import Event, FailedEvent, Json, Outcome, RawPayload, SelfDescribing
 from spoorway.world import World
@@ -31,7 +33,11 @@ def outcomes(pipeline: Pipeline, count: int) -> Iterator[Outcome]:
 def gives(entity: SelfDescribing) -> Step:
     """One object for all events."""
     answer: Event = {"derived_contexts": [entity]}
-    return Step("given", lambda event, raw: answer)
+
+    def given(event: Event, raw: RawEvent) -> Event:
+        return answer
+
+    return Step("given", given)
 
 
 def asking(documents: dict[str, str]) -> Pipeline:
@@ -60,13 +66,17 @@ def test_entity_is_asked_again_when_its_schema_is_another() -> None:
 def test_entities_of_one_event_only_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("enrich.selfdescribing._MOST_KNOWN", 5)
     asked: list[Json] = []
-    pipeline = Pipeline(Options(), lambda uri: {"type": "object"}, [])
-    step = pipeline._self_describing
-    monkeypatch.setattr(step, "sure", lambda entities: asked.append(entities[0]["data"]) or True)
-    ones: list[SelfDescribing] = [{"schema": URI, "data": {"id": number}} for number in range(12)]
+
+    def takes(self: Validators, uri: str, data: Json) -> bool:
+        asked.append(data)
+        return True
+
+    monkeypatch.setattr(Validators, "takes", takes)
+    step = SelfDescribingStep(Validators(schemas.bundled))
+    ones: list[SelfDescribing] = [{"schema": URI, "data": number} for number in range(12)]
     assert all(step.sure_of_ours([one]) for one in ones)
-    assert step.sure_of_ours(ones[-2:])
-    assert (len(asked), len(step._known)) == (12, 2)
+    assert step.sure_of_ours([*ones[-2:], ones[0]])
+    assert asked == [*range(12), 0]
 
 
 @pytest.mark.parametrize(
@@ -117,4 +127,5 @@ def test_raw_event_reaches_an_enrichment_that_is_a_function() -> None:
         return {"mkt_medium": raw.parameters["e"]}
 
     (found,) = outcomes(Pipeline(Options(), schemas.bundled, [Step("tells", tells)]), 1)
-    assert cast(Event, found)["mkt_medium"] == "pv"
+    assert isinstance(found, dict)
+    assert found.get("mkt_medium") == "pv"
