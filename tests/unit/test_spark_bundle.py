@@ -122,6 +122,19 @@ def test_an_enrichment_that_remembers_by_itself_is_refused(file: Path, monkeypat
         packed(file)
 
 
+@pytest.mark.parametrize(
+    ("master", "one"), [("local", True), ("local[*,4]", True), ("local-cluster[2,1,1024]", False), ("yarn", False)]
+)
+def test_java_is_told_only_where_spark_is_one_machine(
+    file: Path, capsys: pytest.CaptureFixture[str], master: str, one: bool
+) -> None:
+    job = ["spark", "--to", "lake", "--json", "--config", str(file), "--out", str(file.parent / "job")]
+    assert main([*job, "--master", master]) == 0
+    command: list[str] = json.loads(capsys.readouterr().out)["command"]
+    java = ["--conf", "spark.driver.defaultJavaOptions=-XX:TieredStopAtLevel=1"]
+    assert command[: command.index("--files")] == ["spark-submit", "--master", master, *(java if one else [])]
+
+
 def test_the_command_packs_and_prints_what_to_run(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = file.parent / "job"
     config_ = ["--config", str(file), "--out", str(out)]
