@@ -48,7 +48,7 @@ WITH deeds AS (
     UNION ALL SELECT 4, :step_4, count(*) FROM four
     UNION ALL SELECT 5, :step_5, count(*) FROM five
 )
-SELECT c.step, c.name, c.visitors, @percent(c.visitors, f.visitors) AS percent, @percent(c.visitors, b.visitors) AS kept
+SELECT c.step, c.name, c.visitors, @percent(c.visitors, f.visitors) AS "percent", @percent(c.visitors, b.visitors) AS kept
 FROM counted AS c JOIN counted AS f ON f.step = 1 LEFT JOIN counted AS b ON b.step = c.step - 1
 WHERE c.name <> ''
 ORDER BY c.step

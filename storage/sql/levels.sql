@@ -26,7 +26,7 @@ WITH told AS (
     FROM told
     GROUP BY level
 )
-SELECT level, players, tries, completed, @percent(completed, players) AS percent, failed, left_early,
+SELECT level, players, tries, completed, @percent(completed, players) AS "percent", failed, left_early,
     @round(duration_ms / 1000.0, 1) AS seconds
 FROM counted
 ORDER BY players DESC, level

@@ -21,7 +21,7 @@ WITH days AS (
 ), sizes AS (
     SELECT cohort, count(*) AS size FROM firsts GROUP BY cohort
 )
-SELECT @day_of(f.cohort * 7 - 3) AS cohort, w.week - f.cohort AS week, count(*) AS visitors, @percent(count(*), s.size) AS percent
+SELECT @day_of(f.cohort * 7 - 3) AS cohort, w.week - f.cohort AS week, count(*) AS visitors, @percent(count(*), s.size) AS "percent"
 FROM weeks AS w JOIN firsts AS f ON f.visitor = w.visitor JOIN sizes AS s ON s.cohort = f.cohort
 GROUP BY f.cohort, w.week, s.size
 ORDER BY f.cohort, w.week

@@ -17,7 +17,7 @@ WITH labels AS MATERIALIZED (
 ), totals AS (
     SELECT coalesce(e.app_id, '') AS app_id, count(*) AS events FROM atomic.events AS e WHERE @asked(e) GROUP BY 1
 )
-SELECT l.app_id, l.source, l.rule, count(*) AS events, @percent(count(*), t.events) AS percent
+SELECT l.app_id, l.source, l.rule, count(*) AS events, @percent(count(*), t.events) AS "percent"
 FROM labels AS l JOIN totals AS t ON t.app_id = l.app_id
 GROUP BY l.app_id, l.source, l.rule, t.events
 ORDER BY events DESC, l.app_id, l.source, l.rule

@@ -30,7 +30,7 @@ WITH readings AS MATERIALIZED (
     FROM readings
     WHERE value IS NOT NULL AND (:device = '' OR device = :device)
 )
-SELECT @stamp_of(at_ms) AS moment, device, @round(value, 3) AS value, @round(mean, 3) AS expected, @round(value - mean, 3) AS off
+SELECT @stamp_of(at_ms) AS moment, device, @round(value, 3) AS value, @round(mean, 3) AS expected, @round(value - mean, 3) AS "off"
 FROM compared
 WHERE known >= :before AND abs(value - mean) >= :least
     AND (value - mean) * (value - mean) > :deviations * :deviations * (squares - mean * mean)

@@ -10,10 +10,10 @@
 -- column: visitors   different visitors
 -- column: events     of theirs
 -- chart: bar x=browser y=visitors color=system
-SELECT coalesce(e.br_family, '') AS browser, coalesce(e.os_family, '') AS system, coalesce(e.dvce_type, '') AS device,
+SELECT coalesce(e.br_family, '') AS browser, coalesce(e.os_family, '') AS "system", coalesce(e.dvce_type, '') AS device,
     count(DISTINCT @who(e)) AS visitors, count(*) AS events
 FROM atomic.events AS e
 WHERE @asked(e) AND @who(e) IS NOT NULL AND e.useragent IS NOT NULL
 GROUP BY 1, 2, 3
-ORDER BY visitors DESC, events DESC, browser, system, device
+ORDER BY visitors DESC, events DESC, browser, "system", device
 LIMIT :top

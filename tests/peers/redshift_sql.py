@@ -40,6 +40,14 @@ _REFUSED = {
     r"\bas (not )?materialized\b": 'syntax error at or near "MATERIALIZED"',
     r"\bfor update\b": "SELECT FOR UPDATE is not supported",
 }
+# Reserved by Redshift and free in PostgreSQL; without those that a SELECT may have for their own sake.
+_RESERVED = {
+    "aes128", "aes256", "allowoverwrite", "az64", "backup", "blanksasnull", "bytedict", "bzip2", "credentials", "deflate",
+    "defrag", "delta", "delta32k", "disable", "emptyasnull", "enable", "encode", "encrypt", "encryption", "explicit",
+    "globaldict256", "globaldict64k", "gzip", "identity", "lun", "luns", "lzo", "lzop", "mostly16", "mostly32", "mostly8",
+    "new", "off", "offline", "old", "open", "parallel", "percent", "permissions", "raw", "readratio", "recover", "rejectlog",
+    "resort", "restore", "snapshot", "system", "tag", "tdes", "text255", "text32k", "truncatecolumns", "wallet",
+}  # fmt: skip
 _OURS = {"json_parse", "json_serialize"}
 
 
@@ -72,6 +80,8 @@ def translate(sql: str, in_transaction: bool = False) -> str:
         if found and not any(found[0].startswith(name) for name in _OURS):
             raise Refused("0A000" if "not supported" in message else "42601", message)
     lower = [word.lower() for word in words]
+    if lower[:1] in (["select"], ["with"]) and (taken := _RESERVED.intersection(lower)):
+        raise Refused("42601", f'syntax error at or near "{min(taken)}"')
     if lower[:1] == ["create"] and "table" in lower[:4]:
         return _create_table(words)
     if lower[:2] == ["alter", "table"]:

@@ -35,6 +35,9 @@ COPY = f"COPY t (a, b) FROM 's3://abc/x' IAM_ROLE '{ROLE}' DELIMITER '\\t'"
         "SELECT string_agg(a, ',') FROM t",
         "SELECT * FROM t WHERE a = ANY($1)",
         "SELECT * FROM t FOR UPDATE",
+        "SELECT a AS percent FROM t",
+        "WITH a AS (SELECT b FROM t) SELECT b FROM a ORDER BY system",
+        "WITH a AS MATERIALIZED (SELECT 1) SELECT * FROM a",
         "CREATE SEQUENCE s",
         "CREATE TABLE t (a jsonb)",
         "CREATE TABLE t (a uuid)",
@@ -63,6 +66,7 @@ def test_sql_that_redshift_refuses(sql: str) -> None:
     "sql",
     [
         "SELECT 'ON CONFLICT', \"returning\" FROM t -- CREATE INDEX",
+        "SELECT 'system' AS \"system\" FROM t",
         "CREATE TEMP TABLE s (LIKE t)",
         "CREATE TABLE t (a int IDENTITY(0,1) ENCODE az64 DISTKEY, b varchar(max) SORTKEY UNIQUE) DISTSTYLE KEY BACKUP NO",
         "CREATE TABLE t (a dec(18,2) DEFAULT 0.5 NOT NULL, PRIMARY KEY (a)) DISTSTYLE EVEN COMPOUND SORTKEY (a)",
