@@ -104,8 +104,10 @@ class Pipeline:
         for name, value in payload.headers:
             name = name.lower()
             if name == "user-agent":
-                if agent := value.replace("\t", "    ").replace("\r", "").replace("\n", ""):
-                    event["useragent"] = agent
+                if not value.isprintable():
+                    value = value.replace("\t", "    ").replace("\r", "").replace("\n", "")
+                if value:
+                    event["useragent"] = value
             elif name == "referer":
                 referer = value
         return event, referer

@@ -108,16 +108,12 @@ def _clean_json(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def _wrap(uri: str, data: object) -> str:
-    return f'{{"schema":"{uri}","data":{json_text(data)}}}'
-
-
 def _entities(value: list[SelfDescribing]) -> str | None:
-    return _wrap(CONTEXTS, value) if value else None
+    return json_text({"schema": CONTEXTS, "data": value}) if value else None
 
 
 def _unstruct_event(value: SelfDescribing) -> str:
-    return _wrap(UNSTRUCT_EVENT, value)
+    return json_text({"schema": UNSTRUCT_EVENT, "data": value})
 
 
 def _integer(number: int) -> int | None:

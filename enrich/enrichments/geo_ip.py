@@ -16,7 +16,7 @@ from enrich.conversions import text
 from enrich.enrichments import RawEvent, World
 from enrich.lengths import fitting
 from enrich.networks import Tree
-from protocol.seams import ConfigurationError, Event, Json, Reason
+from protocol.seams import ConfigurationError, Event, Json, RawPayload, Reason
 
 if TYPE_CHECKING:
     from maxminddb.reader import Reader
@@ -58,17 +58,22 @@ class Plugin:
             self._files += [(kind, world.watch(path, partial(_Database, kind, reading(kind)))) for path in paths]
         self._bot_asns, self._except = config.bot_asns, frozenset(config.bot_asns_except)
         self._databases: list[_Database] = []
+        self._payload: RawPayload | None = None
+        self._ip, self._said = "", _NOTHING
         self._known = lru_cache(max(0, config.cache))(self._look_up)
 
     def __call__(self, event: Event, raw: RawEvent) -> Event | Reason:
         ip = event.get("user_ipaddress")
         if not self._files or ip is None:
             return {}
-        databases = [current() for _, current in self._files]
-        if databases != self._databases:  # a file has changed
-            self._databases = databases
-            self._known.cache_clear()
-        columns, network = self._known(ip)
+        if raw.payload is not self._payload or ip != self._ip:  # the events of one payload share their address
+            self._payload, self._ip = raw.payload, ip
+            databases = [current() for _, current in self._files]
+            if databases != self._databases:  # a file has changed
+                self._databases = databases
+                self._known.cache_clear()
+            self._said = self._known(ip)
+        columns, network = self._said
         if network is None:
             return columns
         data = network.copy()

@@ -22,7 +22,14 @@ from protocol.seams import ConfigurationError, Event, RawPayload
 from spoorway.world import World
 
 ASN = "iglu:com.snowplowanalytics.snowplow/asn/jsonschema/1-0-1"
-RAW = RawEvent(RawPayload("0" * 32, 0, "http", "/i"), 0, {})
+
+
+def raw() -> RawEvent:
+    """Of a payload of its own: the events of one are looked up in the same files."""
+    return RawEvent(RawPayload("0" * 32, 0, "http", "/i"), 0, {})
+
+
+RAW = raw()
 
 # A record as GeoIP2 and GeoLite2 have it, of a place that does not exist.
 CITY = {
@@ -72,7 +79,7 @@ def geo(*city: Path, clock: Clock | None = None, **options: Any) -> geo_ip.Plugi
 
 
 def found(plugin: geo_ip.Plugin, ip: str, **event: str) -> dict[str, Any]:
-    columns = plugin(cast(Event, {"user_ipaddress": ip, **event}), RAW)
+    columns = plugin(cast(Event, {"user_ipaddress": ip, **event}), raw())
     assert isinstance(columns, dict)
     return dict(columns)
 
@@ -187,6 +194,13 @@ def test_truncated_address_is_looked_up_and_a_masked_one_is_not(tmp_path: Path) 
     masked = anon_ip.Plugin(anon_ip.Config(), World())({"user_ipaddress": "192.0.2.1"}, RAW)
     assert masked == {"user_ipaddress": "192.0.2.x"}
     assert found(plugin, "192.0.2.x") == {}
+
+
+def test_events_of_one_payload_may_have_addresses_of_their_own(tmp_path: Path) -> None:
+    """A server-side tracker sends `ip` with each."""
+    plugin = geo(mmdb(tmp_path / "c.mmdb", {"192.0.2.0/24": {"country_code": "AU"}, "198.51.100.0/24": {"country_code": "NZ"}}))
+    said = [plugin({"user_ipaddress": ip}, RAW) for ip in ("192.0.2.1", "198.51.100.1", "10.0.0.1", "192.0.2.1")]
+    assert said == [{"geo_country": "AU"}, {"geo_country": "NZ"}, {}, {"geo_country": "AU"}]
 
 
 # Files that change
