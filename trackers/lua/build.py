@@ -19,7 +19,7 @@ from minify import minified
 from pack import packed
 
 _PRIVATE = ("batch", "bytes", "count", "done", "erase", "forget", "list", "name", "order", "passed", "put")  # the queue's
-_TRANSPORTS = re.compile(r"-- \[LuaSocket and LÖVE\n.*?-- LuaSocket and LÖVE\]\n", re.DOTALL)
+_TRANSPORTS = re.compile(r"-- \[transports\n.*?-- transports\]\n", re.DOTALL)
 _PROJECT = "[project]\ntitle = spoorway\nversion = 1.0.0\n\n[library]\ninclude_dirs = spoorway\n"
 
 
@@ -39,7 +39,7 @@ def main() -> int:
     text = (here / "spoorway.lua").read_text("utf-8")
     core, parts = _TRANSPORTS.subn("", text)
     if parts != 1:
-        raise ValueError("spoorway.lua does not say which part is LuaSocket's and LÖVE's")
+        raise ValueError("spoorway.lua does not say which part is its transports")
     builds = {
         "min": minified(text, _PRIVATE).encode(),
         "core": minified(core, _PRIVATE).encode(),

@@ -4,9 +4,12 @@ local M, MODULE = { VERSION = "1.0.0", storage = {}, transports = {} }, ...
 local byte, find, format, gmatch, gsub, match, sub = string.byte, string.find, string.format, string.gmatch, string.gsub, string.match, string.sub
 local push, join, remove = table.insert, table.concat, table.remove
 local floor, max, yield = math.floor, math.max, coroutine.yield
-local love = rawget(_G, "love")
+local love, step = rawget(_G, "love"), next
+if rawget(_G, "jit") then -- of 2022: next, compiled, garbles one event in thousands
+	function step(t, key) return next(t, key) end
+	jit.off(step)
+end
 local IGLU = "iglu:com.snowplowanalytics.snowplow/"
-local step = next -- by another name: LuaJIT 2.1 of 2022 may end loops over pairs() and next early
 
 local function copy(from, into)
 	for key, value in step, from do into[key] = value end
@@ -81,7 +84,7 @@ local function base64(group)
 	return out
 end
 
--- L'Ecuyer's MRG32k3a, exact in doubles, below 2^32.
+-- L'Ecuyer's MRG32k3a, exact in doubles
 local function generator(seed)
 	local a, b, c, d, e, f = 1, 2, 3, 4, 5, 6
 	local function draw(more)
@@ -247,7 +250,7 @@ local function open_queue(files, prefix, o)
 end
 
 -- Transports: f(job, done, wait); done(status or nil, headers or seconds of Retry-After). wait() gives the frame back; false: time is up.
--- [LuaSocket and LÖVE
+-- [transports
 local function answer(text, closed) -- status and Retry-After, once it is whole
 	local head, code, body = match(text, "^(HTTP/1%.%d (%d%d%d).-\r\n)\r\n(.*)$")
 	if not code then return nil end
@@ -332,7 +335,7 @@ if love then
 		end, function() inbox:push("end") end
 	end
 end
--- LuaSocket and LÖVE]
+-- transports]
 
 -- The event or the schema's vendor (none: games), how many arguments must be there, their names.
 local VERBS = {

@@ -18,7 +18,7 @@ TRACKER = ROOT / "trackers" / "lua"
 ADAPTER = ROOT / "tests" / "conformance" / "adapters" / "lua.lua"
 VERSION = "lua-1.0.0"
 SOURCE_BYTES = 24 * 1024
-BUILD_BYTES = {"min": 14_300, "core": 12 * 1024, "packed": 8_900}  # hardly more than they are: growth is a decision
+BUILD_BYTES = {"min": 14_400, "core": 12 * 1024, "packed": 8_900}  # hardly more than they are: growth is a decision
 
 BINARIES = ("lua5.1", "lua5.2", "lua5.3", "lua5.4", "luajit")
 MODULES = ("lua51", "lua52", "lua53", "lua54", "lua55", "luajit20", "luajit21")
@@ -236,7 +236,7 @@ def run(words: list[str], text: str = "", **environment: str) -> str:
         words, input=text.encode(), capture_output=True, timeout=60, check=False, env={**os.environ, **environment}
     )
     assert done.returncode == 0, (done.stdout + done.stderr).decode()[-3000:]
-    return done.stdout.decode()
+    return done.stdout.decode("utf-8", "backslashreplace")
 
 
 @pytest.mark.parametrize("runtime", BINARIES + MODULES)
@@ -258,6 +258,22 @@ def test_specs(runtime: str) -> None:
     specs = Path(__file__).with_name("spec")
     said = run(["busted", f"--lua={where}", "-o", "plainTerminal", str(specs)], SPOORWAY_LUA=str(TRACKER))
     assert " 0 failures / 0 errors / 0 pending" in said
+
+
+def test_luajit_compiles_no_walk_through_a_table(builds: Path) -> None:
+    """Compiled by LuaJIT 2.1 of 2022, next and pairs() garbled one event in thousands: 15 of 23,600 of the vectors."""
+    for program in (TRACKER / "spoorway.lua", builds / "spoorway.min.lua", builds / "spoorway.core.lua"):
+        listing = run(["luajit", "-bl", str(program)])
+        assert "ITERC" in listing and not re.search(r"\b(ITERN|ISNEXT)\b", listing), program.name
+    program = builds / "hot.lua"
+    program.write_text("""
+        package.path = arg[1] .. "/?.lua;" .. package.path
+        local spoorway = require("spoorway")
+        local tracker = spoorway.new({ transport = function(_, done) done(200) end })
+        for i = 1, 2000 do tracker:track_self_describing("iglu:a/b/jsonschema/1-0-0", { a = i, b = { i }, c = "x" }) end
+    """)
+    events = run(["luajit", "-jdump=im", str(program), str(TRACKER)])
+    assert "---- TRACE" in events and "lj_vm_next" not in events
 
 
 @pytest.mark.parametrize("folder", ["trackers/lua", "examples/love2d-game"])
