@@ -15,7 +15,7 @@ function M.transport(_, options)
 end
 
 function M.storage(options)
-	local files, dirty = {}, {}
+	local files, dirty, waiting = {}, {}, {} -- waiting: a list of names, since pairs() is not to be trusted (README.md)
 	options.batch_bytes = math.min(options.batch_bytes or 8192, 8192) -- a frame that tracked something writes at most this
 	local function path(name) return sys.get_save_file(options.app_id or "spoorway", name) end
 	local function chunks(name)
@@ -37,6 +37,7 @@ function M.storage(options)
 		end,
 		append = function(name, text)
 			table.insert(chunks(name), text)
+			if not dirty[name] then table.insert(waiting, name) end
 			dirty[name] = true
 			return true
 		end,
@@ -45,8 +46,12 @@ function M.storage(options)
 			save(name)
 		end,
 		sync = function()
-			for name in pairs(dirty) do
-				if save(name) then dirty[name] = nil end
+			for i = #waiting, 1, -1 do
+				local name = waiting[i]
+				if not dirty[name] or save(name) then
+					dirty[name] = nil
+					table.remove(waiting, i)
+				end
 			end
 		end,
 	}

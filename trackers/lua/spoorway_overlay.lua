@@ -2,8 +2,10 @@
 
 	local overlay = require("spoorway_overlay")
 	function love.draw() overlay(tracker, 8, 8) end ]]
+local REASONS = { "missing", "invalid", "large", "full", "storage", "refused", "damaged" }
+
 return function(tracker, x, y)
 	local status, lost = tracker:status(), 0
-	for _, n in pairs(status.dropped) do lost = lost + n end
+	for i = 1, #REASONS do lost = lost + (status.dropped[REASONS[i]] or 0) end
 	love.graphics.print(string.format("spoorway: %d queued, %d sent, %d failed, %d dropped", status.queued, status.sent, status.failed, lost), x or 8, y or 8)
 end

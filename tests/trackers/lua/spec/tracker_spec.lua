@@ -436,9 +436,13 @@ end)
 
 -- Stubs of what the engines document: https://defold.com/ref/http, /ref/sys and https://docs.coronalabs.com/api/library/network
 describe("Defold (a stub of its http and sys)", function()
-	local saved, asked = {}, {}
+	local saved, asked, full = {}, {}, false
 	_G.sys = { get_save_file = function(app, name) return app .. "/" .. name end, load = function(path) return saved[path] or {} end,
-		save = function(path, data) saved[path] = { text = data.text } return true end }
+		save = function(path, data)
+			if full then return false end
+			saved[path] = { text = data.text }
+			return true
+		end }
 	_G.http = { request = function(url, method, callback, headers, body, options)
 		asked[#asked + 1] = { url = url, method = method, callback = callback, headers = headers, body = body, options = options }
 	end }
@@ -446,6 +450,22 @@ describe("Defold (a stub of its http and sys)", function()
 	_G.sys, _G.http = nil, nil
 
 	local function start() return world({ transport = defold, storage = defold.storage({ app_id = "duck" }) }) end
+
+	it("saves in a later frame what could not be saved, and nothing that is gone", function()
+		local storage = defold.storage({ app_id = "goose" })
+		full = true
+		for _, name in ipairs({ "a", "b", "c" }) do storage.append(name, name .. "1") end
+		storage.sync()
+		assert.are.same({}, { saved["goose/a"], saved["goose/b"], saved["goose/c"] })
+		full = false
+		storage.remove("b")
+		storage.append("a", "2")
+		storage.sync()
+		assert.are.same({ "a12", "", "c1" }, { saved["goose/a"].text, saved["goose/b"].text, saved["goose/c"].text })
+		saved["goose/a"].text = "as it was"
+		storage.sync()
+		assert.are.equal("as it was", saved["goose/a"].text)
+	end)
 
 	it("posts, saves once a frame, and hears answers", function()
 		local tracker, w = start()
