@@ -12,19 +12,23 @@
 -- column: way_p95_s     and for the slowest twentieth
 -- column: stored_p95_s  seconds until it was enriched, for the slowest twentieth
 -- chart: bar x=app_id y=way_p95_s
-WITH delays AS (
+WITH ways AS (
     SELECT coalesce(e.app_id, '') AS app_id, @ms(e.collector_tstamp) AS at_ms,
         @ms(e.collector_tstamp) - @ms(e.derived_tstamp) AS way_ms, @ms(e.etl_tstamp) - @ms(e.collector_tstamp) AS stored_ms
     FROM atomic.events AS e
     WHERE @asked(e)
+), delays AS (
+    SELECT app_id, CASE WHEN way_ms > 0 THEN @div(way_ms, 1000) WHEN way_ms <= 0 THEN 0 END AS way_s,
+        CASE WHEN stored_ms > 0 THEN @div(stored_ms, 1000) WHEN stored_ms <= 0 THEN 0 END AS stored_s,
+        count(*) AS events, max(at_ms) AS at_ms
+    FROM ways
+    GROUP BY 1, 2, 3
 ), summed AS (
-    SELECT app_id, count(*) AS events, max(at_ms) AS at_ms FROM delays GROUP BY app_id
+    SELECT app_id, sum(events) AS events, max(at_ms) AS at_ms FROM delays GROUP BY app_id
 ), seconds AS (
-    SELECT app_id, 'way' AS what, CASE WHEN way_ms > 0 THEN @div(way_ms, 1000) ELSE 0 END AS s, count(*) AS events
-    FROM delays WHERE way_ms IS NOT NULL GROUP BY 1, 2, 3
+    SELECT app_id, 'way' AS what, way_s AS s, sum(events) AS events FROM delays WHERE way_s IS NOT NULL GROUP BY 1, 2, 3
     UNION ALL
-    SELECT app_id, 'stored', CASE WHEN stored_ms > 0 THEN @div(stored_ms, 1000) ELSE 0 END, count(*)
-    FROM delays WHERE stored_ms IS NOT NULL GROUP BY 1, 2, 3
+    SELECT app_id, 'stored', stored_s, sum(events) FROM delays WHERE stored_s IS NOT NULL GROUP BY 1, 2, 3
 ), ranked AS (
     SELECT app_id, what, s, sum(events) OVER (PARTITION BY app_id, what ORDER BY s ROWS UNBOUNDED PRECEDING) AS upto,
         sum(events) OVER (PARTITION BY app_id, what) AS events
