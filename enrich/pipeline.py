@@ -185,7 +185,7 @@ class Pipeline:
                     reasons.append(added if added.step == name else replace(added, step=name))
                 elif on_error == "flag":
                     _join(event, {"derived_contexts": [_flag(name, added)]})
-            elif "derived_contexts" in added:
+            elif "derived_contexts" in added and "derived_contexts" in event:
                 _join(event, added)
             else:
                 event.update(added)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple, TypeGuard, cast
+from typing import NamedTuple, cast
 
 import orjson
 
@@ -93,10 +93,9 @@ class SelfDescribingStep:
         valid: list[SelfDescribing] = []
         reasons: list[Reason] = []
         replaced: dict[str, str] = {}
-        takes = self._validators.takes
         for value in values:
-            if _is_inner(value) and takes(value["schema"], value["data"]):
-                valid.append(value)
+            if self.sure((value,)):
+                valid.append(cast(SelfDescribing, value))
                 continue
             inner = as_self_describing(value)
             if isinstance(inner, str):
@@ -115,8 +114,11 @@ class SelfDescribingStep:
     def sure(self, values: Sequence[Json | SelfDescribing]) -> bool:
         """Whether `each` would, beyond doubt, take all of them as they are; the quick way, for what is nearly always so."""
         takes = self._validators.takes
-        for value in values:  # noqa: SIM110  # a generator would cost as much as what it asks
-            if not (_is_inner(value) and takes(value["schema"], value["data"])):
+        for value in values:
+            # A self-describing JSON as it will be kept: these two keys in this order, no others.
+            if type(value) is not dict or tuple(value) != _KEYS or type(uri := value["schema"]) is not str:
+                return False
+            if not (is_uri(uri) and takes(uri, value["data"])):
                 return False
         return True
 
@@ -163,11 +165,6 @@ class SelfDescribingStep:
 def _parts(data: Json, step: str) -> list[Json]:
     """Of a wrapper's data: one event, or a list of entities where its schema has been kept to."""
     return [data] if step == "unstruct_event" else cast(list[Json], data)
-
-
-def _is_inner(value: Json | SelfDescribing) -> TypeGuard[SelfDescribing]:
-    """Whether it is a self-describing JSON as it will be kept: these two keys in this order, no others."""
-    return type(value) is dict and tuple(value) == _KEYS and type(uri := value["schema"]) is str and is_uri(uri)
 
 
 @lru_cache(maxsize=4096)

@@ -23,7 +23,7 @@ class Plugin:
             raise ConfigurationError("anon_ip.octets: expected 1 to 4")
         if not 1 <= config.segments <= 8:
             raise ConfigurationError("anon_ip.segments: expected 1 to 8")
-        self._octets = config.octets
+        self._kept, self._hidden = 4 - config.octets, ["x"] * config.octets
         self._segments = config.segments
         self._last, self._found = "", Event()  # the events of one payload share their address
 
@@ -34,15 +34,12 @@ class Plugin:
         return self._found
 
     def _mask(self, text: str) -> Event:
-        if text.count(".") == 3 and ":" not in text:
-            return {"user_ipaddress": _masked(text.split("."), self._octets, ".")}
+        octets = text.split(".")
+        if len(octets) == 4 and ":" not in text:
+            return {"user_ipaddress": ".".join(octets[: self._kept] + self._hidden)}
         try:
             address = ipaddress.ip_address(text)
         except ValueError:  # "unknown", or whatever a tracker sent as `ip`
             return {}
         segments = [segment.lstrip("0") or "0" for segment in address.exploded.split(":")]
-        return {"user_ipaddress": _masked(segments, self._segments, ":")}
-
-
-def _masked(parts: list[str], count: int, separator: str) -> str:
-    return separator.join(parts[: len(parts) - count] + ["x"] * count)
+        return {"user_ipaddress": ":".join(segments[: 8 - self._segments] + ["x"] * self._segments)}

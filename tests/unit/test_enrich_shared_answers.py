@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from enrich.enrichments import Enrichment, RawEvent, Step, script_python, user_agent
+from enrich.enrichments import Enrichment, RawEvent, Step, pii, script_python, user_agent
 from enrich.lengths import LIMITS, Lengths
 from enrich.pipeline import Options, Pipeline
 from enrich.selfdescribing import SelfDescribingStep
@@ -98,6 +98,19 @@ def test_script_cannot_change_what_other_events_are_given(tmp_path: Path, line: 
     expected = deepcopy([one["derived_contexts"] for one in events(steps[:1], 2)])
     assert [one["derived_contexts"] for one in events(steps, 2)] == expected
     assert expected[0] == expected[1] != []
+
+
+def test_hashing_one_event_leaves_what_the_next_is_given() -> None:
+    world, place = World(), "derived_contexts iglu:com.snowplowanalytics.snowplow/ua_parser_context/jsonschema/1-*-* $.osFamily"
+    plugins: list[tuple[str, Enrichment]] = [
+        ("user_agent", user_agent.Plugin(user_agent.Config(), world)),
+        ("pii", pii.Plugin(pii.Config(json=(place,), salt="pepper123"), world)),
+    ]
+    hashed = [one["derived_contexts"][0]["data"]["osFamily"] for one in events([Step(*each) for each in plugins], 3)]
+    (plain,) = [one["derived_contexts"][0]["data"]["osFamily"] for one in events([Step(*plugins[0])], 1)]
+    assert plain == "Linux"
+    assert len(hashed[0]) == 64
+    assert hashed == hashed[:1] * 3
 
 
 def events(steps: list[Step], count: int) -> list[dict[str, Any]]:

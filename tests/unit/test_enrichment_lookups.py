@@ -67,10 +67,7 @@ def looked_up(name: str, event: Event, headers: tuple[tuple[str, str], ...] = ()
     assert Lengths(LIMITS)(found) == []
     for entity in found.get("derived_contexts", ()):
         assert not VALIDATORS.reasons(entity["schema"], entity["data"], "derived_contexts"), entity
-    if "derived_contexts" in found:  # a later step may write into what it was given; that must not come back
-        cast(dict[str, Any], found["derived_contexts"][0]["data"]).clear()
-        again = plugin(name)(before, raw(headers))
-        assert isinstance(again, dict) and again.get("derived_contexts", [{"data": {}}])[0]["data"]
+    assert plugin(name)(before, raw(headers)) == found  # from what was kept
     return dict(found)
 
 
