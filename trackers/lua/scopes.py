@@ -38,15 +38,16 @@ class Function:
 
 @dataclass(eq=False)
 class Local:
-    """uses: tokens that name it, its declaration first. captured: a function within its own names it."""
+    """uses: tokens that name it, its declaration first. captured: a function within its own names it.
+
+    near: locals that one of its uses sees above it, or that see it above them. taken: globals that are named where it is seen.
+    """
 
     function: Function
     uses: list[int]
     captured: bool = False
-    near: set[Local] = field(
-        default_factory=lambda: set[Local]()
-    )  # that one of its uses sees above it, or that see it above them
-    taken: set[str] = field(default_factory=lambda: set[str]())  # globals that are named where it is seen
+    near: set[Local] = field(default_factory=lambda: set[Local]())
+    taken: set[str] = field(default_factory=lambda: set[str]())
 
 
 @dataclass(eq=False)
