@@ -11,11 +11,12 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from protocol.payloads import from_json
+from spoorway.commands.spark import ON_ONE_MACHINE
 from spoorway.spark import bundle, job
 from spoorway.spark.engine import Here
 from storage.lake.parquet import pa, schema, to_table
@@ -30,16 +31,25 @@ def ours_here(folder: Path, run: Callable[[Callable[[str], int]], None]) -> None
 
 
 def ours_on_spark(folder: Path, run: Callable[[Callable[[str], int]], None]) -> None:
+    """As `spoorway spark --master` prints it."""
+    _on(_session(ON_ONE_MACHINE), folder, run)
+
+
+def ours_on_any_spark(folder: Path, run: Callable[[Callable[[str], int]], None]) -> None:
+    """As on a cluster, whose Java we leave alone."""
+    _on(_session({}), folder, run)
+
+
+def _on(spark: Any, folder: Path, run: Callable[[Callable[[str], int]], None]) -> None:
     from spoorway.spark.cluster import Cluster
 
-    spark = _session()
     run(lambda name: _ours(Cluster(spark), folder, name))
     spark.stop()
 
 
 def plainly(folder: Path, run: Callable[[Callable[[str], int]], None]) -> None:
-    """The peer: the same enrichment in mapInArrow, its rows by Spark's own writer."""
-    spark = _session()
+    """The peer: the same enrichment in mapInArrow, its rows by Spark's own writer, in Java as Spark starts it."""
+    spark = _session({})
 
     def write(name: str) -> int:
         files = sorted(map(str, (folder / name / "archive").rglob("*.ndjson.gz")))
@@ -64,7 +74,7 @@ def plainly(folder: Path, run: Callable[[Callable[[str], int]], None]) -> None:
     spark.stop()
 
 
-WAYS = {"multiprocessing": ours_here, "spark": ours_on_spark, "df.write": plainly}
+WAYS = {"multiprocessing": ours_here, "spark": ours_on_spark, "any spark": ours_on_any_spark, "df.write": plainly}
 
 
 def _ours(engine: Any, folder: Path, name: str) -> int:
@@ -76,10 +86,10 @@ def _each(pool: Any) -> Callable[[Callable[[Any], Any], Any], list[Any]]:
     return lambda do, items: pool.map(do, items, 1)
 
 
-def _session() -> Any:
+def _session(conf: Mapping[str, str]) -> Any:
     from pyspark.sql import SparkSession
 
-    builder = SparkSession.builder.master(f"local[{CORES}]").config("spark.ui.enabled", "false")
+    builder = SparkSession.builder.master(f"local[{CORES}]").config("spark.ui.enabled", "false").config(map=dict(conf))
     return builder.config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1").getOrCreate()
 
 
@@ -88,25 +98,29 @@ def _microseconds() -> Any:
     return pa.schema([(one.name, pa.timestamp("us", "UTC") if pa.types.is_timestamp(one.type) else one.type) for one in schema()])
 
 
-def _processor_s() -> float:
-    """Of all processes of this session, Spark's and the workers' among them."""
-    total, mine = 0, os.getsid(0)
+def _processor_s() -> tuple[float, float]:
+    """Of all processes of this session, and of Java's among them alone."""
+    every, java, mine = 0, 0, os.getsid(0)
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = path.read_text().rpartition(") ")[2].split()
+            name, _, rest = path.read_text().rpartition(") ")
         except OSError:
             continue
+        fields = rest.split()
         if int(fields[3]) == mine:
-            total += sum(map(int, fields[11:15]))
-    return total / os.sysconf("SC_CLK_TCK")
+            every += sum(map(int, fields[11:15]))
+            java += sum(map(int, fields[11:13])) if name.endswith("(java") else 0
+    tick = os.sysconf("SC_CLK_TCK")
+    return every / tick, java / tick
 
 
 def main(way: str, folder: Path) -> None:
     def run(do: Callable[[str], int]) -> None:
         do("warm")  # everything has started and is imported
-        began, processor = time.perf_counter(), _processor_s()
+        began, (every, java) = time.perf_counter(), _processor_s()
         stored = do("timed")
-        told = {"seconds": time.perf_counter() - began, "processor_s": _processor_s() - processor, "stored": stored}
+        seconds, after = time.perf_counter() - began, _processor_s()
+        told = {"seconds": seconds, "processor_s": after[0] - every, "java_s": after[1] - java, "stored": stored}
         print(json.dumps(told), flush=True)
 
     WAYS[way](folder, run)
