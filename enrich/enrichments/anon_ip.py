@@ -38,7 +38,7 @@ class Plugin:
         if len(octets) == 4 and ":" not in text:
             return {"user_ipaddress": ".".join(octets[: self._kept] + self._hidden)}
         try:
-            address = ipaddress.ip_address(text)
+            address = ipaddress.IPv6Address(text.partition("%")[0])  # a link's own address may name its interface
         except ValueError:  # "unknown", or whatever a tracker sent as `ip`
             return {}
         segments = [segment.lstrip("0") or "0" for segment in address.exploded.split(":")]

@@ -203,6 +203,21 @@ def test_events_of_one_payload_may_have_addresses_of_their_own(tmp_path: Path) -
     assert said == [{"geo_country": "AU"}, {"geo_country": "NZ"}, {}, {"geo_country": "AU"}]
 
 
+@pytest.mark.parametrize(
+    ("octets", "segments", "four", "eight"),
+    [
+        (1, 5, "192.0.2.x", "fe80:0:0:x:x:x:x:x"),
+        (2, 1, "192.0.x.x", "fe80:0:0:0:0:0:0:x"),
+        (4, 8, "x.x.x.x", "x:x:x:x:x:x:x:x"),
+    ],
+)
+def test_address_is_masked_from_its_end(octets: int, segments: int, four: str, eight: str) -> None:
+    mask = anon_ip.Plugin(anon_ip.Config(octets, segments), World())
+    for ip, masked in {"192.0.2.1": four, "fe80::1": eight, "fe80::1%eth0": eight}.items():
+        assert mask({"user_ipaddress": ip}, RAW) == {"user_ipaddress": masked}
+    assert [mask({"user_ipaddress": ip}, RAW) for ip in ("unknown", "1.2.3", "::x")] == [{}] * 3
+
+
 # Files that change
 
 
