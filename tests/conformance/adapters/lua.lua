@@ -4,6 +4,9 @@ local root = arg[1]
 package.path = root .. "/?.lua;" .. package.path
 local spoorway = require("spoorway")
 
+local function step(t, key) return next(t, key) end
+if rawget(_G, "jit") then jit.off(step) end -- of 2022: walks through tables that it compiles lose keys, and that would be ours alone
+
 local function utf8(code)
 	if code < 128 then return string.char(code) end
 	if code < 2048 then return string.char(192 + math.floor(code / 64), 128 + code % 64) end
@@ -62,7 +65,7 @@ local function read(text, at)
 		end
 		return all, at + 1
 	end
-	for word, value in pairs({ ["true"] = true, ["false"] = false, null = spoorway.null }) do
+	for word, value in step, { ["true"] = true, ["false"] = false, null = spoorway.null } do
 		if text:sub(at, at + #word - 1) == word then return value, at + #word end
 	end
 	local digits = text:match("^[-+%d.eE]+", at)
@@ -77,7 +80,7 @@ end
 
 local function query(event) -- flat: every value a string
 	local out = {}
-	for name, value in pairs(event) do
+	for name, value in step, event do
 		out[#out + 1] = name .. "=" .. value:gsub("[^%w%-._~]", function(c) return string.format("%%%02X", c:byte()) end)
 	end
 	return table.concat(out, "&")
