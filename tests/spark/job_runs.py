@@ -217,7 +217,7 @@ def packed(site: Site, spark: Path, name: str) -> str:
     steps = (
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheel), str(ROOT)],
         [sys.executable, "-m", "venv", str(python.parents[1])],
-        [str(python), "-m", "pip", "install", "--quiet", "spoorway[spark] @ file://WHEEL", "venv-pack", "setuptools"],
+        [str(python), "-m", "pip", "install", "--quiet", "spoorway[spark] @ file://WHEEL", "venv-pack"],
         [
             str(python.with_name("venv-pack")),
             "--quiet",
