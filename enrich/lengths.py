@@ -17,6 +17,7 @@ from protocol.tables import COLUMNS
 LIMITS: dict[str, int] = {c.name: c.max_length for c in COLUMNS if c.max_length is not None}
 
 _MOST_PLANS = 2_000
+_LONGEST_CUT = 1 << 30  # what a template can say; no text is as long
 
 
 class _Plan(NamedTuple):
@@ -59,7 +60,7 @@ class Lengths:
     def _planned(self, columns: tuple[str, ...]) -> _Plan:
         names = tuple(name for name in columns if name in self._limits)
         limits = tuple(self._limits[name] for name in names)
-        return _Plan(names, values_of(names), limits, "".join(f"%.{limit}s" for limit in limits))
+        return _Plan(names, values_of(names), limits, "".join(f"%.{min(max(limit, 0), _LONGEST_CUT)}s" for limit in limits))
 
 
 def values_of(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:

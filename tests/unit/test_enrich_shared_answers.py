@@ -129,6 +129,11 @@ def test_longest_text_of_each_column_fits_and_no_longer_one(character: str) -> N
         assert found.field == name
 
 
+@pytest.mark.parametrize(("limit", "fits"), [(-1, False), (0, False), (4, True), (1 << 31, True), (1 << 70, True)])
+def test_limit_may_be_any_number(limit: int, fits: bool) -> None:
+    assert (Lengths({**LIMITS, "app_id": limit})({"app_id": "shop", "platform": "web"}) == []) == fits
+
+
 @pytest.mark.parametrize("step_ms", [0, 1, 450, 1_000])
 def test_times_of_a_column_are_each_ones_own_however_many_are_the_same(step_ms: int) -> None:
     times = [1_700_000_000_000 + place // 3 * step_ms for place in range(40)] + [999, -1]
