@@ -22,7 +22,8 @@ async def ask():
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with aiohttp.ClientSession() as session, session.post("http://{{}}:{{}}/".format(*runner.addresses[0][:2]), data="x") as got:
+    url = "http://{{}}:{{}}/".format(*runner.addresses[0][:2])
+    async with aiohttp.ClientSession() as session, session.post(url, data="x") as got:
         print(got.status, await got.text())
     await runner.cleanup()
 
