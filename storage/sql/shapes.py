@@ -14,52 +14,52 @@ from typing import Any
 from storage.sql.dialect import Asked, Function, literal
 
 
-def entities(asked: Asked, event: str, column: str, alias: str, prefix: str) -> str:
+def _entities(asked: Asked, event: str, column: str, alias: str, prefix: str) -> str:
     shape = _shape(asked.uses("item|item_number", rf"{event}\.{column},\s*{alias},"))
     rows = f"unnest(json_transform({column}, {_several(shape)}).data) AS {alias}"
     return f"(SELECT *, {rows} FROM atomic.events WHERE contains({column}, {prefix})) AS {event}"
 
 
-def is_(asked: Asked, column: str, alias: str, prefix: str) -> str:
+def _is(asked: Asked, column: str, alias: str, prefix: str) -> str:
     return f"starts_with({alias}.schema, {prefix})"
 
 
-def item(asked: Asked, column: str, alias: str, path: str) -> str:
+def _item(asked: Asked, column: str, alias: str, path: str) -> str:
     return _text(f"{alias}.data", path, asked.uses("item|item_number", rf"{re.escape(column)},\s*{alias},"))
 
 
-def item_number(asked: Asked, column: str, alias: str, path: str) -> str:
+def _item_number(asked: Asked, column: str, alias: str, path: str) -> str:
     return _number(f"{alias}.data.{_steps(path)}")
 
 
-def one(asked: Asked, column: str, prefix: str, path: str) -> str:
+def _one(asked: Asked, column: str, prefix: str, path: str) -> str:
     uses = asked.uses("one", rf"{re.escape(column)},\s*{re.escape(prefix)},")
     found = f"CASE WHEN contains({column}, {prefix}) THEN {column} END"
     every = f"json_transform({found}, {_several(_shape(uses))}).data"
     return f"list_filter({every}, lambda j: starts_with(j.schema, {prefix}))[1].data.{_steps(path)}"
 
 
-def data(asked: Asked, event: str, path: str) -> str:
+def _data(asked: Asked, event: str, path: str) -> str:
     if literal(path) is None:
         return f"json_extract_string({event}.unstruct_event, '$.data.data.' || {asked.parameter(path[1:])})"
     uses = asked.uses("data|data_number", f"{event},")
     return _text(_told(event, uses), path, uses)
 
 
-def data_number(asked: Asked, event: str, path: str) -> str:
+def _data_number(asked: Asked, event: str, path: str) -> str:
     if literal(path) is None:
         return _number(f"json_extract({event}.unstruct_event, '$.data.data.' || {asked.parameter(path[1:])})")
     return _number(f"{_told(event, asked.uses('data|data_number', f'{event},'))}.{_steps(path)}")
 
 
 FUNCTIONS: Mapping[str, Function] = {
-    "entities": entities,
-    "is": is_,
-    "item": item,
-    "item_number": item_number,
-    "one": one,
-    "data": data,
-    "data_number": data_number,
+    "entities": _entities,
+    "is": _is,
+    "item": _item,
+    "item_number": _item_number,
+    "one": _one,
+    "data": _data,
+    "data_number": _data_number,
 }
 
 

@@ -86,10 +86,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
 def redshift(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedshiftDouble]:
     with (
         RedshiftDouble(tmp_path_factory.mktemp("redshift"), postgres=postgres) as double,
-        pytest.MonkeyPatch.context() as patch,
+        double.s3.in_environment(),
     ):
-        for name, value in double.s3.environment.items():
-            patch.setenv(name, value)
         double.s3.bucket(redshift_bench.BUCKET)
         yield double
 

@@ -27,9 +27,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Server]:
-    with S3Server() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
+    with S3Server() as server, server.in_environment():
         server.bucket("contract")
         yield server
 

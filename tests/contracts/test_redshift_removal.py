@@ -34,9 +34,7 @@ DEVICES = "io_spoorway_device_time_1"
 
 @pytest.fixture(scope="module")
 def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedshiftDouble]:
-    with RedshiftDouble(tmp_path_factory.mktemp("redshift")) as made, pytest.MonkeyPatch.context() as patch:
-        for name, value in made.s3.environment.items():
-            patch.setenv(name, value)
+    with RedshiftDouble(tmp_path_factory.mktemp("redshift")) as made, made.s3.in_environment():
         made.s3.bucket(BUCKET)
         yield made
 

@@ -81,9 +81,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedshiftDouble]:
-    with RedshiftDouble(tmp_path_factory.mktemp("redshift") / "pg") as double, pytest.MonkeyPatch.context() as patch:
-        for name, value in double.s3.environment.items():
-            patch.setenv(name, value)
+    with RedshiftDouble(tmp_path_factory.mktemp("redshift") / "pg") as double, double.s3.in_environment():
         double.s3.bucket(BUCKET)
         yield double
 

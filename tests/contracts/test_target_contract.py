@@ -166,9 +166,7 @@ BENCHES: dict[str, Callable[[Path, pytest.FixtureRequest], Bench]] = {
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Server]:
-    with S3Server() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
+    with S3Server() as server, server.in_environment():
         yield server
 
 

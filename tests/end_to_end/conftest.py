@@ -117,9 +117,7 @@ def spoorway_run(start: Callable[..., Running]) -> Running:
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+def s3() -> Iterator[S3Server]:
     """A store of this test's own, and in the environment what finds it."""
-    with S3Server() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
+    with S3Server() as server, server.in_environment():
         yield server

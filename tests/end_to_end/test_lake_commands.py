@@ -29,9 +29,7 @@ SQL = "select name, cast(day as varchar) as day, count(*) as n, min(collector_ts
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Server]:
-    with S3Server() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
+    with S3Server() as server, server.in_environment():
         yield server
 
 

@@ -26,9 +26,7 @@ CLICK = "iglu:com.snowplowanalytics.snowplow/link_click/jsonschema/1-0-1"
 
 @pytest.fixture
 def double(tmp_path: Path) -> Iterator[RedshiftDouble]:
-    with RedshiftDouble(tmp_path) as made, pytest.MonkeyPatch.context() as patch:
-        for name, value in made.s3.environment.items():
-            patch.setenv(name, value)
+    with RedshiftDouble(tmp_path) as made, made.s3.in_environment():
         made.s3.bucket("loads")
         yield made
 

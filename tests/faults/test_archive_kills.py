@@ -16,10 +16,8 @@ def test_a_kill_lists_nothing_that_is_not_there_and_nothing_twice(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_kill_in_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with S3Server() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
+def test_a_kill_in_s3(tmp_path: Path) -> None:
+    with S3Server() as server, server.in_environment():
         report = storm(tmp_path, rounds=2, segments=14, seed=5, s3=server)
     assert (report.listed, report.payloads) == (14, 15 * 6)
     assert report.seen > 0

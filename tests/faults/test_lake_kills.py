@@ -20,12 +20,8 @@ ROUNDS = 4
 
 
 @pytest.mark.slow
-def test_killed_under_load_every_acknowledged_event_is_in_the_bucket_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with S3Server() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
+def test_killed_under_load_every_acknowledged_event_is_in_the_bucket_once(tmp_path: Path) -> None:
+    with S3Server() as server, server.in_environment():
         url = f"{server.bucket('kills')}/site"
         (tmp_path / "spoorway.toml").write_text(f'[storage.targets.lake]\nuse = "s3"\nurl = "{url}"\nevery_s = 0.1\n')
         product = Product(tmp_path / "data", "--config", str(tmp_path / "spoorway.toml"))

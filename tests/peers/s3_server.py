@@ -7,10 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import pytest
 
 _START_S = 60.0
 
@@ -51,6 +55,14 @@ class S3Server:
         self._process.kill()
         self._process.wait()
         self._log.close()
+
+    @contextmanager
+    def in_environment(self) -> Iterator[None]:
+        """While it lasts, this process and those that it starts reach the server without other options."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            yield
 
     def client(self) -> Any:
         """A boto3 client of it."""

@@ -46,10 +46,8 @@ def bench(tmp_path: Path) -> Iterator[LakeBench]:
 
 
 @pytest.fixture
-def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    with S3Server() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
+def s3_server() -> Iterator[S3Server]:
+    with S3Server() as server, server.in_environment():
         yield server
 
 

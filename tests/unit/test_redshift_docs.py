@@ -69,9 +69,7 @@ def test_an_event_that_did_not_fit_stays_failed_when_it_is_tried_again(tmp_path:
 
 @pytest.fixture(scope="module")
 def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedshiftDouble]:
-    with RedshiftDouble(tmp_path_factory.mktemp("redshift")) as made, pytest.MonkeyPatch.context() as patch:
-        for name, value in made.s3.environment.items():
-            patch.setenv(name, value)
+    with RedshiftDouble(tmp_path_factory.mktemp("redshift")) as made, made.s3.in_environment():
         made.s3.bucket(BUCKET)
         target = redshift.Plugin(config_of(made), lambda uri: DOCUMENT if uri == READING else bundled(uri))
         event = event_of(1, user_id="greenhouse", contexts=[reading(value=21.5, place={"roomNo": 7})])
