@@ -1,20 +1,50 @@
 -- One figure of the Lua tracker, printed as a number. PATH WHAT FOLDER URL
 package.path = arg[1] .. "/?.lua;" .. package.path
 local what, folder, url = arg[2], arg[3], arg[4]
-local socket = require("socket")
+local found, socket = pcall(require, "socket")
+assert(found or what == "memory", socket)
 local function memory() -- KB, once collecting frees no more: LuaJIT lets go of its buffers by halves
 	local before, now
 	repeat before, now = now, collectgarbage() and collectgarbage("count") until before and now >= before
 	return now
 end
 
-if what == "memory" then -- KB that the module holds once it is loaded, and with a tracker
-	for i = 1, 4000 do local _ = "text " .. i end -- the interpreter's table of all strings doubles now and then: not while we measure
+if what == "memory" then -- KB of the module once it is loaded, of it with a tracker, and of a tracker whose module was let go of
+	local held = {} -- the interpreter's table of all strings doubles now and then: not while we measure
+	for i = 1, 5000 do held[i] = "text " .. i end
 	local before = memory()
 	local spoorway = require("spoorway")
 	local loaded = memory() - before
-	local tracker = assert(spoorway.new({ url = url, app_id = "bench", folder = folder }))
-	return print(loaded, memory() - before, tracker:status().queued)
+	local options = { url = url, app_id = "bench", folder = folder }
+	if not spoorway.transports.luasocket then options.transport = function() end end
+	local tracker = assert(spoorway.new(options))
+	options = nil
+	local whole = memory() - before
+	spoorway, package.loaded.spoorway = nil, nil
+	local alone = memory() - before
+	return print(loaded, whole, alone, tracker:status().queued, #held)
+elseif what == "load" then -- milliseconds of processor time from require to a tracker with nothing to send
+	local began = os.clock()
+	local tracker = assert(require("spoorway").new({ url = url, app_id = "bench", folder = folder }))
+	return print((os.clock() - began) * 1000, tracker:status().queued)
+elseif what == "plain" then -- as "track", of what one writes without a tracker: dkjson, LuaSocket's base64 in C, a line of a file
+	local json, mime, rounds = require("dkjson"), require("mime"), {}
+	local file = assert(io.open(folder .. "/events", "ab"))
+	for round = 0, 15 do
+		local began = os.clock()
+		for i = 1, 500 do
+			local data = { schema = "iglu:com.acme/level_end/jsonschema/1-0-0",
+				data = { level = "meadow", score = i, outcome = "completed", x = 1.25, boss = false } }
+			local id = ("%08x-%04x-4%03x-%04x-%012x"):format(math.random(0, 2 ^ 31 - 1), math.random(0, 65535), math.random(0, 4095),
+				math.random(32768, 49151), math.random(0, 2 ^ 31 - 1))
+			file:write(json.encode({ e = "ue", eid = id, dtm = ("%.0f"):format(os.time() * 1000), aid = "bench", p = "app", tna = "sp", tv = "plain",
+				ue_px = mime.b64(json.encode({ schema = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0", data = data })) }), "\n")
+			file:flush()
+		end
+		rounds[round] = (os.clock() - began) / 500 * 1e6
+	end
+	table.sort(rounds)
+	return print(rounds[8])
 end
 
 local spoorway = require("spoorway")

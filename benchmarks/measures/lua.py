@@ -15,6 +15,14 @@ from benchmarks.result import Result, Row, Table
 from benchmarks.server import ROOT, Server, free_port, spoorway
 
 _LUAS = ("lua5.1", "lua5.4", "luajit")
+_ALL_LUAS = ("lua5.1", "lua5.2", "lua5.3", "lua5.4", "lua5.5", "luajit")
+_BUILDS = ("", "min", "core", "packed")
+_IN_LUPA = """
+import lupa.lua55, sys
+lua = lupa.lua55.LuaRuntime()
+lua.globals().arg = lua.table_from({i: text for i, text in enumerate(sys.argv[1:])})
+lua.execute(open(sys.argv[1]).read())
+"""
 _PROGRAM = ROOT / "benchmarks" / "lua_frames.lua"
 _TRACKER = ROOT / "trackers" / "lua"
 _NOWHERE = "http://127.0.0.1:9"
@@ -22,17 +30,16 @@ _NOWHERE = "http://127.0.0.1:9"
 
 def measure(effort: Effort) -> Result:
     port = free_port()
-    packed = _packed_build(effort)
+    builds = _builds(effort)
     rows: list[Row] = []
     raw: dict[str, list[list[float]]] = {}
     with Server(spoorway("run", effort.folder / "data", port, free_port()), port, effort.folder / "log"), _Hanging() as hanging:
         healthy = f"http://127.0.0.1:{port}"
         cases = [
             ("track a self-describing event, in the file when it returns, µs of processor", "track", _NOWHERE, 0),
-            ("memory after load, KB", "memory", _NOWHERE, 0),
-            ("memory with a tracker, KB", "memory", _NOWHERE, 1),
-            ("packed build: memory after load, KB", "memory", _NOWHERE, 0),
-            ("packed build: memory with a tracker, KB", "memory", _NOWHERE, 1),
+            ("peer: dkjson, LuaSocket's base64 in C, a line in a file, µs of processor", "plain", _NOWHERE, 0),
+            ("from require to a tracker with nothing to send, ms of processor", "load", _NOWHERE, 0),
+            ("packed build: from require to a tracker, ms of processor", "load", _NOWHERE, 0),
             ("packed build: track, µs of processor", "track", _NOWHERE, 0),
             ("open a queue of 10,000 events, ms", "open", _NOWHERE, 0),
             ("update(), 999 of 1,000 frames, gateway answers, ms", "update", healthy, 0),
@@ -45,38 +52,61 @@ def measure(effort: Effort) -> Result:
         for title, what, url, place in cases:
             row: Row = {"what": title}
             for lua in _LUAS:
-                tracker = packed if title.startswith("packed") else _TRACKER
+                tracker = builds["packed" if title.startswith("packed") else ""]
                 rounds = sorted(
                     (_figures(effort, tracker, lua, what, url) for _ in range(effort.rounds)), key=lambda one: one[place]
                 )
                 raw[f"{title}: {lua}"] = rounds
                 row[lua] = rounds[len(rounds) // 2][place]
             rows.append(row)
+    memory, raw["memory"] = _memory(effort, builds)
     return Result(
         "what the Lua tracker takes of a game",
         f"One program per figure, {effort.rounds} times each, the median told. An event has five properties and about 450 bytes.",
         "made by benchmarks/lua_frames.lua.",
-        [Table("Calls, frames, memory", rows)],
+        [Table("Calls and frames", rows), Table("Memory, KB", memory)],
         [
             "`track` writes to the file before it returns; it does not wait for the disk.",
-            "Memory is counted after collecting until nothing more is freed, and without the interpreter's table of all strings.",
+            "Memory is counted after collecting until nothing more is freed, and without the interpreter's table of all strings; "
+            "once, since it does not vary. A tracker alone: package.loaded.spoorway = nil. Lua 5.5 is lupa's, without LuaSocket.",
             "The frame budget was the default, 0.2 ms; a step that has begun is finished.",
-            "The peer is LuaSocket's socket.http called when something happens: what the frame waits for, and nothing is kept.",
+            "The peers: what one writes to a file by hand, without checksums, limits or a queue; and LuaSocket's socket.http "
+            "called when something happens: what the frame waits for, and nothing is kept.",
         ],
         raw,
     )
 
 
-def _packed_build(effort: Effort) -> Path:
-    """A folder where `require "spoorway"` finds the build that unpacks itself."""
-    folder = effort.folder / "lua_build"
-    subprocess.run([sys.executable, str(_TRACKER / "build.py"), str(folder)], check=True, capture_output=True, timeout=60)
-    return (folder / "spoorway.packed.lua").rename(folder / "spoorway.lua").parent
+def _builds(effort: Effort) -> dict[str, Path]:
+    """Of each build, "" the file as it is: a folder where `require "spoorway"` finds it."""
+    made = effort.folder / "lua_build"
+    subprocess.run([sys.executable, str(_TRACKER / "build.py"), str(made)], check=True, capture_output=True, timeout=60)
+    folders = {"": _TRACKER}
+    for build in _BUILDS[1:]:
+        folders[build] = effort.folder / f"lua_{build}"
+        folders[build].mkdir()
+        (made / f"spoorway.{build}.lua").rename(folders[build] / "spoorway.lua")
+    return folders
+
+
+def _memory(effort: Effort, builds: dict[str, Path]) -> tuple[list[Row], list[list[float]]]:
+    """A row per build and moment; and the figures as they were said."""
+    rows: list[Row] = []
+    raw: list[list[float]] = []
+    for build in _BUILDS:
+        said = [_figures(effort, builds[build], lua, "memory", _NOWHERE) for lua in _ALL_LUAS]
+        raw += said
+        name = f"spoorway.{build}.lua".replace("..", ".")
+        for place, moment in enumerate(("after load", "with a tracker", "a tracker alone")):
+            figures = {lua: one[place] for lua, one in zip(_ALL_LUAS, said, strict=True)}
+            rows.append({"what": f"{name}: {moment}", **figures})
+    return rows, raw
 
 
 def _figures(effort: Effort, tracker: Path, lua: str, what: str, url: str) -> list[float]:
+    start = [sys.executable, "-c", _IN_LUPA] if lua == "lua5.5" else [lua]
     with tempfile.TemporaryDirectory(dir=effort.folder) as folder:
-        command = [lua, str(_PROGRAM), str(tracker), what, folder, url]
+        command = [*start, str(_PROGRAM), str(tracker), what, folder, url]
         said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.split()
     return [float(word) for word in said if word.count(".") < 2]
 

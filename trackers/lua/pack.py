@@ -1,24 +1,19 @@
-"""A program in Lua -> the same in about half the bytes, which unpacks itself where it is loaded.
+"""A module in Lua -> the same in about half the bytes, which unpacks itself when something of it is first asked for.
 
-Pairs of bytes that stand together often are written as one byte that the program does not have, again and again; the reader
-puts them back with string.gsub and gives the text to `load`; where string.dump can, it lets go of the names and lines that only a
-debugger reads, a sixth of the program's memory. Needs a host that has `load` or `loadstring`.
+Pairs of bytes that stand together often are written as one byte that the program does not have, again and again; reader.lua
+puts them back. Needs a host that has `load` or `loadstring`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
+
+from minify import minified
 
 _FREE = [*range(128, 256), *range(1, 9), *range(14, 26), *range(27, 32)]  # no line ends, no 26, which ends a file on Windows
-_READER = b"""local r,t,n={},[==[%s]==]
-string.gsub([==[%s]==],"(.)(..)",function(c,p)r[c]=p end)
-repeat t,n=string.gsub(t,"[\\1-\\8\\14-\\31\\128-\\255]",r)until n==0
-r=rawget(_G,"loadstring")or load
-t=r(t,"=spoorway")
-if rawget(_G,"jit")or _VERSION>"Lua 5.2"then n,r=pcall(r,string.dump(t,true))t=n and r or t end
-return t(...)
-"""
+_READER = Path(__file__).with_name("reader.lua")
 
 
 def packed(program: str) -> bytes:
@@ -32,4 +27,5 @@ def packed(program: str) -> bytes:
             break
         text = text.replace(bytes(pair), bytes([free]))
         rules += bytes([free, *pair])
-    return _READER % (text, rules)
+    reader = minified(_READER.read_text("utf-8"), keep_globals=False).encode()
+    return reader.replace(b'"TEXT"', b"[==[%s]==]" % text).replace(b'"PAIRS"', b"[==[%s]==]" % rules)

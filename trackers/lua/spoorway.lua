@@ -1,6 +1,7 @@
 --[[ Spoorway: events of a game -> a queue that survives a kill -> a Snowplow-compatible gateway. Apache-2.0. See README.md.
 Writes no global, leaves math.random alone, raises no error into its host, no network but in update(). ]]
-local M, MODULE = { VERSION = "1.0.0", storage = {}, transports = {} }, ...
+local VERSION, MODULE = "1.0.0", ...
+local M = { VERSION = VERSION, storage = {}, transports = {} }
 local byte, find, format, gmatch, gsub, match, sub = string.byte, string.find, string.format, string.gmatch, string.gsub, string.match, string.sub
 local push, join, remove = table.insert, table.concat, table.remove
 local floor, max, yield = math.floor, math.max, coroutine.yield
@@ -84,7 +85,7 @@ local function base64(group)
 	return out
 end
 
--- L'Ecuyer's MRG32k3a, exact in doubles
+-- MRG32k3a, exact in doubles
 local function generator(seed)
 	local a, b, c, d, e, f = 1, 2, 3, 4, 5, 6
 	local function draw(more)
@@ -211,7 +212,7 @@ local function open_queue(files, prefix, o)
 		local seg, passed = list[1], 0
 		if seg == open then open = nil end
 		local all = files.read(seg.name)
-		if not all then -- not given up; the others go first
+		if not all then -- kept; the others go first
 			push(list, remove(list, 1))
 			error("storage", 0)
 		end
@@ -263,8 +264,8 @@ local function answer(text, closed) -- status and Retry-After, once it is whole
 	end
 end
 
--- Sends text, until enough(received, closed) answers. Only the look-up of a name may block.
-function M.exchange(where, text, wait, enough)
+-- Sends text, until enough(got, closed) answers. Only a look-up may block.
+local function exchange(where, text, wait, enough)
 	local socket = require("socket")
 	where.ip = where.ip or socket.dns.toip(where.host)
 	local s = where.ip and socket.tcp()
@@ -294,11 +295,13 @@ function M.exchange(where, text, wait, enough)
 	end
 end
 
+M.exchange = exchange
+
 function M.transports.luasocket(where)
 	return function(job, done, wait)
 		local head = "POST " .. job.path .. " HTTP/1.1\r\nHost: " .. where.server .. "\r\nConnection: close\r\nContent-Length: " .. #job.body
 		for name, value in step, job.headers do head = head .. "\r\n" .. name .. ": " .. value end
-		done(M.exchange(where, head .. "\r\n\r\n" .. job.body, wait, answer))
+		done(exchange(where, head .. "\r\n\r\n" .. job.body, wait, answer))
 	end
 end
 
@@ -415,7 +418,7 @@ function M.new(options)
 
 	local function renew()
 		common = ""
-		for name, value in step, copy(subject, { aid = o.app_id or "", p = o.platform, tna = o.namespace, tv = "lua-" .. M.VERSION }) do
+		for name, value in step, copy(subject, { aid = o.app_id or "", p = o.platform, tna = o.namespace, tv = "lua-" .. VERSION }) do
 			if value ~= "" then common = common .. ',"' .. name .. '":' .. quote(text_of(value)) end
 		end
 	end
@@ -595,7 +598,7 @@ function M.new(options)
 		if time < resume and not busy then return end
 		pump = pump or coroutine.create(run)
 		local ok, err = coroutine.resume(pump)
-		if not ok then -- the host's storage or transport raised
+		if not ok then -- a storage or transport raised
 			pump, busy, urgent, resume = nil, false, false, time + 10
 			tell("internal", err)
 		end

@@ -1,5 +1,7 @@
 """kill -9 of a program with the Lua tracker, while it tracks and sends: what track() had answered is in SQL exactly once.
 
+Each life has the tracker as it is written or its packed build, by chance.
+
 python -m tests.trackers.lua.lua_kills --rounds 1000 --seed 1 --lua luajit
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,9 +38,18 @@ class Report(NamedTuple):
     torn: int
 
 
-def life(lua: str, url: str, folder: Path, kill_after_s: float | None) -> list[str]:
+def packed(folder: Path) -> Path:
+    """Where `require "spoorway"` finds the packed build from now on, and the parts beside it."""
+    subprocess.run([sys.executable, str(TRACKER / "build.py"), str(folder)], check=True, capture_output=True, timeout=60)
+    (folder / "spoorway.packed.lua").rename(folder / "spoorway.lua")
+    for part in TRACKER.glob("spoorway_*.lua"):
+        shutil.copy(part, folder)
+    return folder
+
+
+def life(lua: str, tracker: Path, url: str, folder: Path, kill_after_s: float | None) -> list[str]:
     """One start of the program: the whole lines that it printed. None: it tracks nothing, sends what waits, and ends."""
-    command = [lua, str(PLAYER), str(TRACKER), url, str(folder), str(_EVENTS if kill_after_s is not None else 0)]
+    command = [lua, str(PLAYER), str(tracker), url, str(folder), str(_EVENTS if kill_after_s is not None else 0)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         if kill_after_s is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -64,17 +76,19 @@ def storm(folder: Path, product: Running, rounds: int, seed: int, lua: str = "lu
     chance = random.Random(seed)
     queue = folder / "queue"
     queue.mkdir()
+    trackers = [TRACKER, packed(folder / "packed")]
     tracked: list[str] = []
     torn = 0
     nowhere = "http://127.0.0.1:9"  # nobody listens: the queue has to wait for a later life
     for number in range(rounds):
-        said = life(lua, nowhere if chance.random() < 0.3 else product.url, queue, chance.uniform(0.005, 0.25))
+        url = nowhere if chance.random() < 0.3 else product.url
+        said = life(lua, chance.choice(trackers), url, queue, chance.uniform(0.005, 0.25))
         tracked += [line for line in said if len(line) == 36]
         if chance.random() < 0.2:
             torn += garbage(queue, chance)
         if sys.stderr.isatty():
             print(f"\rkill {number + 1} of {rounds}", end="", file=sys.stderr)
-    last = life(lua, product.url, queue, None)
+    last = life(lua, TRACKER, product.url, queue, None)
     assert last[-1] == "done", last[-3:]
     product.until(lambda: _settled(product), lambda: "the store did not come to rest")
     stored = [row["event_id"] for row in product.query("SELECT event_id FROM atomic.events WHERE app_id = 'killed-game'")]

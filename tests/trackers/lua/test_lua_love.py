@@ -1,4 +1,7 @@
-"""The example game in the real LÖVE, without a screen: offline, killed, started again; each event is stored exactly once."""
+"""The example game in the real LÖVE, without a screen: offline, killed, started again; each event is stored exactly once.
+
+Two of its four lives have the tracker's packed build beside main.lua, as a game that is shipped has.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Running
+from tests.trackers.lua import lua_kills
 
 pytestmark = pytest.mark.slow
 
@@ -34,30 +38,37 @@ class Played:
         self.slowest_ms = next((float(line[1]) for line in lines if line[:1] == ["slowest"]), None)
 
 
-def play(url: str, save: Path, frames: int, kill_after_events: int | None = None) -> Played:
+@pytest.fixture
+def shipped(tmp_path: Path) -> Path:
+    game = shutil.copytree(GAME, tmp_path / "game")
+    lua_kills.packed(game)
+    return game
+
+
+def play(url: str, save: Path, frames: int, kill_after_events: int | None = None, game: Path = GAME) -> Played:
     script = {"SPOORWAY_URL": url, "SPOORWAY_SCRIPT": str(frames), "SPOORWAY_INTERVAL": "0.02"}
     environment = {**script, "XDG_DATA_HOME": str(save), "PATH": os.environ["PATH"]}
     with subprocess.Popen(
-        ["love", str(GAME)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as game:
-        assert game.stdout is not None
+        ["love", str(game)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as life:
+        assert life.stdout is not None
         said, tracked = "", 0
         try:
-            for line in game.stdout:
+            for line in life.stdout:
                 said += line
                 tracked += line.startswith("tracked")
                 if tracked == kill_after_events:
-                    game.kill()
+                    life.kill()
         finally:
-            game.kill()
+            life.kill()
     return Played(said)
 
 
-def test_offline_killed_and_started_again(spoorway_run: Running, save: Path) -> None:
+def test_offline_killed_and_started_again(spoorway_run: Running, save: Path, shipped: Path) -> None:
     lives = [
         play(NOWHERE, save, 250),
-        play(NOWHERE, save, 4000, kill_after_events=40),
-        play(spoorway_run.url, save, 4000, kill_after_events=60),
+        play(NOWHERE, save, 4000, kill_after_events=40, game=shipped),
+        play(spoorway_run.url, save, 4000, kill_after_events=60, game=shipped),
         play(spoorway_run.url, save, 250),
     ]
     assert lives[1].queued == len(lives[0].tracked) > 10, "offline, all of the first life waits"
