@@ -42,9 +42,8 @@ const webStorage = (strategy?: unknown): StateStorage => {
     names: () => (store["_sp_id.0000"] ? "" : Reflect.ownKeys(store)) as string,
     read: (name) => (!(+store[name + ".expires"]! < Date.now()) && store[name]) || "",
     write(name, value, seconds) {
-      const end = Math.round(Date.now() / 1e3) + seconds + "000";
       store[name] = value;
-      if (store[name + ".expires"] != end) store[name + ".expires"] = end; // writing is what an event costs
+      store[name + ".expires"] = (Date.now() + seconds * 1e3) as unknown as string; // which makes it text
       if (!seconds) {
         delete store[name];
         delete store[name + ".expires"];
@@ -59,14 +58,23 @@ export const makeIdentity = (options: IdentityOptions): Identity => {
   const suffix = (/_sp_id(\.\w{4})/.exec(names()) || ["", ".0000"])[1];
   const id = "_sp_id" + suffix;
   const session = "_sp_ses" + suffix;
+  let kept: any[] | 0; // of this task, until the microtask after it has written it once for all its events
+  const keep = async () => {
+    await 0;
+    try {
+      write(id, (kept as Visit).join("."), TWO_YEARS);
+      write(session, "*", options.sessionCookieTimeout || 1800);
+    } catch {
+      // forgotten meanwhile; or storage is full: the visit goes on from what is there
+    }
+    kept = 0;
+  };
   return {
     next(eventId, created, fresh, anonymous) {
       const seconds = Math.round(Date.now() / 1e3);
-      const visit: any[] = (read(id) || `.${seconds}.0.${seconds}......0`).split(".");
+      const visit: any[] = kept || (read(id) || `.${seconds}.0.${seconds}......0`).split(".");
       visit[0] = anonymous ? "" : visit[0] || uuid();
-      let later = visit[3] != seconds; // the end of the session need not move twice a second
-      if (fresh || !read(session)) {
-        later = true;
+      if (fresh || (!kept && !read(session))) {
         visit[2]++;
         visit[4] = visit[5] && visit[3];
         visit[6] = anonymous ? "" : visit[5];
@@ -75,15 +83,11 @@ export const makeIdentity = (options: IdentityOptions): Identity => {
       }
       if (visit[9]++ < 1) visit.splice(7, 2, eventId, created);
       visit[3] = seconds;
-      try {
-        write(id, visit.join("."), TWO_YEARS);
-        if (later) write(session, "*", options.sessionCookieTimeout || 1800);
-      } catch {
-        // it is full: the visit goes on from what is there
-      }
-      return visit;
+      kept || void keep();
+      return (kept = visit);
     },
     clear() {
+      kept = 0;
       write(id, "", 0);
       write(session, "", 0);
     },
