@@ -14,7 +14,7 @@ import orjson
 
 from protocol.devices import DEVICE_CLOCK, device_event_id
 from protocol.seams import Json
-from spoorway.simulate.profiles import PROFILES, Parameters
+from spoorway.simulate.profiles import PROFILES, Happened
 
 _PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 _CONTEXTS = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-1"
@@ -40,7 +40,7 @@ class Tracked:
     sequence: int
     uptime_ms: int
     elapsed_ms: int
-    parameters: Parameters
+    what: Happened
 
 
 @dataclass(slots=True)
@@ -88,13 +88,13 @@ class Device:
         for boot in range(1, boots + 1):
             uptime_ms, kept = random.uniform(500, 5_000), list[Tracked]()
             part = happened[starts[boot - 1] : starts[boot]]
-            for sequence, parameters in enumerate(part, 1):
+            for sequence, what in enumerate(part, 1):
                 uptime_ms += 1000 * self.profile.interval_s * random.uniform(0.98, 1.02)
                 # the first and last of a boot stay, so that every loss lies between two events that arrive
                 if "gap" in faults and 1 < sequence < len(part) and random.random() < 0.02:
                     self.truth.lost.append((boot, sequence))
                 else:
-                    kept.append(Tracked(boot, sequence, int(uptime_ms), began_ms + int(uptime_ms), parameters))
+                    kept.append(Tracked(boot, sequence, int(uptime_ms), began_ms + int(uptime_ms), what))
             began_ms += int(uptime_ms)
             for start in range(0, len(kept), batch):
                 twice = "duplicate" in faults and random.random() < 0.1
@@ -120,8 +120,10 @@ class Device:
             "tv": "simulate-1",
             "p": self.profile.platform,
             "aid": self.app_id,
-            **event.parameters,
-            "co": orjson.dumps({"schema": _CONTEXTS, "data": [{"schema": DEVICE_CLOCK, "data": clock}]}).decode(),
+            **event.what.parameters,
+            "co": orjson.dumps(
+                {"schema": _CONTEXTS, "data": [{"schema": DEVICE_CLOCK, "data": clock}, *event.what.entities]}
+            ).decode(),
         }
         if self.profile.clock:
             clock_ms = now_ms - self._wrong_by_ms

@@ -54,6 +54,22 @@ def test_every_event_is_stored_once_and_every_loss_is_named(start: Callable[...,
     running.stop()
 
 
+def test_a_simulated_game_and_shop_answer_the_questions_about_them(start: Callable[..., Any]) -> None:
+    running = start()
+    for profile in ("game", "website"):
+        assert simulate(profile, "--data", str(running.data), "--devices", "10", "--events", "120")["events"] == 1_200
+    running.until(lambda: running.totals() == 2_400, lambda: f"{running.totals()} of 2,400 events")
+    assert running.query("SELECT failed FROM atomic.totals") == [{"failed": 0}]
+    asked = ("levels", "level_failures", "economy", "sessions", "sources", "scroll_depth", "funnel", "orders", "products")
+    for name in asked:
+        command = [sys.executable, "-m", "spoorway", "ask", "run", name, "--data", str(running.data), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(rows) >= (4 if name == "funnel" else 1), name
+        assert name != "funnel" or rows[3]["visitors"] > 0
+    running.stop()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
