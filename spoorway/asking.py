@@ -159,21 +159,27 @@ class Parquet:
     """Files of `spoorway export --format parquet`, or others with the same columns, through DuckDB.
 
     files: paths or patterns, such as archive/**/*.parquet. failed: of failed events, as the S3 target writes them.
+    days: instead of files, those of what was received on a day in UTC, all with the same columns: only the period's are opened.
     """
 
     dialect = DUCKDB
 
-    def __init__(self, files: Sequence[str], failed: Sequence[str] = ()) -> None:
+    def __init__(
+        self, files: Sequence[str] = (), failed: Sequence[str] = (), days: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         """Raises ConfigurationError."""
         try:
             self._duckdb: Any = import_module("duckdb")
         except ModuleNotFoundError:
             raise ConfigurationError("Parquet files are asked through DuckDB; install spoorway[duckdb]") from None
+        self._days = days or {}
+        self._opened: Sequence[str] = ()
         self._db: Any = self._duckdb.connect(":memory:")
         try:
-            self._db.execute("SET TimeZone = 'UTC'")
+            self._db.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true")
             self._db.execute("CREATE SCHEMA atomic")
-            self._db.execute(f"CREATE VIEW atomic.events AS SELECT * FROM read_parquet({_list(files)}, union_by_name = true)")
+            if not self._days:
+                self._db.execute(f"CREATE VIEW atomic.events AS SELECT * FROM read_parquet({_list(files)}, union_by_name = true)")
             if failed:
                 kinds = {name: "TIMESTAMP" if name.endswith("_tstamp") else "VARCHAR" for name in FailedRow._fields}
                 columns = ", ".join(f"{name}: '{kind}'" for name, kind in kinds.items())
@@ -183,11 +189,21 @@ class Parquet:
                 )
         except self._duckdb.Error as error:
             self._db.close()
-            raise ConfigurationError(f"{', '.join(files)}: {_first_line(error)}") from None
+            raise ConfigurationError(f"{', '.join(files) or 'failed events'}: {_first_line(error)}") from None
+
+    def _open(self, first: str, last: str) -> None:
+        """The files of these days; one of any day where there are none, for its columns."""
+        files = [file for day, some in self._days.items() if first <= day <= last for file in some]
+        if files != self._opened or not files:
+            one = next(iter(self._days.values()))[:1]
+            self._db.execute(f"CREATE OR REPLACE VIEW atomic.events AS SELECT * FROM read_parquet({_list(files or one)})")
+            self._opened = files
 
     def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         used = {name: value for name, value in values.items() if re.search(rf"\${name}\b", sql)}
         try:
+            if self._days:
+                self._open(str(values["since"])[:10], str(values["until"])[:10])
             cursor = self._db.execute(sql, used)
             return [column[0] for column in cursor.description], cursor.fetchall()
         except self._duckdb.Error as error:
@@ -332,7 +348,10 @@ def _folder(where: str) -> Store:
     if not Path(where, lake.EVENTS).is_dir():
         return Parquet([f"{where}/**/*.parquet"])
     live, _ = lake.sorted_out(open_objects(where).list())  # as the S3 target keeps it: not every file counts
-    paths = {kind: [str(Path(where, piece.name)) for piece in live if piece.kind == kind] for kind in (lake.EVENTS, lake.FAILED)}
-    if not paths[lake.EVENTS]:
+    days: dict[str, list[str]] = {}
+    for piece in live:
+        if piece.kind == lake.EVENTS:
+            days.setdefault(piece.day, []).append(str(Path(where, piece.name)))
+    if not days:
         raise ConfigurationError(f"{where}: there are no Parquet files of events")
-    return Parquet(paths[lake.EVENTS], paths[lake.FAILED])
+    return Parquet((), [str(Path(where, piece.name)) for piece in live if piece.kind == lake.FAILED], days)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 
@@ -217,6 +218,31 @@ def test_failed_events_of_files_are_those_that_were_kept(folder: Path, parquet: 
     store = opened(str(parquet), load)
     with pytest.raises(ConfigurationError, match="failed_events"):
         ask(store, named("failed"), {"since": SINCE}, NOON)
+    store.close()
+
+
+def test_of_a_folder_only_the_files_of_the_period_are_opened(tmp_path: Path) -> None:
+    from storage.targets.s3 import Config, Plugin
+
+    day_ms, lake = NOON // 86_400_000 * 86_400_000, tmp_path / "lake"
+    moments = [day_ms - 1, day_ms, day_ms + 86_399_999, day_ms + 86_400_000]
+    events = [cast(Event, {**EVENTS[0], "event_id": str(UUID(int=n)), "collector_tstamp": ms}) for n, ms in enumerate(moments)]
+    target = Plugin(Config(url=str(lake), state=str(tmp_path / "state.db")), bundled)
+    target.commit(Batch(events, [], {"lane": Position(1, 1, 1)}, 1))
+    target.close()
+    for day in ("2026-03-15", "2026-03-17"):
+        (other,) = lake.glob(f"events/day={day}/*/*.parquet")
+        other.write_bytes(b"no Parquet")
+    store = opened(str(lake), load)
+
+    def counted(since: str, until: str) -> list[Any]:
+        return [(row[0], row[-1]) for row in ask(store, named("volume"), {"since": since, "until": until}, NOON).rows]
+
+    assert counted("2026-03-16", "2026-03-16 23:59:59.999") == [("2026-03-16", 1)]
+    assert counted("2026-03-16", "2026-03-16 12:00") == [("2026-03-16", 1)]
+    for period in (("2026-03-15 23:59:59.999", "2026-03-16 12:00"), ("2026-03-16 12:00", "2026-03-17 00:00:00.001")):
+        with pytest.raises(ConfigurationError, match="cannot answer"):
+            counted(*period)
     store.close()
 
 
