@@ -2,7 +2,7 @@
 package.path = arg[1] .. "/?.lua;" .. package.path
 local what, folder, url = arg[2], arg[3], arg[4]
 local found, socket = pcall(require, "socket")
-assert(found or what == "memory", socket)
+assert(found or what == "memory" or what == "sent", socket)
 local function memory() -- KB, once collecting frees no more: LuaJIT lets go of its buffers by halves
 	local before, now
 	repeat before, now = now, collectgarbage() and collectgarbage("count") until before and now >= before
@@ -23,6 +23,22 @@ if what == "memory" then -- KB of the module once it is loaded, of it with a tra
 	spoorway, package.loaded.spoorway = nil, nil
 	local alone = memory() - before
 	return print(loaded, whole, alone, tracker:status().queued, #held)
+elseif what == "sent" then -- the most KB of the module and a tracker, each time that 100 of 1,000 events were sent
+	local held, most = {}, 0
+	for i = 1, 5000 do held[i] = "text " .. i end
+	local before = memory()
+	local tracker = assert(require("spoorway").new({ url = url, app_id = "bench", folder = folder, interval = 0,
+		transport = function(_, done) done(200) end }))
+	for i = 1, 1000 do
+		assert(tracker:track_level_end("level " .. i % 100, "failed", { score = i, cause = "owl", item = "item " .. i }))
+		tracker:update(1)
+		if i % 10 == 0 then collectgarbage() end -- the table of strings, again
+		if i % 100 == 0 then
+			assert(tracker:flush(10))
+			most = math.max(most, memory() - before)
+		end
+	end
+	return print(most, #held)
 elseif what == "load" then -- milliseconds of processor time from require to a tracker with nothing to send
 	local began = os.clock()
 	local tracker = assert(require("spoorway").new({ url = url, app_id = "bench", folder = folder }))

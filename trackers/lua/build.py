@@ -2,10 +2,11 @@
 
 python trackers/lua/build.py [FOLDER]        prints the sizes
 
-spoorway.min.lua       the whole
-spoorway.core.lua      without what it has for LuaSocket and LÖVE: for a host that gives a transport
-spoorway.packed.lua    the whole, unpacks itself
-spoorway-defold.zip    for Defold's dependencies
+spoorway.min.lua            the whole
+spoorway.core.lua           without what it has for LuaSocket and LÖVE: for a host that gives a transport
+spoorway.packed.lua         the whole, unpacks itself
+spoorway.packed_core.lua    the core, unpacks itself; in ASCII, since Defold's tools take a source for UTF-8
+spoorway-defold.zip         for Defold's dependencies
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main() -> int:
         "min": minified(text, _PRIVATE).encode(),
         "core": minified(core, _PRIVATE).encode(),
         "packed": packed(minified(text, _PRIVATE, keep_globals=False)),
+        "packed_core": packed(minified(core, _PRIVATE, keep_globals=False), ascii_only=True),
     }
     print(f"spoorway.lua: {len(text.encode()):,} bytes")
     for name, build in builds.items():

@@ -1,9 +1,9 @@
---[[ The head of build/spoorway.packed.lua: the packed text in it -> the module, unpacked and compiled when something of it is first asked for, which
+--[[ The head of the packed builds: the packed text in it -> the module, unpacked and compiled when something of it is first asked for, which
 is spoorway.new. pack.py puts the texts in and shortens the rest. Needs `load` or `loadstring`; where string.dump is, lets go of what only a
 debugger reads. ]]
 local text, pairings, name = "TEXT", "PAIRS", ...
 local compile = rawget(_G, "loadstring") or load
-if not compile then error("spoorway.packed.lua needs load: take spoorway.min.lua", 0) end
+if not (compile and compile("return")) then error("a packed build of spoorway needs load: take spoorway.min.lua", 0) end -- Solar2D's gives nil
 
 -- Bytecode of 5.1 and 5.2, whose string.dump leaves nothing out -> the same without lines and names of locals; any other comes back as it is.
 local function stripped(code)

@@ -33,7 +33,7 @@ local function quote(s)
 	local plain = known[s] -- names recur
 	if plain == nil then
 		plain = not find(s, '[%c"\\\128-\255]')
-		if seen > 255 then known, seen = {}, 0 end
+		if seen > 63 then known, seen = {}, 0 end
 		if #s < 99 then known[s], seen = plain, seen + 1 end
 	end
 	return plain and mark .. s .. mark or within('"' .. gsub(s, '[%c"\\\128-\255][\128-\191]*', mend) .. '"')
