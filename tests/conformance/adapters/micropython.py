@@ -35,7 +35,7 @@ class Wire:
     def send(self, tracker, body):
         self.body = body
         yield
-        return 200, 0
+        yield 200, 0
 
     def idle(self, tracker):
         yield

@@ -1,4 +1,7 @@
-"""A board and a server with odd answers: what the tracker made of each. argv: the package's folder, the URL, how many answers."""
+"""A board and a server with odd answers: what the tracker made of each, and the pauses before each.
+
+argv: the package's folder, the URL, how many answers.
+"""
 
 import json
 import sys
@@ -7,25 +10,40 @@ sys.path.insert(0, sys.argv[1])
 from spoor import Tracker
 from spoor.http import Http
 
-tracker = Tracker(Http(sys.argv[2], timeout_ms=400))
+
+class Watched(Http):
+    """done: the attempt is over. pauses: before each attempt, in ms; they pass at once."""
+
+    done = False
+    skipped_ms = 0
+
+    def __init__(self, url):
+        Http.__init__(self, url, timeout_ms=400)
+        self.pauses = [0]
+
+    def idle(self, tracker):
+        self.skipped_ms += 500
+        self.pauses[-1] += 500
+        yield
+
+    def close(self):
+        if not self.done:
+            self.pauses.append(0)
+        self.done = True
+        Http.close(self)
+
+
+link = Watched(sys.argv[2])
+tracker = Tracker(link)
 real = tracker.uptime_ms
-skipped = 0
-
-
-def uptime_ms():
-    return real() + skipped
-
-
-tracker.uptime_ms = uptime_ms
+tracker.uptime_ms = lambda: real() + link.skipped_ms
 seen = []
 for attempt in range(int(sys.argv[3])):
     if not tracker.queue.size:
         tracker.track_structured("a", str(attempt))
-    before = (tracker.sent, tracker.resent, tracker.refused)
-    while before == (tracker.sent, tracker.resent, tracker.refused):
+    before = (tracker.sent, tracker.refused)
+    link.done = False
+    while not link.done:
         tracker.poll()
-    after = "sent" if tracker.sent > before[0] else "kept" if tracker.resent > before[1] else "refused"
-    pause = max(0, tracker._wait - tracker.uptime_ms())
-    seen.append([after, pause >= 6500])
-    skipped += pause
-print(json.dumps(seen))
+    seen.append("sent" if tracker.sent > before[0] else "refused" if tracker.refused > before[1] else "kept")
+print(json.dumps([seen, link.pauses]))

@@ -44,7 +44,7 @@ class Link:
 
     def send(self, tracker, body):
         yield
-        return self.status, 0
+        yield self.status, 0
 
     def idle(self, tracker):
         yield

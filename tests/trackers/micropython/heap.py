@@ -1,6 +1,7 @@
-"""Heap of the tracker in MicroPython, as a line of JSON: after each import, of a tracker, and its growth over many events.
+"""Heap of the tracker in MicroPython, as a line of JSON. argv: the folder of the .mpy files, then either
 
-argv: the folder of the .mpy files, a folder for the queue, how many events.
+names of modules: what each takes, in this order; or
+`use`, a folder for the queue, how many events: what a tracker with its queue takes, a moment of tracking, and its growth.
 """
 
 import gc
@@ -21,8 +22,7 @@ class Link:
     timeout_ms = 1000
 
     def send(self, tracker, body):
-        yield
-        return 200, 0
+        yield 200, 0
 
     def idle(self, tracker):
         yield
@@ -38,22 +38,9 @@ from binascii import crc32  # noqa: E402,F401
 from hashlib import sha256  # noqa: E402,F401
 
 found = {}
-_, _, folder, events = sys.argv
-link = Link()
-before = heap()
-import spoor  # noqa: E402
-
-found["spoor"] = heap() - before
-for name in ("http", "mqtt", "files", "verbs", "uart", "sign"):
-    before = heap()
-    __import__("spoor." + name)
-    found[name] = heap() - before
-before = heap()
-tracker = spoor.Tracker(link, "app", "board", spoor.files.Files(folder))
-found["tracker"] = heap() - before
 
 
-def some(count):
+def some(tracker, count):
     for n in range(count):
         if not tracker.track_structured("a", "b", value=n):
             raise ValueError(tracker.reason)
@@ -61,12 +48,30 @@ def some(count):
             tracker.poll()
 
 
-some(500)
-before = heap()
-some(int(events))
-found["growth"] = heap() - before
-gc.disable()
-before = gc.mem_alloc()
-tracker.track_structured("a", "b", value=1)
-found["transient"] = gc.mem_alloc() - before
+def use(folder, events):
+    from spoor import Tracker, entities, files  # noqa: F401
+
+    link = Link()
+    before = heap()
+    tracker = Tracker(link, "app", "board", files.Files(folder))
+    found["tracker"] = heap() - before
+    some(tracker, 500)
+    before = heap()
+    some(tracker, events)
+    found["growth"] = heap() - before
+    gc.disable()
+    before = gc.mem_alloc()
+    tracker.track_structured("a", "b", value=1)
+    found["transient"] = gc.mem_alloc() - before
+
+
+if sys.argv[2] == "use":
+    use(sys.argv[3], int(sys.argv[4]))
+else:
+    for name in sys.argv[2:]:
+        found[name] = 0  # its place is not counted
+    for name in sys.argv[2:]:
+        before = heap()
+        __import__(name)
+        found[name] = heap() - before
 print(json.dumps(found))

@@ -15,11 +15,11 @@ link = Mqtt(sys.argv[2], keep_alive_s=1, will=("tp1", b"e=se&se_ca=board&se_ac=w
 tracker = Tracker(link, "garden", sys.argv[3])
 tracker.track_structured("a", "before")
 first = tracker.flush()
-stream = link._stream
+stream = link.io
 end = tracker.uptime_ms() + 2200  # the gateway would close a silent connection after 1.5 s, and look each second
 while tracker.uptime_ms() < end:
     tracker.poll()
     time.sleep(0.02)
 tracker.track_structured("a", "after")
-print(json.dumps({"sent": [first, tracker.flush()], "same": link._stream is stream}), file=sys.stderr)
+print(json.dumps({"sent": [first, tracker.flush()], "same": link.io is stream}), file=sys.stderr)
 sys.exit(0)

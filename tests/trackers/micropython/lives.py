@@ -74,19 +74,24 @@ class Lossy(http.Http):
     """The gateway takes the events; of its answers some get lost. offline: no connection at all."""
 
     offline = False
+    skipped_ms = 0
 
     def send(self, tracker, body):
         if self.offline:
             raise OSError(113)
-        answer = yield from http.Http.send(self, tracker, body)
-        return (0, 0) if random.random() < 0.3 else answer
+        for answer in http.Http.send(self, tracker, body):
+            yield (0, 0) if answer and random.random() < 0.3 else answer
+
+    def idle(self, tracker):
+        self.skipped_ms += tracker.pause  # it passes at once
+        yield
 
 
 class Hasty(files.Files):
     """A planted fault: what is sent is dropped before it is acknowledged."""
 
-    def batch(self, most):
-        boot, lines = files.Files.batch(self, most)
+    def batch(self):
+        boot, lines = files.Files.batch(self)
         lines = list(lines)
         files.Files.drop(self, lines)
         return boot, lines
@@ -115,16 +120,8 @@ def life(flash, online, events):
         link = Lossy(URL)
         link.offline = not online
         tracker = spoor.Tracker(link, "cuts", "board", QUEUES[FAULT]("/f/q", max_bytes=12_000, segment_bytes=1500))
-        skipped = [0]
         real = tracker.uptime_ms
-
-        def uptime_ms():  # pauses after failures pass at once
-            now = real() + skipped[0]
-            if tracker._wait > now:
-                skipped[0] += tracker._wait - now
-            return now
-
-        tracker.uptime_ms = uptime_ms
+        tracker.uptime_ms = lambda: real() + link.skipped_ms
         if online:
             tracker.flush(100)
         for n in range(events):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import socket
+import socket as _socket
 import time
+from types import SimpleNamespace
+from typing import Any
 
 
 def ticks_ms() -> int:
@@ -19,11 +21,13 @@ def sleep_ms(milliseconds: int) -> None:
 
 
 class Stream:
-    """A socket that does not block, as MicroPython's: read and write return None where nothing can be done now."""
+    """A socket whose read and write return None where nothing can be done now, as MicroPython's."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: Any) -> None:
         self._sock = sock
-        self.close = sock.close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
 
     def read(self, size: int) -> bytes | None:
         try:
@@ -37,6 +41,9 @@ class Stream:
         except (BlockingIOError, _WantRead, _WantWrite):
             return None
 
+
+# The module of that name, as net uses it.
+socket = SimpleNamespace(getaddrinfo=_socket.getaddrinfo, socket=lambda family: Stream(_socket.socket(family)))
 
 try:
     from ssl import SSLWantReadError as _WantRead

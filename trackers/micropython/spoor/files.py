@@ -24,6 +24,7 @@ class Files(Ram):
 
     def __init__(self, folder, max_bytes=65536, ram_bytes=4096, segment_bytes=4096, erases_per_day=None) -> None:
         Ram.__init__(self, max_bytes)
+        self.errors = 0
         self.folder = folder
         self.ram_bytes = ram_bytes
         self.segment_bytes = segment_bytes
@@ -89,7 +90,7 @@ class Files(Ram):
 
     def add(self, line: bytes, now_ms: int) -> bool:
         n = len(line) + 9
-        if self.size + n > self.most:
+        if self.size + n > self.max_bytes:
             return False
         self.size += n
         self._waiting += n
@@ -102,7 +103,7 @@ class Files(Ram):
             return False
         return True
 
-    def save(self, now_ms: int) -> None:
+    def save(self, now_ms: int) -> None:  # type: ignore[override]
         """now_ms: uptime; -1: now, whatever the erases."""
         if not self.folder or not self.lines or 0 <= now_ms < self._next_ms:
             return
@@ -124,24 +125,24 @@ class Files(Ram):
         if self._mark == -1:
             self._mark = None
 
-    def batch(self, most: int):
+    def batch(self):
         while self._segments:
-            lines, self._mark = self._read(most)
+            lines, self._mark = self._read()
             if lines:
                 boot = self._segments[0][0]
                 return None if boot == self.boot else boot, lines
             self._remove()
         self._mark = -1
-        return Ram.batch(self, most)
+        return Ram.batch(self)
 
-    def _read(self, most: int):
+    def _read(self):
         lines: list[bytes] = []
         at = self._at
         size = 0
         try:
             with open(self._path(self._segments[0]), "rb") as file:
                 file.seek(at)
-                while len(lines) < most:
+                while True:
                     line = file.readline()
                     if not line or lines and size + len(line) > self.batch_bytes:
                         break

@@ -2,7 +2,7 @@
 
 import json
 
-from .net import connect, split, write
+from .net import Link
 
 
 def _text(*texts) -> bytes:
@@ -23,50 +23,39 @@ def _packet(kind: int, *parts) -> bytes:
     return bytes(head + [n]) + data
 
 
-class Mqtt:
+class Mqtt(Link):
     """url: mqtt://host:port or mqtts://…; user name and client identifier are the device's name. tls: an SSLContext for mqtts.
 
     will: (the last part of its topic, such as tp1; its payload), published by the gateway when the connection breaks.
     """
 
     key = None
+    min_interval_ms = 0  # between messages, as the gateway asks
+    index = 0  # of the last message
 
     def __init__(
         self, url: str, password: str = "", tls=None, keep_alive_s: int = 60, will=None, timeout_ms: int = 20_000
     ) -> None:
-        secure, self.host, self.port, _ = split(url)
-        if secure and not tls:
-            raise ValueError("mqtts needs tls")
-        self.tls = tls if secure else None
-        self.port = self.port or (8883 if secure else 1883)
+        self.split(url, tls, timeout_ms, (8883, 1883))
         self.password = password
         self.keep_alive_s = keep_alive_s
         self.will = will
-        self.timeout_ms = timeout_ms
-        self._stream = None  # type: ignore[var-annotated]
-        self._id = 0
 
     def send(self, tracker, body: bytes):
-        """A connection that breaks, or falls silent, is closed and made anew at the next try."""
-        done = False
-        try:
-            if not self._stream:
-                yield from self._connect(tracker)
-            self._id = self._id % 65535 + 1
-            id = self._id.to_bytes(2, "big")
-            yield from self._say(tracker, _packet(0x32, _text("spoorway/%s/tp2" % tracker.device), id, body))
-            while True:
-                kind, data = yield from self._hear(tracker)
-                if kind == 0x40 and data == id:
-                    done = True
-                    return 200, 0
-        finally:
-            if not done:
-                self.close()
+        """A connection that breaks, or falls silent, is closed by the tracker and made anew at the next try."""
+        if not self.io:
+            yield from self._connect(tracker)
+        self.index = self.index % 65535 + 1
+        id = self.index.to_bytes(2, "big")
+        yield from self._say(tracker, _packet(0x32, _text("spoorway/%s/tp2" % tracker.device), id, body))
+        while True:
+            packet = yield from self._hear(tracker)
+            if packet == (0x40, id):
+                yield 200, self.min_interval_ms
 
     def _connect(self, tracker):
-        self._stream = yield from connect(self.host, self.port, self.tls)
-        self._buffer = b""
+        yield from self.open()
+        self._heard = b""
         self._pinged = False
         flags = 2
         last = []
@@ -84,16 +73,16 @@ class Mqtt:
         yield from self._say(tracker, _packet(0x82, b"\0\1", _text("spoorway/%s/down" % tracker.device), b"\0"))
 
     def _say(self, tracker, data: bytes):
-        yield from write(self._stream, data)
+        yield from self.write(data)
         self._said_ms = tracker.uptime_ms()
 
     def _next(self, tracker):
         """A whole packet (kind, data), or None. What comes down is heeded here."""
-        more = self._stream.read(256)  # type: ignore[attr-defined]
+        more = self.io.read(256)  # type: ignore[union-attr]
         if more == b"":
             raise OSError("closed")
-        self._buffer += more or b""
-        data = self._buffer
+        self._heard += more or b""
+        data = self._heard
         n = at = 0
         while True:
             at += 1
@@ -108,13 +97,13 @@ class Mqtt:
         if len(data) < at + n:
             return None
         kind = data[0]
-        self._buffer = data[at + n :]
+        self._heard = data[at + n :]
         data = data[at : at + n]
         if kind >> 4 == 3:
             said = json.loads(data[2 + (data[0] << 8 | data[1]) :])
             if "time_ms" in said and tracker.clock in ("none", "gateway"):
                 tracker.set_time(said["time_ms"], "gateway")
-            tracker.min_interval_ms = said.get("min_interval_ms", tracker.min_interval_ms)
+            self.min_interval_ms = said.get("min_interval_ms", self.min_interval_ms)
         elif kind == 0xD0:
             self._pinged = False
         return kind, data
@@ -127,7 +116,7 @@ class Mqtt:
             yield
 
     def idle(self, tracker):
-        if self._stream:
+        if self.io:
             try:
                 self._next(tracker)
                 if tracker.uptime_ms() - self._said_ms > self.keep_alive_s * 500:
@@ -140,11 +129,8 @@ class Mqtt:
         yield
 
     def close(self) -> None:
-        stream = self._stream
-        self._stream = None
-        if stream:
-            try:
-                stream.write(b"\xe0\0")
-            except OSError:
-                pass
-            stream.close()
+        try:
+            self.io.write(b"\xe0\0")  # type: ignore[union-attr]
+        except Exception:  # there is none, or it is broken
+            pass
+        Link.close(self)

@@ -1,63 +1,60 @@
-"""A connection of bytes that never blocks: generators that yield while there is nothing to do. Used by http and mqtt."""
+"""A connection of bytes that never blocks: generators that yield while there is nothing to do. Base of http and mqtt."""
 
-import select
 import socket
+from select import poll
 
-try:
-    from .cpython import Stream
-except ImportError:
+from . import time
 
-    def Stream(sock):  # type: ignore[no-redef]
-        return sock  # a board's sockets are streams
+socket = getattr(time, "socket", socket)
 
 
-def split(url: str):
-    """(TLS or not, host, port or 0, path) of scheme://host:port/path."""
-    scheme, _, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    host, _, port = host.partition(":")
-    return scheme in ("https", "mqtts"), host, int(port or 0), slash + path
+class Link:
+    io = None  # type: ignore[var-annotated]
 
+    def split(self, url, tls, timeout_ms, index):
+        kind, _, url, path = (url + "/").split("/", 3)
+        self.host, _, port = url.partition(":")
+        if not kind[5:]:
+            tls = None
+        elif not tls:
+            raise ValueError("tls")
+        self.tls = tls
+        self.timeout_ms = timeout_ms
+        self.port = int(port or index[not tls])
+        return path[:-1]
 
-def connect(host: str, port: int, tls):
-    """tls: an SSLContext or None. Looking up the name blocks, and so does the handshake of TLS. Raises OSError."""
-    address = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
-    sock = socket.socket(address[0])
-    try:
-        if tls:
-            sock.settimeout(10)
-            sock.connect(address[-1])
-            sock = tls.wrap_socket(sock, server_hostname=host)
+    def open(self):
+        found = socket.getaddrinfo(self.host, self.port)[0]
+        self.io = sock = socket.socket(found[0])
+        address = found[-1]
+        if self.tls:
+            from .secure import open
+
+            self.io = open(self, sock, address)
+            return
         sock.setblocking(False)
-        if not tls:
-            try:
-                sock.connect(address[-1])
-            except OSError:  # in progress; what else it may be shows when it is used
-                pass
-            ready = select.poll()
-            ready.register(sock, select.POLLOUT)
-            while not ready.poll(0):
-                yield
-    except BaseException:
-        sock.close()
-        raise
-    return Stream(sock)
-
-
-def write(stream, data: bytes):
-    view = memoryview(data)
-    while view:
-        n = stream.write(view)
-        if n:
-            view = view[n:]
-        else:
+        try:
+            sock.connect(address)
+        except OSError:  # in progress; what else it may be shows when it is used
+            pass
+        ready = poll()
+        ready.register(sock, 4)
+        while not ready.poll(0):
             yield
 
+    def write(self, data):
+        data = memoryview(data)
+        while data:
+            n = self.io.write(data)  # type: ignore[union-attr]
+            if not n:
+                yield
+            data = data[n or 0 :]
 
-def read(stream, size: int):
-    """At most `size` bytes; none: the other side closed."""
-    while True:
-        data = stream.read(size)
-        if data is not None:
-            return data
+    def idle(self, value):
         yield
+
+    def close(self):
+        io = self.io
+        self.io = None
+        if io:
+            io.close()

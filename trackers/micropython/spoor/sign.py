@@ -18,8 +18,9 @@ def signature(key: bytes, device: str, boot: int, sequence: int, target: str, bo
     return hexlify(inner[:16]).decode()
 
 
-def headers(key: bytes, tracker, target: str, body: bytes) -> str:
-    """Of a signed request."""
-    numbers = (tracker.device, tracker.boot, tracker.messages)
-    values = numbers + (signature(key, *numbers, target, body),)
+def headers(link, tracker, body: bytes) -> str:
+    """Of a signed request; each has the next number."""
+    link.messages = getattr(link, "messages", 0) + 1
+    numbers = (tracker.device, tracker.boot, link.messages)
+    values = numbers + (signature(link.key, *numbers, link.path, body),)
     return "".join(["Spoorway-%s: %s\r\n" % pair for pair in zip(("Device", "Boot", "Sequence", "Signature"), values)])

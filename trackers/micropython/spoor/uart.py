@@ -28,29 +28,30 @@ class Uart:
     """port: reads and writes bytes without waiting, as machine.UART(…, timeout=0) does. key: 32 bytes; lines are then signed."""
 
     timeout_ms = 10_000
+    min_interval_ms = 0  # between messages, as the gateway asks
 
     def __init__(self, port, key: bytes | None = None) -> None:
         self.port = port
         self.key = key
         self._greeted = False
+        self.messages = 0  # lines so far, each has its number
         self._heard = b""
 
     def send(self, tracker, body: bytes):
         if not self._greeted:
             status = yield from self._ask(tracker, "h", b"")
             if status != 200:
-                return status, 0
+                yield status, 0
             self._greeted = True
-            tracker.messages += 1
-        status = yield from self._ask(tracker, "j", body)
-        return status, 0
+        yield (yield from self._ask(tracker, "j", body)), self.min_interval_ms
 
     def _ask(self, tracker, kind: str, body: bytes):
         """The status of a line's answer; without one the same line goes out again every 2 s."""
-        text = line(kind, tracker.device, tracker.boot, tracker.messages, body, self.key)
+        self.messages += 1
+        text = line(kind, tracker.device, tracker.boot, self.messages, body, self.key)
         if len(text) > _LONGEST + 1:
             return 413
-        own = [str(tracker.boot), str(tracker.messages)]
+        own = [str(tracker.boot), str(self.messages)]
         said = -2000
         while True:
             if tracker.uptime_ms() - said >= 2000:
@@ -61,7 +62,7 @@ class Uart:
                     if kind == "h":
                         return 200
                 elif what == "r":
-                    tracker.min_interval_ms = int(rest[0])
+                    self.min_interval_ms = int(rest[0])
                 elif rest[:2] == own or rest[:2] == ["", ""]:
                     if what == "a":
                         return 200

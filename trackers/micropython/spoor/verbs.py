@@ -1,13 +1,37 @@
 """The verbs of pages, screens, timings and the queue's health, on top of the core. `from spoor.verbs import Tracker`."""
 
-from . import SNOWPLOW, uuid
 from . import Tracker as Core
+from . import uuid
 
 _PAGE = "url page refr pp_mix pp_max pp_miy pp_may"
 _SCREEN = "name id type previousName previousId previousType transitionType"
 
 
 class Tracker(Core):
+    """longest_outage_ms: from the first failure to the next success."""
+
+    longest_outage_ms = _down = 0
+
+    def poll(self) -> bool:
+        waits = Core.poll(self)
+        if self.pause:
+            self._down = self._down or self.uptime_ms()
+        elif self._down:
+            self.longest_outage_ms = max(self.longest_outage_ms, self.uptime_ms() - self._down)
+            self._down = 0
+        return waits
+
+    def _describe(self, schema, count, keys, values, entities=(), true_ms=None):
+        """The first `count` of the keys must have a value."""
+        data = {}
+        for name, value in zip(keys.split(), values):
+            if value not in (None, ""):
+                data[name] = value
+            elif count > 0:
+                schema = None
+            count -= 1
+        return self.track_self_describing(schema, data, entities, true_ms)
+
     def track_page_view(self, url, title=None, referrer=None, entities=(), true_ms=None):
         return self._track("pv", 1, _PAGE, (url, title, referrer), entities, true_ms)
 
@@ -30,15 +54,16 @@ class Tracker(Core):
     ):
         values = (name, id or uuid(), type, previous_name, previous_id, previous_type, transition_type)
         schema = "iglu:com.snowplowanalytics.mobile/screen_view/jsonschema/1-0-0"
-        return self._track(schema, 1, _SCREEN, values, entities, true_ms)
+        return self._describe(schema, 1, _SCREEN, values, entities, true_ms)
 
     def track_timing(self, category, variable, timing_ms, label=None, entities=(), true_ms=None):
         values = (category, variable, timing_ms, label)
-        return self._track(SNOWPLOW % ("timing", 0), 3, "category variable timing label", values, entities, true_ms)
+        schema = "iglu:com.snowplowanalytics.snowplow/timing/jsonschema/1-0-0"
+        return self._describe(schema, 3, "category variable timing label", values, entities, true_ms)
 
     def track_queue_health(self):
         """How the queue fared since the start, as an event of its own."""
         names = "sent resent dropped_full dropped_large longest_outage_ms storage_errors queued_bytes last_sequence"
         values = [getattr(self, name) for name in names.split()[:5]]
-        values += [self.queue.errors, self.queue.size, self.sequence]
-        return self._track("iglu:io.spoorway/queue_health/jsonschema/1-0-0", 0, names, values, (), None)
+        values += [getattr(self.queue, "errors", 0), self.queue.size, self.sequence]
+        return self._describe("iglu:io.spoorway/queue_health/jsonschema/1-0-0", 0, names, values)

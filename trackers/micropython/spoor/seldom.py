@@ -1,0 +1,81 @@
+"""What a program calls seldom, or never: loaded by the first call of it, and from then on part of Tracker."""
+
+from . import Tracker
+from . import entities as entities  # adds to Tracker, too
+
+
+def find(self, platform) -> None:
+    if platform not in "web mob pc srv app tv cnsl iot headset".split():
+        raise ValueError(platform)
+
+
+def set_user_id(self, id) -> None:
+    self.fields["uid"] = id
+
+
+def set_global_entities(self, entities) -> None:
+    self.entities = entities
+
+
+def opt_out(self) -> None:
+    """What waits is erased; until `opt_in` nothing is taken, kept or sent. A queue in flash remembers it."""
+    _opt(self.queue, True)
+    self.link.close()
+    self.pause = 0
+    self.step = self.send()  # and nobody waits for an answer any more
+
+
+def opt_in(self) -> None:
+    _opt(self.queue, False)
+
+
+def _opt(queue, out) -> None:
+    if hasattr(queue, "opt"):
+        queue.opt(out)
+        return
+    queue.out = out
+    if out:
+        queue.drop(queue.lines)
+
+
+def throw(self, status: int, lines) -> None:
+    """What becomes of a batch that was not taken: an exception where it is to be sent again."""
+    n = len(lines)
+    if status == 413 and n > 1:
+        self.queue.batch_bytes = sum([len(line) for line in lines]) // 2
+        return
+    if status not in (400, 404, 410, 413, 422) and (status not in (401, 403) or self.link.key):
+        raise OSError(status)
+    if status == 413:
+        self.dropped_large += 1
+    else:
+        self.refused += n
+    self.queue.drop(lines)
+    if self.on_error:  # at the end: it may opt out
+        self.on_error(status, n)
+
+
+def close(self, timeout_ms: int = 2_000) -> bool:
+    """Flushes, writes to flash what is left in RAM, and hangs up. Whether nothing waits."""
+    done = self.flush(timeout_ms)
+    try:
+        self.queue.save(-1)
+        self.link.close()
+    except Exception as error:
+        self.reason = repr(error)
+    return done
+
+
+async def run(self) -> None:
+    """For asyncio: sends for ever."""
+    from asyncio import sleep
+
+    while True:
+        self.poll()
+        await sleep(0.02)
+
+
+Tracker.refused = Tracker.dropped_large = 0
+for each in (find, set_user_id, set_global_entities, opt_out, opt_in, throw, close, run):
+    setattr(Tracker, each.__name__, each)
+del Tracker.__getattr__
