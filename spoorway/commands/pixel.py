@@ -202,7 +202,7 @@ def _mail(args: argparse.Namespace) -> int:
     why = {"target": "cannot be signed", "unsubscribe": "a way to unsubscribe", "off": 'marked data-spoorway="off"'}
     for target, code in done.left:
         print(f"left as it is: {target} ({why[code]})", file=sys.stderr)
-    print(f"{done.links} links are counted, {len(done.left)} are not", file=sys.stderr)
+    print(f"links counted: {done.links}; left alone: {len(done.left)}", file=sys.stderr)
     return 0
 
 

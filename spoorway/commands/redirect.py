@@ -62,7 +62,7 @@ def _key(args: argparse.Namespace) -> int:
         fresh.replace(file)
     except OSError as error:
         raise ConfigurationError(f"{error.filename}: {error.strerror}") from None
-    print(f"{file}: {len(read_keys(file))} keys; the first signs, each is accepted. In the configuration:")
+    print(f"{file} (keys: {len(read_keys(file))}): the first signs, each is accepted. In the configuration:")
     print(f'[gateway.transports.http.redirects]\nkey_file = "{file.resolve()}"')
     return 0
 
