@@ -48,6 +48,22 @@ def clean(text: str) -> str:
     return _DIRTY.sub(lambda found: "    " if found[0] == "\t" else "\ufffd" if found[0] >= "\ud800" else "", text)
 
 
+def _is_clean(text: str) -> bool:
+    """Whether `clean` leaves it as it is. JSON escapes what it would touch, and finds that soonest; quotes need a second look."""
+    try:
+        plain = len(orjson.dumps(text)) == len(text.encode()) + 2
+    except (TypeError, UnicodeEncodeError):  # a lone surrogate
+        return False
+    return "\x7f" not in text if plain else text.isprintable() or _DIRTY.search(text) is None
+
+
+def _joined(texts: Sequence[str | None]) -> str:
+    try:
+        return "".join(cast(Sequence[str], texts))
+    except TypeError:  # nulls among them
+        return "".join(filter(None, texts))
+
+
 @lru_cache(maxsize=8192)
 def _second(seconds: int) -> str:
     # datetime begins at year 1: year 0 is computed 400 years (one Gregorian cycle) later.
@@ -151,10 +167,10 @@ _TO_TSV["unstruct_event"] = (_TO_TSV["unstruct_event"][0], _unstruct_event)
 
 
 def column(name: str, values: Sequence[Any]) -> Sequence[Value]:
-    """A whole column at once: where nothing is null, dirty or out of range, one look at all of it is enough."""
+    """A whole column at once: where nothing is dirty or out of range, one look at all of it is enough."""
     convert = _TO_SQL[name]
     try:
-        if convert is clean and "".join(values).isprintable():
+        if convert is clean and _is_clean(_joined(values)):
             return values
         if convert is timestamp and min(values) >= _YEAR_0_MS and max(values) < _YEAR_10000_MS:
             times = cast(Sequence[int], values)

@@ -15,12 +15,13 @@ from benchmarks.mix import DESCRIPTION
 from benchmarks.pinned import pinned
 from benchmarks.result import Result, Row, Table
 from protocol.seams import Position
+from spoorway.loader import collect_seldom
 from storage.targets import Batch, Counts
 from tests.peers.s3_server import S3Server
 
 T = TypeVar("T")
 
-_BATCH = 14_000  # about what batch_bytes comes to
+BATCH = 14_000  # about what batch_bytes comes to
 _OURS = {
     "Spoorway: Parquet in a folder": ("folder", "parquet"),
     "Spoorway: Parquet in a bucket": ("bucket", "parquet"),
@@ -44,26 +45,32 @@ def measure(effort: Effort) -> Result:
             {
                 "way": way,
                 "events/s": median(one["events"] / one["seconds"] for one in found),
-                "processor µs/event": median(1e6 * one["processor_s"] / one["events"] for one in found),
+                "processor µs/event": _processor_µs(found),
                 "events/s of a core": median(one["events"] / one["processor_s"] for one in found),
+                "this ÷ pyarrow": None if way == _PEER else _processor_µs(rounds[_PEER]) / _processor_µs(found),
                 "bytes/event": median(one["bytes"] / one["events"] for one in found),
                 "peak MiB above the events": median(one["peak_mib"] for one in found),
             }
         )
     return Result(
         "what one core writes as files",
-        f"{effort.events:,} enriched events in batches of {_BATCH:,}, each batch a commit, from one process on core 0; "
+        f"{effort.events:,} enriched events in batches of {BATCH:,}, each batch a commit, from one process on core 0; "
         f"{effort.rounds} rounds, the ways taking turns; medians.",
         DESCRIPTION,
         [Table("Events per second", rows)],
         [
             "The peer writes one file per batch, unpartitioned, and knows neither duplicates, cursor nor commit; its "
-            "self-describing columns are JSON text that was ready before the clock began.",
+            "self-describing columns are JSON text that was ready before the clock began. Both compress as hard (zstd, level "
+            "1) and run with the garbage collector set as the loader sets it. ÷ compares events/s of a core; the goal was 0.87.",
             "The bucket is of a server in Python on the same two cores; its processor time is not counted, its wall time is.",
             "Enrichment is not part of these figures.",
         ],
         {"rounds": rounds},
     )
+
+
+def _processor_µs(found: Sequence[dict[str, Any]]) -> float:
+    return median(1e6 * one["processor_s"] / one["events"] for one in found)
 
 
 # In a process of its own, on core 0 ---------------------------------------------------------------------------------
@@ -77,6 +84,7 @@ def ours(folder: str, url: str, form: str, number: float, count: float) -> dict[
     target = Plugin(Config(url or name, format=form, state=f"{name}.db"), lambda uri: None)  # type: ignore[arg-type]
     target.commit(Batch(events[:1], [], {"lane": Position(1, 0, 0)}, 1))  # everything is imported and connected
     before = _peak()
+    collect_seldom()
     began, processor = time.perf_counter(), time.process_time()
     for lane, batch in enumerate(batches(events[1:]), 1):
         target.commit(Batch(batch, [], {"lane": Position(1, lane, lane)}, len(batch)))
@@ -94,7 +102,7 @@ def plain(folder: str, number: float, count: float) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from storage.lake.parquet import money, schema
+    from storage.lake.parquet import COMPRESSION, money, schema
     from storage.rows import json_text
 
     events: list[Any] = [dict(event) for event in enriched(folder, int(count))]
@@ -108,12 +116,13 @@ def plain(folder: str, number: float, count: float) -> dict[str, Any]:
                 event[name] = float(value)
     before = _peak()
     size = 0
+    collect_seldom()
     began, processor = time.perf_counter(), time.process_time()
     for place, batch in enumerate(batches(events)):
         path = f"{folder}/plain-{number:.0f}-{place}.parquet"
         with open(path, "wb") as file:
             table = pa.Table.from_pylist(batch, schema())
-            pq.write_table(table, file, compression="zstd", compression_level=3)
+            pq.write_table(table, file, compression="zstd", compression_level=COMPRESSION["compression_level"])
             file.flush()
             os.fsync(file.fileno())
         size += os.stat(path).st_size
@@ -122,8 +131,8 @@ def plain(folder: str, number: float, count: float) -> dict[str, Any]:
 
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for begin in range(0, len(items), _BATCH):
-        yield items[begin : begin + _BATCH]
+    for begin in range(0, len(items), BATCH):
+        yield items[begin : begin + BATCH]
 
 
 def _peak() -> float:

@@ -7,18 +7,25 @@ reads on in the files. Ids are kept as 16 bytes of a hash; two that differ fall 
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
-from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 
 from protocol.seams import PermanentError
+from storage.rows import json_text
 from storage.trouble import translated
 
-_ASK = 500  # ids per look-up statement
+_KEY_BYTES = 16
 _FIRST = itemgetter(0)
+# Many keys are handed over as one value: binding and stepping for each costs more than looking it up.
+_LOOK = (
+    "WITH RECURSIVE place(at) AS (SELECT 1 UNION ALL SELECT at + 16 FROM place WHERE at + 16 < length(?1))"
+    " SELECT id, {1} FROM place CROSS JOIN {0} ON id = substr(?1, at, 16)"
+)
+_ADD = "INSERT OR IGNORE INTO events SELECT substr(?1, 16 * key + 1, 16), value, ?3 FROM json_each(?2)"
 _TABLES = (
     "CREATE TABLE events (id BLOB PRIMARY KEY NOT NULL, fingerprint TEXT, day TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE failed (id BLOB PRIMARY KEY NOT NULL, day TEXT NOT NULL) WITHOUT ROWID",
@@ -89,9 +96,13 @@ class Index:
         forget: what is of an earlier day is remembered no more; looked at once for each such day.
         """
         with self._transaction() as db:
-            # In the order of the keys: then a page of the index is written to once a batch.
-            rows = sorted([(self._key(event_id), fingerprint, day) for event_id, fingerprint, day in events], key=_FIRST)
-            db.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?)", rows)
+            days: defaultdict[str, list[tuple[bytes, str | None]]] = defaultdict(list)
+            for event_id, fingerprint, day in events:
+                days[day].append((self._key(event_id), fingerprint))
+            for day, rows in days.items():
+                rows.sort(key=_FIRST)  # then a page of the index is written to once a batch
+                keys, fingerprints = zip(*rows, strict=True)
+                db.execute(_ADD, (b"".join(keys), json_text(fingerprints), day))
             db.executemany("INSERT OR IGNORE INTO failed VALUES (?, ?)", [(self._key(one), day) for one, day in failed])
             if reached is not None:
                 db.execute("UPDATE reached SET origin = ?, number = ?", reached)
@@ -108,14 +119,13 @@ class Index:
         return self._keys.get(text) or _key(text)
 
     def _look(self, table: str, column: str, ids: Sequence[str]) -> Generator[tuple[str, str | None]]:
+        if not ids:
+            return
         keys = {_key(one): one for one in ids}
-        if len(keys) > _ASK:  # what is looked up is mostly what is added next
+        if table == "events" and len(keys) > 1:  # what is looked up is mostly what is added next
             self._keys = {one: key for key, one in keys.items()}
-        question = f"SELECT id, {column} FROM {table} WHERE id IN ({', '.join('?' * _ASK)})"
-        rest = iter(sorted(keys))
-        while asked := list(islice(rest, _ASK)):
-            for key, value in self._db.execute(question, asked + asked[-1:] * (_ASK - len(asked))):
-                yield keys[key], value
+        for key, value in self._db.execute(_LOOK.format(table, column), (b"".join(sorted(keys)),)):
+            yield keys[key], value
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection]:
@@ -141,4 +151,4 @@ class Index:
 
 
 def _key(text: str) -> bytes:
-    return blake2b(text.encode(errors="replace"), digest_size=16).digest()
+    return blake2b(text.encode(errors="replace"), digest_size=_KEY_BYTES).digest()

@@ -25,7 +25,22 @@ pc: Any = import_module("pyarrow.compute")
 pq: Any = import_module("pyarrow.parquet")
 
 ROW_GROUP = 50_000
-COMPRESSION = {"compression": "zstd", "compression_level": 3}
+# What hardly ever repeats: a dictionary of it is made only to be thrown away, and its beginning stays in the file.
+_UNIQUE = {
+    "event_id",
+    "event_fingerprint",
+    "collector_tstamp",
+    "dvce_created_tstamp",
+    "dvce_sent_tstamp",
+    "derived_tstamp",
+    *(column.name for column in COLUMNS if column.type == "json"),
+}
+# Ids are random: level 3 takes a quarter longer, and its files are no smaller.
+COMPRESSION = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": [name for name in COLUMN_NAMES if name not in _UNIQUE],
+}
 
 _CENT = Decimal("0.01")
 _MOST_MONEY = Decimal(10) ** 16

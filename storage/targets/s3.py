@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import orjson
 
 from protocol.seams import ConfigurationError, Cursor, Event, FailedEvent, Json, RawPayload, TransientError
 from storage import lake
-from storage.duplicates import identity, sort_out
+from storage.duplicates import sort_out
 from storage.lake import commits, failures, removal
 from storage.lake.commits import Commit
 from storage.lake.failures import Failures, Line, failed_again
@@ -28,7 +28,7 @@ from storage.lake.index import Index, Known
 from storage.lake.writing import WRITERS, events_in, failed_in, files
 from storage.marks import mark_of
 from storage.objects import NoSuchObject, open_objects
-from storage.rows import clean
+from storage.rows import clean, column
 from storage.targets import Batch, Counts, Erasure, Removed, Rule, SchemaLookup, Waiting
 
 _KINDS = {"parquet": (lake.EVENTS,), "tsv": (lake.TSV,), "both": (lake.EVENTS, lake.TSV)}
@@ -342,9 +342,12 @@ class Plugin:
         return commits.settle(self._objects, commit, bodies)
 
     def _remember(self, commit: Commit, events: Sequence[Event], failed: Sequence[FailedEvent]) -> None:
-        known: list[Known] = [(*identity(event), lake.day_of(event.get("collector_tstamp"))) for event in events]
+        ids = column("event_id", [event.get("event_id") for event in events])
+        fingerprints = column("event_fingerprint", [event.get("event_fingerprint") for event in events])
+        of_day = [lake.day_of(event.get("collector_tstamp")) for event in events]
+        known = cast(list[Known], list(zip(ids, fingerprints, of_day, strict=True)))
         days = [(clean(one.id), lake.day_of(one.payload.received_ms)) for one in failed]
-        newest = max((*(day for *_, day in known), *(day for _, day in days)), default="")
+        newest = max((*of_day, *(day for _, day in days)), default="")
         self._index.add(known, days, (commit.origin, commit.number), self._forget_before(newest))
 
     def _forget_before(self, newest: str) -> str:

@@ -47,7 +47,8 @@ from protocol.tables import COLUMN_NAMES, COLUMNS
 from spoorway.loader import Loader
 from storage import lake
 from storage.lake import commits, merging
-from storage.lake.parquet import schema, to_table
+from storage.lake.index import Index
+from storage.lake.parquet import schema, to_parquet, to_table
 from storage.lake.statements import statements
 from storage.objects import Found, Objects, open_objects
 from storage.rows import to_row
@@ -230,6 +231,17 @@ def test_the_schema_is_the_canonical_columns() -> None:
     assert (kinds["se_value"], kinds["collector_tstamp"], kinds["txn_id"]) == ("double", "timestamp[ms, tz=UTC]", "int32")
 
 
+def test_what_never_repeats_has_no_dictionary_and_what_does_has_one() -> None:
+    file = pq.ParquetFile(io.BytesIO(to_parquet([event_of(number) for number in range(100)]))).metadata.row_group(0)
+    columns = [file.column(place) for place in range(file.num_columns)]
+    encodings = {column.path_in_schema: ("RLE_DICTIONARY" in column.encodings, column.compression) for column in columns}
+    assert (encodings["event_id"], encodings["collector_tstamp"], encodings["app_id"]) == (
+        (False, "ZSTD"),
+        (False, "ZSTD"),
+        (True, "ZSTD"),
+    )
+
+
 # Readers ----------------------------------------------------------------------------------------------------------------
 
 
@@ -300,6 +312,19 @@ def test_a_lost_index_is_read_from_the_files_again(tmp_path: Path, form: str, me
     counts = bench.open().commit(batch(99, *again, failed=(failed_of(1), failed_of(50))))
     assert counts == Counts(5, 1, 1, 3)  # the same id and fingerprint on another day is a duplicate, another fingerprint is not
     assert len(ids) == 18
+
+
+def test_the_index_tells_each_id_its_own_fingerprint(tmp_path: Path) -> None:
+    prints = (None, "f", 'quote " and \\', "été", "7", "")
+    known = [(f"id-{number}", prints[number % 6], f"2026-01-1{number % 5}") for number in range(3_000)]
+    index = Index(tmp_path / "ids.db")
+    index.add(known[:1_000], (), ("origin", 1))
+    told = index.stored([name for name, *_ in known[500:1_500]] + ["id-0", "id-0", "unknown"])  # and its keys are kept
+    assert told == {name: fingerprint for name, fingerprint, _ in known[:1] + known[500:1_000]}
+    index.add(known[1_000:], [("failed", "2026-01-12")], ("origin", 2), "2026-01-12")
+    assert index.stored([name for name, *_ in known]) == {name: text for name, text, day in known if day >= "2026-01-12"}
+    assert (index.stored([]), index.failed(["failed", "id-2"])) == ({}, {"failed": "2026-01-12"})
+    index.close()
 
 
 def test_an_index_of_another_place_is_begun_anew(tmp_path: Path) -> None:

@@ -198,6 +198,12 @@ def test_any_event_is_one_line_of_131_fields_that_utf8_can_hold(event: Event) ->
         assert value is None or isinstance(value, (int, float)) or value.encode() is not None
 
 
+@given(strategies.lists(strategies.none() | ANY_TEXT | strategies.sampled_from(['"', "\x7f", "\\", "\xa0", "\x80"]), max_size=6))
+def test_a_column_of_text_is_cleaned_as_each_of_its_texts(texts: list[str | None]) -> None:
+    events: list[Event] = [{} if text is None else {"page_title": text} for text in texts]
+    assert to_rows(events, ("page_title",)) == [(None if text is None else clean(text),) for text in texts]
+
+
 ANY_FAILURE = strategies.builds(
     FailedEvent,
     id=ANY_TEXT,
