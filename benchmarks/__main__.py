@@ -28,6 +28,7 @@ NAMES = (
     "sql_pack",
     "tracker_js",
     "postgres",
+    "sqlite",
     "erase",
     "s3",
     "spark",
