@@ -290,6 +290,31 @@ def test_a_topic_that_takes_less_than_we_say_refuses_what_is_too_large_for_it(ka
     assert read(config) == [payload(2)]
 
 
+def test_what_comes_while_a_round_is_under_way_is_the_next_round_and_waits_for_it_a_moment_only() -> None:
+    """Nobody answers, so that no round comes to its end."""
+
+    def rounds(writer: KafkaWriter) -> tuple[int, int]:
+        session = writer._session  # pyright: ignore[reportPrivateUsage]
+        assert session is not None
+        return session.under_way, len(session.held)
+
+    async def run() -> None:
+        writer = KafkaWriter(Config(("127.0.0.1:1",), delivery_ms=300_000))
+        for number in range(3):
+            writer.append(payload(number, "k"))
+        assert rounds(writer) == (0, 3)
+        await until(lambda: rounds(writer) == (3, 0))
+        for number in range(10):
+            writer.append(payload(number, "k"))
+        await asyncio.sleep(0)
+        assert rounds(writer) == (3, 10)
+        await until(lambda: rounds(writer) == (13, 0))
+        writer.abandon()
+        await writer.close()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_an_outage_under_load_loses_nothing_and_keeps_the_order_of_a_key(
     kafka: KafkaServer, config: Config, tmp_path: Path, how: str

@@ -188,7 +188,7 @@ def producing(causes: Causes) -> Producer:
         "enable.idempotence": True,  # and with it acks=all
         "message.timeout.ms": config.delivery_ms,
         "message.max.bytes": config.max_record_bytes + 4096,  # with the key and the record's own fields
-        "linger.ms": 1,
+        "linger.ms": 0.5,  # so long a round takes to be handed over; gathering records is the writer's
         "compression.type": config.compression,
         "queue.buffering.max.kbytes": 64 << 10,
         "partitioner": "murmur2_random",  # as Java's clients do it

@@ -2,6 +2,10 @@
 
 librdkafka batches, sends and repeats in threads of its own; what it has to say is fetched on the event loop, a thousand times a
 second while something is under way, so that no thread of ours ever takes the interpreter away from it.
+
+A batch costs librdkafka and the brokers more than the records in it. So what arrives while a round of records is under way is the
+next round, as what arrives during an fsync goes into the next one: it is handed to librdkafka when that one is acknowledged, or
+after a few milliseconds where the brokers are far away. A payload that comes alone waits for nobody.
 """
 
 from __future__ import annotations
@@ -21,10 +25,12 @@ from protocol.payloads import to_json
 from protocol.seams import PermanentError, RawPayload, TransientError
 
 _POLL_S, _IDLE_POLL_S = 0.001, 1.0
+_ROUND_S = 0.005  # so long a round waits for the one before it
 _REACH_S = 5.0  # also how long an end of the gateway may wait for a broker that says nothing
 _LONGEST = 6  # characters of JSON for one of text
 
 Item = RawPayload | Damage
+_Record = tuple[bytes | None, bytes]  # key and value
 
 
 class _Sending:
@@ -50,12 +56,17 @@ class _Sending:
 
 
 class _Session:
-    """One producer, from its first record to the failure after which it is replaced."""
+    """One producer, from its first record to the failure after which it is replaced.
+
+    under_way: records that librdkafka has, and whose fate is not known. held: the next round; since: when that began.
+    """
 
     def __init__(self, config: Config) -> None:
         self.causes = Causes(config)
         self.producer = producing(self.causes)
         self.under_way = 0
+        self.held: list[tuple[_Sending, list[_Record]]] = []
+        self.since = 0.0
         self.abandoned = False
 
     def refusal(self, error: KafkaError) -> Exception:
@@ -63,6 +74,9 @@ class _Session:
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             return TooLarge(f"a record is larger than the brokers take ({error.str()}); see journal.kafka.max_record_bytes")
         return self.causes.trouble(error)
+
+    def busy(self) -> bool:
+        return bool(self.under_way or self.held)
 
     def end(self) -> None:
         """Nothing more is sent. Waits for threads, so it is not for the event loop."""
@@ -109,22 +123,18 @@ class KafkaWriter:
         if session is None:
             done(TransientError("the brokers were lost a moment ago"))
             return
-        sending = _Sending(session, len(records), done)
-        produce, topic = session.producer.produce, self._config.topic
-        try:
-            for key, value in records:
-                produce(topic, value, key, on_delivery=sending)
-                session.under_way += 1
-        except BufferError:
-            self._fail(sending, TransientError("the brokers are slower than what arrives"))
-        except KafkaException as error:
-            self._fail(sending, session.refusal(error.args[0]))
-        self._watch()
+        session.held.append((_Sending(session, len(records), done), records))
+        if len(session.held) == 1:
+            loop = asyncio.get_running_loop()
+            session.since = loop.time()
+            if not session.under_way:
+                loop.call_soon(self._hand_over, session)  # with whatever else comes in this turn of the loop
 
     def abandon(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             session.abandoned = True
+            session.held.clear()
             with suppress(RuntimeError):  # the loop is closing: it ends with the process
                 asyncio.get_running_loop().run_in_executor(None, session.end)
 
@@ -146,7 +156,7 @@ class KafkaWriter:
 
     async def close(self) -> None:
         self._closing = True
-        while self._session is not None and self._session.under_way:  # noqa: ASYNC110  librdkafka has no event for it
+        while self._session is not None and self._session.busy():  # noqa: ASYNC110  librdkafka has no event for it
             await asyncio.sleep(_POLL_S)  # each is acknowledged or times out
         if self._timer is not None:
             self._timer.cancel()
@@ -155,7 +165,7 @@ class KafkaWriter:
         if session is not None:
             await asyncio.to_thread(session.end)
 
-    def _encoded(self, item: Item) -> tuple[bytes | None, bytes]:
+    def _encoded(self, item: Item) -> _Record:
         """Raises PermanentError, TooLarge."""
         most = self._config.max_record_bytes
         if isinstance(item, Damage):
@@ -167,6 +177,25 @@ class KafkaWriter:
         if (size := len(value) + len(key or b"")) > most:
             raise TooLarge(f"{size} bytes, a record may have {most} (journal.kafka.max_record_bytes)")
         return key, value
+
+    def _hand_over(self, session: _Session) -> None:
+        """The round that was held, to librdkafka."""
+        held, session.held = session.held, []
+        if not held:  # it was given up, or went before its turn
+            return
+        produce, topic = session.producer.produce, self._config.topic
+        for sending, records in held:
+            if session.abandoned:  # for the failure of one before
+                return
+            try:
+                for key, value in records:
+                    produce(topic, value, key, on_delivery=sending)
+                    session.under_way += 1
+            except BufferError:
+                self._fail(sending, TransientError("the brokers are slower than what arrives"))
+            except KafkaException as error:
+                self._fail(sending, session.refusal(error.args[0]))
+        self._watch()
 
     def _fail(self, sending: _Sending, error: Exception) -> None:
         if sending.left >= 0:
@@ -198,11 +227,14 @@ class KafkaWriter:
         session.producer.poll(0)
         if session.causes.down:
             session.causes.down = False
-            if session.under_way:
+            if session.busy():
                 self.lost(session.causes.trouble(KafkaError(KafkaError._ALL_BROKERS_DOWN)))
-        if self._session is not None:
+        loop = asyncio.get_running_loop()
+        if session.held and (not session.under_way or loop.time() - session.since >= _ROUND_S):
+            self._hand_over(session)
+        if self._session is not None and self._timer is None:
             self._slow = not self._session.under_way
-            self._timer = asyncio.get_running_loop().call_later(_IDLE_POLL_S if self._slow else _POLL_S, self._poll)
+            self._timer = loop.call_later(_IDLE_POLL_S if self._slow else _POLL_S, self._poll)
 
 
 __all__ = ["KafkaWriter"]
