@@ -105,6 +105,8 @@ def _written(program: Program) -> str:
             continue
         if kind == "number" and text.startswith("0."):
             text = text[1:]
+        if kind == "string":  # a line's end in a text
+            text = text.replace("\\\n", "\\n")
         wordy = out[-1:].isalnum() or out[-1:] == "_"
         if (
             (wordy and (text[0].isalnum() or text[0] == "_"))

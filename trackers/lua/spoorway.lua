@@ -107,7 +107,7 @@ function M.storage.memory()
 		append = function(name, text) return write(name, (files[name] or "") .. text) end }
 end
 
-local function by_files(open, delete, whole)
+local function by_files(open, delete, folder, kind, whole)
 	local handle, held
 	local function release()
 		if handle then handle:close() end
@@ -116,34 +116,31 @@ local function by_files(open, delete, whole)
 	return {
 		release = release,
 		read = function(name)
-			local file = open(name, "r")
+			local file = open(folder .. name, "r" .. kind)
 			local text = file and file:read(whole)
 			if file then file:close() end
 			return text
 		end,
 		write = function(name, text)
-			local file = open(name, "w")
+			local file = open(folder .. name, "w" .. kind)
 			return file and file:write(text) and file:close()
 		end,
 		append = function(name, text)
 			if held ~= name then
 				release()
-				handle, held = open(name, "a"), name
+				handle, held = open(folder .. name, "a" .. kind), name
 			end
 			if handle and handle:write(text) and handle:flush() then return true end
 			release()
 		end,
 		remove = function(name)
 			if held == name then release() end
-			delete(name)
+			delete(folder .. name)
 		end,
 	}
 end
 
-function M.storage.io(folder)
-	folder = folder .. "/"
-	return by_files(function(name, mode) return io.open(folder .. name, mode .. "b") end, function(name) os.remove(folder .. name) end, "*a")
-end
+function M.storage.io(folder) return by_files(io and io.open, os.remove, folder .. "/", "b", "*a") end
 
 -- The queue: segments of records, LF sum " " text: an event {…} or the segment's number @n. LF comes first: a torn record spoils no other.
 local function sum(s, rest)
@@ -308,7 +305,7 @@ end
 if love then
 	function M.storage.love()
 		local fs = love.filesystem
-		return by_files(fs.openFile or fs.newFile, fs.remove, "string")
+		return by_files(fs.openFile or fs.newFile, fs.remove, "", "", "string")
 	end
 
 	function M.thread(inbox, outbox) -- may wait
@@ -340,20 +337,22 @@ if love then
 end
 -- transports]
 
--- The event or the schema's vendor (none: games), how many arguments must be there, their names.
-local VERBS = {
-	page_view = "pv1 url page refr",
-	page_ping = "pp1 url page refr pp_mix pp_max pp_miy pp_may",
-	structured = "se2 se_ca se_ac se_la se_pr se_va",
-	screen_view = "com.snowplowanalytics.mobile1 name id type previousName previousId previousType transitionType",
-	timing = "com.snowplowanalytics.snowplow3 category variable timing label",
-	session_start = "0", session_end = "0",
-	level_start = "1 level", level_end = "2 level outcome",
-	economy = "3 flow currency amount",
-	progression = "1 name step",
-}
-local SUBJECT = { user_id = "uid", domain_user_id = "duid", session_id = "sid", session_index = "vid", network_user_id = "tnuid", ip = "ip",
-	screen = "res", viewport = "vp", color_depth = "cd", timezone = "tz", language = "lang", useragent = "ua" }
+-- A verb; its event or its schema's vendor (none: games) and how many arguments must be there; their names.
+local VERBS = "\
+page_view pv1 url page refr\
+page_ping pp1 url page refr pp_mix pp_max pp_miy pp_may\
+structured se2 se_ca se_ac se_la se_pr se_va\
+screen_view com.snowplowanalytics.mobile1 name id type previousName previousId previousType transitionType\
+timing com.snowplowanalytics.snowplow3 category variable timing label\
+session_start 0\
+session_end 0\
+level_start 1 level\
+level_end 2 level outcome\
+economy 3 flow currency amount\
+progression 1 name step\
+"
+local SUBJECT = "user_id=uid domain_user_id=duid session_id=sid session_index=vid network_user_id=tnuid ip=ip screen=res viewport=vp\
+color_depth=cd timezone=tz language=lang useragent=ua"
 
 -- A tracker, or nil and what is wrong.
 function M.new(options)
@@ -477,8 +476,8 @@ function M.new(options)
 	end
 
 	setmetatable(self, { __index = function(_, method) -- verbs, made when first used
-		local verb = match(tostring(method), "^track_(.*)")
-		local kind, least, names = match(VERBS[verb] or "", "^(%D*)(%d)(.*)")
+		local verb = match(tostring(method), "^track_([%a_]+)$")
+		local kind, least, names = match(VERBS, "\n" .. (verb or " ") .. " (%D-)(%d)(.-)\n")
 		if not kind then return nil end
 		local schema = #kind ~= 2 and "iglu:" .. (kind == "" and "io.spoorway.game" or kind) .. "/" .. verb .. "/jsonschema/1-0-0"
 		self[method] = function(_, ...)
@@ -506,7 +505,8 @@ function M.new(options)
 	end })
 
 	function self.set(_, name, value)
-		local to = SUBJECT[name]
+		local to
+		for known_as, short in gmatch(SUBJECT, "(%S+)=(%S+)") do to = known_as == name and short or to end
 		if not to or value ~= nil and not pcall(text_of, value) then return nil, "invalid" end
 		if o.anonymous and not find("res vp cd tz lang ua", to) then return nil, "anonymous" end
 		subject[to] = value

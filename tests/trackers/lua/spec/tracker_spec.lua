@@ -51,6 +51,19 @@ describe("track", function()
 		assert.are.equal(0, tracker:status().queued)
 	end)
 
+	it("knows no name but its own, neither of a verb nor of what is set", function()
+		local tracker = world()
+		for _, name in ipairs({ "track_", "track_page", "track_PAGE_VIEW", "track_.*", "track_page_view pv", "track_\npage_view", "page_view", 7, true }) do
+			assert.is_nil(tracker[name], name)
+		end
+		for _, name in ipairs({ "ip=ip screen", "user", "ser_id", "user_id ", "user_id=uid", "%S+", "", 7, true }) do
+			assert.are.same({ nil, "invalid" }, { tracker:set(name, "x") }, name)
+		end
+		assert.are.same({ nil, "invalid" }, { tracker:set(nil, "x") })
+		assert.are.same({ nil, "invalid" }, { tracker:set("user_id", {}) })
+		for _, name in ipairs({ "user_id", "useragent", "color_depth", "viewport" }) do assert.is_true(tracker:set(name, "x")) end
+	end)
+
 	it("keeps a byte that is no UTF-8 from spoiling its batch", function()
 		local tracker, w = world()
 		tracker:track_page_view("a\255b", "\195\164 \237\160\128 \240\159\166\134 \192\128 \226\130")
@@ -426,6 +439,14 @@ describe("a device's key", function()
 end)
 
 describe("options", function()
+	it("a folder where the host has no files is said, not raised", function()
+		local files = _G.io
+		_G.io = nil
+		local answer = { pcall(spoorway.new, { folder = "x", url = "http://127.0.0.1" }) }
+		_G.io = files
+		assert.are.same({ true, nil, "storage" }, answer)
+	end)
+
 	it("are refused by name", function()
 		for name, options in pairs({ url = { url = "nonsense" }, platform = { url = "http://a", platform = "fridge" }, transport = { transport = "pigeon" },
 			https = { url = "https://a", transport = "luasocket" } }) do
