@@ -7,6 +7,7 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from typing import BinaryIO, Final, cast
 
 from protocol.seams import Event, FailedEvent
@@ -17,7 +18,6 @@ from storage.lake.index import Known
 from storage.rows import json_text, to_tsv
 
 _ID, _FINGERPRINT = COLUMN_NAMES.index("event_id"), COLUMN_NAMES.index("event_fingerprint")
-_GZIP_LEVEL = 6
 
 Write = Callable[[Sequence[Event]], bytes]
 
@@ -53,7 +53,17 @@ def files(
 
 def gzipped(lines: Iterable[str]) -> bytes:
     """The same bytes for the same lines, whenever."""
-    return gzip.compress("".join([f"{line}\n" for line in lines]).encode(), _GZIP_LEVEL, mtime=0)
+    return compressor()("".join([f"{line}\n" for line in lines]).encode())
+
+
+@cache
+def compressor() -> Callable[[bytes], bytes]:
+    """To gzip. The extra "fast" takes a tenth of the time; its files are 4 % larger until merging compresses them anew."""
+    try:
+        from isal.igzip import compress  # pyright: ignore[reportUnknownVariableType]
+    except ImportError:
+        return partial(gzip.compress, compresslevel=6, mtime=0)
+    return partial(compress, compresslevel=2, mtime=0)
 
 
 def failed_line(one: FailedEvent) -> str:

@@ -46,7 +46,7 @@ from protocol.seams import (
 from protocol.tables import COLUMN_NAMES, COLUMNS
 from spoorway.loader import Loader
 from storage import lake
-from storage.lake import commits, merging
+from storage.lake import commits, merging, writing
 from storage.lake.index import Index
 from storage.lake.parquet import schema, to_parquet, to_table
 from storage.lake.statements import statements
@@ -292,6 +292,18 @@ def test_the_same_batch_makes_the_same_bytes(tmp_path: Path) -> None:
         made.append({str(p.relative_to(root(bench))): p.read_bytes() for p in root(bench).rglob("0*.*") if p.is_file()})
     assert made[0] == made[1]
     assert len(made[0]) >= 12
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_both_compressors_make_what_every_reader_of_gzip_reads(monkeypatch: pytest.MonkeyPatch, quick: bool) -> None:
+    if not quick:
+        monkeypatch.setitem(sys.modules, "isal.igzip", None)
+    compress = writing.compressor.__wrapped__()
+    assert ("isal" in compress.func.__module__) is quick
+    text = "".join(f"Zeile {number}\tößü\n" for number in range(5_000)).encode()
+    assert compress(text) == compress(text)
+    assert gzip.decompress(compress(text)) == text
+    subprocess.run(["gzip", "-t"], input=compress(text), check=True)
 
 
 # What comes again -------------------------------------------------------------------------------------------------------
