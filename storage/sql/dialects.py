@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from storage.rows import CONTEXTS, json_text
 from storage.sql import shapes
 from storage.sql.dialect import Dialect, literal
 from storage.sql.entity_rows import bundled_tables, functions
@@ -71,13 +72,17 @@ _SQLITE = {
     "data_number": "@number($1.unstruct_event, @path('$.data.data', $2))",
     "entities": "atomic.events AS $1, json_each($1.$2, '$.data') AS $3",
     # By the place: to ask for x.value would write the entity down, and to look into it take it apart once more.
-    "is": "instr($1, $3) > 0 AND substr(json_extract($1, '$.data[' || $2.key || '].schema'), 1, length($3)) = $3",
-    "item": "json_extract($1, '$.data[' || $2.key || @path('].data', $3))",
-    "item_number": "@number($1, '$.data[' || $2.key || @path('].data', $3))",
-    # Most have it in the first place, where it needs no loop.
-    "one": "CASE WHEN instr($1, $2) = 0 THEN NULL WHEN substr(json_extract($1, '$.data[0].schema'), 1, length($2)) = $2"
-    " THEN json_extract($1, @path('$.data[0].data', $3)) ELSE (SELECT json_extract(j.value, @path('$.data', $3))"
-    " FROM json_each($1, '$.data') AS j WHERE substr(json_extract(j.value, '$.schema'), 1, length($2)) = $2 LIMIT 1) END",
+    "is": "instr($1, $3) > 0 AND CASE WHEN $2.key = 0 AND @leads($1, $3) THEN 1"
+    " ELSE substr(json_extract($1, '$.data[' || $2.key || '].schema'), 1, length($3)) = $3 END",
+    "item": "json_extract($1, @place($2, $3))",
+    "item_number": "@number($1, @place($2, $3))",
+    # A text that does not change is not put together for every event.
+    "place": "CASE $1.key WHEN 0 THEN @path('$.data[0].data', $2) ELSE '$.data[' || $1.key || @path('].data', $2) END",
+    # Most have it in the first place, where our own writing says so: no JSON is taken apart to see that.
+    "leads": f'instr($1, \'"data":[{{"schema":"\' || $2) = {len(json_text({"schema": CONTEXTS})) + 1}',
+    "one": "CASE WHEN @leads($1, $2) THEN json_extract($1, @path('$.data[0].data', $3)) WHEN instr($1, $2) > 0 THEN"
+    " (SELECT json_extract(j.value, @path('$.data', $3)) FROM json_each($1, '$.data') AS j"
+    " WHERE substr(json_extract(j.value, '$.schema'), 1, length($2)) = $2 LIMIT 1) END",
 }
 _SQLITE_NUMBERS = {"integer": "INTEGER", "number": "REAL"}
 

@@ -12,7 +12,7 @@
 -- column: way_p95_s     and for the slowest twentieth
 -- column: stored_p95_s  seconds until it was enriched, for the slowest twentieth
 -- chart: bar x=app_id y=way_p95_s
-WITH ways AS (
+WITH ways AS MATERIALIZED (
     SELECT coalesce(e.app_id, '') AS app_id, @ms(e.collector_tstamp) AS at_ms,
         @ms(e.collector_tstamp) - @ms(e.derived_tstamp) AS way_ms, @ms(e.etl_tstamp) - @ms(e.collector_tstamp) AS stored_ms
     FROM atomic.events AS e
