@@ -165,14 +165,12 @@ local function open_queue(files, prefix, o)
 	local list, used, last, slot = {}, {}, 0, 1
 	local queue, slots = { count = 0, bytes = 0, list = list }, max(256, floor(o.max_bytes / max(o.batch_bytes, 4096)))
 
-	local function new(name, order) return { name = name, count = 0, bytes = 0, done = 0, order = order } end
-
 	local function add(seg, n, bytes)
 		if not used[seg.name] then
 			push(list, seg)
 			used[seg.name], last = true, max(last, seg.order)
 		end
-		seg.count, seg.bytes = seg.count + n, seg.bytes + bytes
+		seg.count, seg.bytes = (seg.count or 0) + n, (seg.bytes or 0) + bytes
 		queue.count, queue.bytes = queue.count + n, queue.bytes + bytes
 	end
 
@@ -185,7 +183,7 @@ local function open_queue(files, prefix, o)
 			if kind == 123 then n = n + 1 elseif kind == 64 then order = tonumber(sub(at_record(all, at) or "", 2)) or 0 end
 			at = find(all, "\n", at + 1, true)
 		end
-		if n > 0 then add(new(name, order), n, #all) elseif all ~= "" then files.remove(name) end
+		if n > 0 then add({ name = name, order = order }, n, #all) elseif all ~= "" then files.remove(name) end
 	end
 	table.sort(list, function(a, b) return a.order < b.order end)
 	local open = list[#list]
@@ -196,7 +194,7 @@ local function open_queue(files, prefix, o)
 		if not seg or seg.bytes + #line > o.batch_bytes then
 			if #list == slots then error("full", 0) end
 			while used[prefix .. slot] do slot = slot % slots + 1 end
-			seg = new(prefix .. slot, last + 1)
+			seg = { name = prefix .. slot, order = last + 1 }
 			line = record(format("@%.0f", seg.order)) .. line
 		end
 		if not files.append(seg.name, line) then error() end
@@ -218,7 +216,7 @@ local function open_queue(files, prefix, o)
 			local text, after = at_record(all, at, rest)
 			if byte(all, at + 10) == 123 then
 				passed = passed + 1
-				if text and passed > seg.done then push(batch, text) end
+				if text and passed > (seg.done or 0) then push(batch, text) end
 			end
 			at = after
 			rest()
@@ -229,7 +227,7 @@ local function open_queue(files, prefix, o)
 
 	function queue.forget(batch) -- gives how many were damaged
 		local seg = list[1]
-		local gone = batch.passed and batch.passed - seg.done or seg.count
+		local gone = batch.passed and batch.passed - (seg.done or 0) or seg.count
 		add(seg, -gone, 0)
 		seg.done = batch.passed
 		if not seg.done then
