@@ -1,7 +1,7 @@
 """The journal's writer for Kafka: payloads from one event loop -> records of a topic, acknowledged by all copies in step.
 
-librdkafka batches, sends and repeats in threads of its own; what it has to say is fetched on the event loop, a thousand times a
-second while something is under way, so that no thread of ours ever takes the interpreter away from it.
+librdkafka batches, sends and repeats in threads of its own; what it has to say is fetched on the event loop, every millisecond or
+few while something is under way, so that no thread of ours ever takes the interpreter away from it.
 
 A batch costs librdkafka and the brokers more than the records in it. So what arrives while a round of records is under way is the
 next round, as what arrives during an fsync goes into the next one: it is handed to librdkafka when that one is acknowledged, or
@@ -25,6 +25,7 @@ from protocol.payloads import to_json
 from protocol.seams import PermanentError, RawPayload, TransientError
 
 _POLL_S, _IDLE_POLL_S = 0.001, 1.0
+_MORE_PATIENT = 1.25  # with every look that finds nothing, up to _ROUND_S: brokers far away are asked less often
 _ROUND_S = 0.005  # so long a round waits for the one before it
 _REACH_S = 5.0  # also how long an end of the gateway may wait for a broker that says nothing
 _LONGEST = 6  # characters of JSON for one of text
@@ -95,6 +96,7 @@ class KafkaWriter:
         self._session: _Session | None = _Session(config)
         self._timer: asyncio.TimerHandle | None = None
         self._slow = True
+        self._pause_s = _POLL_S
         self._acknowledged = 0
         self._closing = False
 
@@ -216,7 +218,7 @@ class KafkaWriter:
         if self._timer is None or self._slow:
             if self._timer is not None:
                 self._timer.cancel()
-            self._slow = False
+            self._slow, self._pause_s = False, _POLL_S
             self._timer = asyncio.get_running_loop().call_later(_POLL_S, self._poll)
 
     def _poll(self) -> None:
@@ -224,7 +226,8 @@ class KafkaWriter:
         session = self._session
         if session is None:
             return
-        session.producer.poll(0)
+        told = session.producer.poll(0)
+        self._pause_s = _POLL_S if told else min(self._pause_s * _MORE_PATIENT, _ROUND_S)
         if session.causes.down:
             session.causes.down = False
             if session.busy():
@@ -234,7 +237,7 @@ class KafkaWriter:
             self._hand_over(session)
         if self._session is not None and self._timer is None:
             self._slow = not self._session.under_way
-            self._timer = loop.call_later(_IDLE_POLL_S if self._slow else _POLL_S, self._poll)
+            self._timer = loop.call_later(_IDLE_POLL_S if self._slow else self._pause_s, self._poll)
 
 
 __all__ = ["KafkaWriter"]
