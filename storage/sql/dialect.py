@@ -7,6 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from storage.rows import CONTEXTS
+
+# Entities as our targets write them, up to the schema of the first one: most have what is asked for there.
+LEAD = f'{{"schema":"{CONTEXTS}","data":[{{"schema":"'
+
 
 class Asked(NamedTuple):
     """A question that is being rendered. sql: with its macros. parameter: name -> as the dialect writes it.

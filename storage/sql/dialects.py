@@ -19,9 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from storage.rows import CONTEXTS, json_text
 from storage.sql import shapes
-from storage.sql.dialect import Dialect, literal
+from storage.sql.dialect import LEAD, Dialect, literal
 from storage.sql.entity_rows import bundled_tables, functions
 
 
@@ -55,6 +54,7 @@ _SHARED = {
 }
 
 # SQLite: times are text, JSON is text. instr() comes first: far cheaper than taking the JSON of every event apart. -----
+_DATA = '"data":'
 _SQLITE = {
     **_SHARED,
     "ms": "CAST((julianday($1) - 2440587.5) * 86400000 + 0.5 AS INTEGER)",
@@ -78,8 +78,8 @@ _SQLITE = {
     "item_number": "@number($1, @place($2, $3))",
     # A text that does not change is not put together for every event.
     "place": "CASE $1.key WHEN 0 THEN @path('$.data[0].data', $2) ELSE '$.data[' || $1.key || @path('].data', $2) END",
-    # Most have it in the first place, where our own writing says so: no JSON is taken apart to see that.
-    "leads": f'instr($1, \'"data":[{{"schema":"\' || $2) = {len(json_text({"schema": CONTEXTS})) + 1}',
+    # As our own writing says: no JSON is taken apart to see it.
+    "leads": f"instr($1, '{LEAD[LEAD.index(_DATA) :]}' || $2) = {LEAD.index(_DATA) + 1}",
     "one": "CASE WHEN @leads($1, $2) THEN json_extract($1, @path('$.data[0].data', $3)) WHEN instr($1, $2) > 0 THEN"
     " (SELECT json_extract(j.value, @path('$.data', $3)) FROM json_each($1, '$.data') AS j"
     " WHERE substr(json_extract(j.value, '$.schema'), 1, length($2)) = $2 LIMIT 1) END",

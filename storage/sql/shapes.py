@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from storage.sql.dialect import Asked, Function, literal
+from storage.sql.dialect import LEAD, Asked, Function, literal
 
 
 def _entities(asked: Asked, event: str, column: str, alias: str, prefix: str) -> str:
@@ -34,9 +34,18 @@ def _item_number(asked: Asked, column: str, alias: str, path: str) -> str:
 
 def _one(asked: Asked, column: str, prefix: str, path: str) -> str:
     uses = asked.uses("one", rf"{re.escape(column)},\s*{re.escape(prefix)},")
+    if len(set(uses)) == 1:  # of a single property, in the first place as most have it: half the work
+        leads = f"starts_with({column}, '{LEAD}' || {prefix})"
+        first = f"json_extract_string({column}, '$.data[0].data.{literal(path)}')"
+        return f"CASE WHEN {leads} THEN {first} ELSE {_found(column, prefix, uses)}.{_steps(path)} END"
+    return f"{_found(column, prefix, uses)}.{_steps(path)}"
+
+
+def _found(column: str, prefix: str, uses: Iterable[tuple[str, bool]]) -> str:
+    """What the first entity of that family says."""
     found = f"CASE WHEN contains({column}, {prefix}) THEN {column} END"
     every = f"json_transform({found}, {_several(_shape(uses))}).data"
-    return f"list_filter({every}, lambda j: starts_with(j.schema, {prefix}))[1].data.{_steps(path)}"
+    return f"list_filter({every}, lambda j: starts_with(j.schema, {prefix}))[1].data"
 
 
 def _data(asked: Asked, event: str, path: str) -> str:

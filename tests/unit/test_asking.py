@@ -11,7 +11,9 @@ import pytest
 
 from protocol.seams import ConfigurationError
 from spoorway import asking, charting
+from storage.rows import CONTEXTS, json_text
 from storage.sql import Chart, parse, questions, render
+from storage.sql.dialect import LEAD
 from storage.sql.dialects import DIALECTS, PAGE
 
 FORM = """-- What?
@@ -81,20 +83,26 @@ MODELS = [("b/other", 1, {"n": 1}), ("b/one", 2, {"n": 2}), ("b/one", 1, {"n": 3
 ENTITIES = [{"schema": f"iglu:a/{name[2:]}/jsonschema/{model}-0-0", "data": data} for name, model, data in MODELS]
 
 
+WRITTEN = [json_text({"schema": CONTEXTS, "data": ENTITIES}), json.dumps({"data": ENTITIES})]  # by our targets, and by others
+
+
 def of_one_event(select: str, field: str = "") -> dict[str, list[tuple[Any, ...]]]:
     """What SQLite and DuckDB answer of an event that says TOLD and carries ENTITIES, and of one that says and carries nothing."""
     question = parse("x", FORM.replace("-- group", "-- parameter: field text '' which\n-- group") + select)
-    rows = [[json.dumps({"data": {"data": TOLD}}), json.dumps({"data": ENTITIES})], [None, None]]
     answers: dict[str, list[tuple[Any, ...]]] = {}
     duckdb: Any = import_module("duckdb")
-    for name, db in (("sqlite", sqlite3.connect(":memory:")), ("duckdb", duckdb.connect())):
-        db.execute("ATTACH ':memory:' AS atomic" if name == "sqlite" else "CREATE SCHEMA atomic")
-        db.execute("CREATE TABLE atomic.events (unstruct_event VARCHAR, contexts VARCHAR)")
-        db.executemany("INSERT INTO atomic.events VALUES (?, ?)", rows)
-        sql = render(question, DIALECTS[name], {"field": field})
-        found = db.execute(sql, {"field": field} if "field" in sql else {}).fetchall()
-        answers[name] = [tuple(row) for row in found]
-        db.close()
+    for written in WRITTEN:
+        before = answers.copy()
+        for name, db in (("sqlite", sqlite3.connect(":memory:")), ("duckdb", duckdb.connect())):
+            db.execute("ATTACH ':memory:' AS atomic" if name == "sqlite" else "CREATE SCHEMA atomic")
+            db.execute("CREATE TABLE atomic.events (unstruct_event VARCHAR, contexts VARCHAR)")
+            rows = [[json.dumps({"data": {"data": TOLD}}), written], [None, None]]
+            db.executemany("INSERT INTO atomic.events VALUES (?, ?)", rows)
+            sql = render(question, DIALECTS[name], {"field": field})
+            found = db.execute(sql, {"field": field} if "field" in sql else {}).fetchall()
+            answers[name] = [tuple(row) for row in found]
+            db.close()
+        assert before in ({}, answers)
     return answers
 
 
@@ -109,6 +117,8 @@ def of_one_event(select: str, field: str = "") -> dict[str, list[tuple[Any, ...]
         ("@data(e, 'in.y'), @data_number(e, 'in.x')", ["why", 7]),
         ("@one(e.contexts, 'iglu:a/one/jsonschema/1-', 'n')", ["3"]),
         ("@one(e.contexts, 'iglu:a/other/jsonschema/1-', 'n')", ["1"]),  # the first of them
+        ("@one(e.contexts, 'iglu:a/other/jsonschema/1-', 'nobody')", [None]),
+        ("@one(e.contexts, 'iglu:a/one/jsonschema/1-', 'n'), @one(e.contexts, 'iglu:a/one/jsonschema/1-', 't')", ["3", "3"]),
         ("@one(e.contexts, 'iglu:a/none/jsonschema/1-', 'n')", [None]),
     ],
 )
@@ -132,6 +142,13 @@ def test_every_entity_of_a_family_and_model_is_a_row() -> None:
     )
     for rows in found.values():
         assert sorted((str(text), number, none) for text, number, none in rows) == [("3", 3, None), ("4", None, None)]
+
+
+def test_an_entity_in_the_first_place_is_found_there() -> None:
+    family = "'iglu:a/other/jsonschema/1-'"
+    source = f"@entities(e, contexts, x, {family}) WHERE @is(e.contexts, x, {family})"
+    assert of_one_event(f"SELECT @item_number(e.contexts, x, 'n') AS n FROM {source}") == {"sqlite": [(1,)], "duckdb": [(1,)]}
+    assert all(written.startswith(LEAD) == (place == 0) for place, written in enumerate(WRITTEN))
 
 
 @pytest.mark.parametrize(
