@@ -89,7 +89,7 @@ template <uint16_t RAM = 1024, uint16_t MOST = 512, uint16_t SEGMENT = 4096, cla
     return file && (size_t)file.read(state, STATE) == STATE && sum(0xFFFF, state, 9) == get(state + 9, 2);
   }
 
-  uint32_t sequence(uint16_t from) const { /* behind the uptime */
+  uint32_t sequence(uint16_t from) const { /* behind uptime and template */
     uint32_t value = 0;
     uint8_t c, shift = 0;
     do c = queue.at(from++), value |= (uint32_t)(c & 0x7F) << shift, shift += 7;
@@ -114,7 +114,7 @@ template <uint16_t RAM = 1024, uint16_t MOST = 512, uint16_t SEGMENT = 4096, cla
       failed = false;
       end = from + HEAD + count;
       used += HEAD + count;
-      stored_ = sequence(4);
+      stored_ = sequence(5);
       queue.drop();
       return true;
     }

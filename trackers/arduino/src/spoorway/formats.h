@@ -13,26 +13,23 @@ template <class Tracker, class Index> struct Reading : Out {
   const char *at = 0; /* the next letter of the template */
 
   Tracker &whole() { return *static_cast<Tracker *>(this); }
-  uint8_t next() { return whole().store.at(from++); }
+  SPOORWAY_ONCE uint8_t next() { return whole().store.at(from++); }
   uint32_t number_() { return read_number(*this); }
-  /* Begins again. Answers the uptime; the event's sequence comes next. */
+  /* Begins again. Answers the uptime; the number of the template and the event's sequence come next. */
   uint32_t rewind() {
     uint32_t uptime = 0;
     from = 0;
     for (uint8_t i = 4; i--;) uptime = uptime >> 8 | (uint32_t)next() << 24;
     return uptime;
   }
-  /* The number of the record's template, for compact frames; `at` is behind it. */
-  uint16_t find_template() {
-    uint16_t number = 0;
-    uint8_t digit;
-    at = whole().text_of(next());
-    while ((digit = (uint8_t)(pgm_read_byte(at) - '0')) < 10) number = number * 10 + digit, at++;
-    if (pgm_read_byte(at) == ' ') at++;
-    return number;
+  /* A number in the template. */
+  SPOORWAY_APART uint32_t decimal() {
+    uint32_t n = 0;
+    for (uint8_t digit; (digit = (uint8_t)(pgm_read_byte(at) - '0')) < 10; at++) n = ten_times(n, digit);
+    return n;
   }
   /* Behind the word and the space after it. */
-  void skip_word() {
+  SPOORWAY_APART void skip_word() {
     uint8_t c;
     do c = pgm_read_byte(at++);
     while (c > ' ');
@@ -194,7 +191,10 @@ template <bool QUERY, class Tracker, class Index> class Event : public Reading<T
   uint32_t value_of_code(uint8_t c) {
     Index here = this->from;
     uint32_t n = this->rewind();
-    if (c == SEQUENCE) n = this->number_();
+    if (c == SEQUENCE) {
+      this->next();
+      n = this->number_();
+    }
     if (c == BOOT) n = this->whole().store.boot(this->whole().boot);
     if (c == SENT) n = this->whole().sent_ms;
     this->from = here;
@@ -251,8 +251,8 @@ template <bool QUERY, class Tracker, class Index> class Event : public Reading<T
   void body() {
     Tracker &t = this->whole();
     this->rewind();
-    this->number_();
     this->at = t.text_of(this->next());
+    this->number_();
     if ((uint8_t)(pgm_read_byte(this->at) - '0') < 10) this->skip_word(); /* the number that compact frames call it */
     depth = 0;
     const char *kind = this->at;
@@ -295,75 +295,103 @@ template <bool NAMED> struct Frames {
   enum { TOPIC = 2, NAME_ = 1, EARLIER = 4, BATCH = 8, VERSION_1 = 0xC0 };
 
   template <class Tracker, class Index> class Writer : public Reading<Tracker, Index> {
-    uint16_t crc = 0, length = 0;
+    Out next_;
+    uint16_t crc = 0;
+    uint8_t length = 0;
+    bool told = false; /* the first time it is only counted */
+    uint8_t held = 0;  /* where it goes as letters: bits that are none yet, behind a 1 that says how many they are */
 
-    void write(uint8_t c) {
-      crc = crc16(crc, c);
-      this->put(c);
+    static void framed(void *self, uint8_t c) {
+      Writer *w = static_cast<Writer *>(self);
+      w->crc = crc16(w->crc, c);
+      w->length++;
+      if (!w->told) return;
+      if (!w->held) return w->next_.put(c);
+      for (uint8_t i = 8; i--; c <<= 1) w->spell(c >> 7);
     }
-    void write_number(uint32_t n) {
-      for (; n > 0x7F; n >>= 7) write((uint8_t)n | 0x80);
-      write((uint8_t)n);
+    SPOORWAY_ONCE void spell(uint8_t b) { /* of unpadded base64url */
+      uint8_t v = held << 1 | b;
+      if (v & 64) {
+        v &= 63;
+        next_.put(v < 26 ? 'A' + v : v < 52 ? 'a' + v - 26 : v < 62 ? '0' + v - 52 : v == 62 ? '-' : '_');
+        v = 1;
+      }
+      held = v;
     }
-    void frame() {
+    SPOORWAY_APART void frame() {
       Tracker &t = this->whole();
       crc = 0xFFFF;
-      uint32_t mark = t.sent_ms, uptime = this->rewind(), sequence = this->number_();
+      uint32_t uptime = this->rewind(), age = t.sent_ms - uptime;
       uint8_t head = VERSION_1 | (NAMED ? NAME_ : 0);
       if (t.earlier()) {
-        mark = uptime;
+        age = 0;
         head |= EARLIER;
       }
-      uint32_t age = mark - uptime;
       if (age) head |= BATCH;
-      write(head);
+      this->put(head);
       if (age) {
-        write((uint8_t)(length - 2));
-        write(1);
+        this->put(length - 3); /* of all that follows, from when it was counted */
+        this->put(1);
       }
       if (NAMED) {
-        write((uint8_t)strlen(t.device));
-        for (const char *c = t.device; *c; c++) write((uint8_t)*c);
+        this->put((uint8_t)strlen(t.device));
+        this->text(t.device);
       }
-      write_number(this->find_template());
-      write_number(t.store.boot(t.boot));
-      write_number(sequence);
-      for (uint8_t i = 0; i < 4; i++) write(reinterpret_cast<uint8_t *>(&mark)[i]);
-      if (age) write_number(age);
+      this->at = t.text_of(this->next());
+      this->sevens(this->decimal());
+      this->sevens(t.store.boot(t.boot));
+      this->sevens(this->number_());
+      this->four(uptime + age);
+      if (age) this->sevens(age);
+      if (pgm_read_byte(this->at) == ' ') this->at++;
       this->skip_word();
       for (;;) {
         uint8_t kind;
         while (in_name(kind = pgm_read_byte(this->at))) this->at++;
         if (!kind) break;
         uint32_t code = this->number_();
-        if (code && kind == '.') {
-          this->at++;
-          uint32_t v = (uint32_t)value_of(code) - (uint32_t)offset();
-          code = (v << 1 ^ (v >> 31 ? 0xFFFFFFFF : 0)) + 1;
-        }
-        write_number(code);
+        if (code && kind == '.') code = moved(code);
+        this->sevens(code);
         if (kind == '$' || kind == '%')
-          while (code-- > 1) write(this->next());
+          while (code-- > 1) this->put(this->next());
         this->skip_word();
       }
-      for (uint8_t i = 2; i--;) write((uint8_t)(crc >> 8)); /* the second time the first is in the sum, and the low byte the high one */
+      for (uint8_t i = 2; i--;) this->put((uint8_t)(crc >> 8)); /* the second time the first is in the sum, and the low byte the high one */
     }
-    int32_t offset() {
-      int32_t n = 0;
-      char sign = (char)pgm_read_byte(++this->at), c;
-      if (sign > ' ')
-        while ((c = (char)pgm_read_byte(++this->at)) > ' ') n = n * 10 + (c - '0');
-      return sign == '-' ? -n : n;
+    /* The code of a number less the offset that the template has behind its kind and digits. Of both, ~n is -n - 1: n - 8 is ~(~n + 8). */
+    uint32_t moved(uint32_t code) {
+      uint8_t sign = pgm_read_byte(this->at += 2);
+      if (sign <= ' ') return code;
+      this->at++;
+      uint8_t less = sign == '+';
+      uint8_t turned = (uint8_t)(code - 1 - less) & 1; /* an even code is of a number below 0 */
+      uint32_t n = (code - 1) >> 1;
+      if (turned) n = ~n;
+      n += this->decimal();
+      if (n >> 31) {
+        n = ~n;
+        less ^= 1;
+      }
+      return (n << 1 | less) + 1;
     }
 
    public:
-    void body() {
-      Out out = *this;
+    SPOORWAY_ONCE void body() {
+      next_ = *this;
+      this->whole().to(framed, this);
       length = 0;
-      *static_cast<Out *>(this) = Out(Out::count, &length);
+      told = false;
       frame();
-      *static_cast<Out *>(this) = out;
+      told = true;
       frame();
+      this->whole().to(next_.emit, next_.self);
+    }
+    /* The frame as letters. */
+    void letters() {
+      held = 1;
+      body();
+      while (held != 1) spell(0);
+      held = 0;
     }
   };
 };

@@ -15,7 +15,7 @@ namespace spoorway {
 class EepromCells {
   uint16_t first, size_;
 
-  void program(uint16_t i, uint8_t value, uint8_t mode) {
+  SPOORWAY_ONCE void program(uint16_t i, uint8_t value, uint8_t mode) {
     while (!ready());
     EEAR = first + i;
     EEDR = value;
@@ -30,7 +30,7 @@ class EepromCells {
   explicit EepromCells(uint16_t f = 0, uint16_t s = 0) : first(f), size_(s ? s : E2END + 1 - f) {}
   uint16_t size() const { return size_; }
   bool ready() const { return !(EECR & _BV(EEPE)); }
-  uint8_t read(uint16_t i) const {
+  SPOORWAY_ONCE uint8_t read(uint16_t i) const {
     while (!ready());
     EEAR = first + i;
     EECR |= _BV(EERE);
@@ -44,38 +44,44 @@ class EepromCells {
 #endif
 
 /* Cells: size(), ready(), read(i), write(i, value), clear(i), settle() (everything written before it is durable when it returns).
-   SLOT: bytes of a slot, 8 more than the longest record. RAM: bytes of the queue before it. */
-template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
-  enum { PENDING = 0x5A, HEAD = 8, SLOTS_AT = 12 };
+   SLOT: bytes of a slot, 8 more than the longest record, at most 255. RAM: bytes of the queue before it. */
+template <class Cells, uint8_t SLOT = 24, uint16_t RAM = 64> class Journal {
+  enum { PENDING = 0x5A, BOOT = 1, LAP = 4, LENGTH = 5, RECORD = 6, SUM = SLOT - 2, COPY = 5, FIRST = 2 * COPY };
   Cells cells;
-  uint16_t slots, tail, oldest, pending, mark_, errors_;
-  uint8_t written; /* of the record that is being written, its head included */
-  uint32_t boot_, stored_;
+  uint16_t oldest, tail; /* slots, by their first cell; between them lies what waits, so one slot is always free */
+  uint16_t newest;       /* that stored() has not been asked of, or 0 */
+  uint16_t mark_, crc, errors_;
+  uint8_t written; /* cells of the slot that is being written */
+  uint8_t stamp[4]; /* boot and lap, as in a slot */
+  uint32_t stored_;
   Queue<RAM> queue;
 
-  uint16_t slot(uint16_t n) const { return SLOTS_AT + n * SLOT; }
-  uint16_t after(uint16_t n) const { return ++n == slots ? 0 : n; }
-  uint32_t number(uint16_t at) const {
-    uint32_t value = 0;
-    for (uint8_t i = 4; i--;) value = value << 8 | cells.read(at + i);
-    return value;
+  SPOORWAY_ONCE uint16_t after(uint16_t slot) const {
+    slot += SLOT;
+    return slot + SLOT < cells.size() ? slot : (uint16_t)FIRST;
   }
-
-  void store(uint16_t at, uint8_t value) {
+  SPOORWAY_ONCE void advance() {
+    tail = after(tail);
+    if (tail == FIRST) stamp[3]++;
+  }
+  SPOORWAY_ONCE uint32_t number(uint16_t at) const {
+    uint8_t low = cells.read(at), middle = cells.read(at + 1);
+    return (uint32_t)cells.read(at + 2) << 16 | (uint16_t)(middle << 8 | low);
+  }
+  /* Whether cells end with the sum of those before. */
+  SPOORWAY_ONCE bool whole(uint16_t at, uint8_t count, uint16_t sum) const {
+    while (count--) sum = crc16(sum, cells.read(at++));
+    return !sum;
+  }
+  bool whole(uint16_t slot) const { return whole(slot + BOOT, SLOT - BOOT, mark_); }
+  /* A cell that has its value already is not worn. */
+  SPOORWAY_ONCE void keep(uint16_t at, uint8_t value) {
+    crc = crc16(crc, value);
     if (cells.read(at) != value) cells.write(at, value);
   }
-
-  uint16_t sum(uint16_t at, uint16_t length, uint16_t crc) const {
-    while (length--) crc = crc16(crc, cells.read(at++));
-    return crc;
-  }
-
-  /* Whether the record in a slot is whole. */
-  bool whole(uint16_t at) const {
-    uint8_t length = cells.read(at + 1);
-    if (!length || length > SLOT - HEAD) return false;
-    uint16_t crc = sum(at + 4, length + 4, crc16(mark_, length));
-    return cells.read(at + 2) == (uint8_t)crc && cells.read(at + 3) == (uint8_t)(crc >> 8);
+  SPOORWAY_ONCE void find_oldest() {
+    do oldest = after(oldest);
+    while (oldest != tail && !(cells.read(oldest) == PENDING && whole(oldest)));
   }
 
   struct Bytes { /* of the record in a slot */
@@ -84,87 +90,65 @@ template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
     uint8_t next() { return cells.read(at++); }
   };
 
-  uint32_t sequence(uint16_t n) const {
-    Bytes bytes = {cells, (uint16_t)(slot(n) + HEAD + 4)}; /* behind the uptime */
-    return read_number(bytes);
-  }
-
-  /* A new boot id. Number before sum: whatever a cut leaves differs from a valid pair by less than the sum can miss. */
-  bool count_boot() {
-    uint8_t next = 0;
-    boot_ = 0;
-    for (uint8_t i = 0; i < 12; i += 6) {
-      uint32_t boot = number(i);
-      if (sum(i, 4, 0xFFFF) == (uint16_t)number(i + 4) && boot >= boot_ && boot != 0xFFFFFFFF) {
-        boot_ = boot;
-        next = 6 - i;
-      }
-    }
-    boot_++;
-    uint16_t crc = 0xFFFF;
-    for (uint8_t i = 0; i < 4; i++) {
-      uint8_t c = (uint8_t)(boot_ >> (8 * i));
-      store(next + i, c);
-      crc = crc16(crc, c);
-    }
-    store(next + 4, (uint8_t)crc);
-    store(next + 5, (uint8_t)(crc >> 8));
+  /* A new boot id. The copy that is written is the older one: whatever a cut leaves of it, the other is whole. */
+  uint32_t count_boot() {
+    uint32_t boot = 0;
+    for (uint8_t at = 0; at != FIRST; at += COPY)
+      if (whole(at, COPY, 0xFFFF) && number(at) > boot) boot = number(at);
+    boot++;
+    memcpy(stamp, &boot, sizeof stamp);
+    crc = 0xFFFF;
+    uint8_t at = boot & 1 ? (uint8_t)COPY : 0;
+    for (uint8_t i = 0; i != COPY; i++) keep(at + i, i < 3 ? stamp[i] : crc >> 8);
     cells.settle();
-    return number(next) == boot_ && (uint16_t)number(next + 4) == crc;
-  }
-
-  void find_oldest() {
-    if (pending)
-      while (cells.read(slot(oldest)) != PENDING || !whole(slot(oldest))) oldest = after(oldest);
+    return whole(at, COPY, 0xFFFF) ? boot : 0;
   }
 
  public:
-  typedef uint16_t Index;
-  static const uint16_t LONGEST = SLOT - HEAD;
+  typedef uint8_t Index;
+  static const uint16_t LONGEST = SLOT - 8;
 
   explicit Journal(const Cells &c) : cells(c) {}
 
   uint32_t begin(uint32_t, uint16_t mark) {
-    uint32_t newest_boot = 0, newest = 0;
     queue.begin(0, 0);
     mark_ = mark;
-    slots = (cells.size() - SLOTS_AT - 1) / SLOT;
-    tail = pending = errors_ = 0;
+    newest = errors_ = 0;
     written = 0;
     stored_ = 0;
-    if (!count_boot()) return 0;
-    for (uint16_t n = 0; n < slots; n++) {
-      uint16_t at = slot(n);
-      bool waits = cells.read(at) == PENDING;
-      if (!whole(at)) {
-        if (waits) cells.clear(at); /* of another sketch */
-        continue;
+    uint32_t boot = count_boot();
+    if (!boot) return 0;
+    /* The tail is behind the last slot of the newest lap: laps differ by one at most. */
+    uint16_t at = FIRST, end = FIRST;
+    bool found = false;
+    do {
+      if (whole(at)) {
+        uint8_t lap = cells.read(at + LAP);
+        if (!found || (int8_t)(lap - stamp[3]) >= 0) {
+          found = true;
+          stamp[3] = lap;
+          end = at;
+        }
       }
-      pending += waits;
-      uint32_t boot = number(at + 4), s = sequence(n);
-      if (boot > newest_boot || (boot == newest_boot && s >= newest)) {
-        newest_boot = boot;
-        newest = s;
-        tail = after(n);
-      }
-    }
+      at = after(at);
+    } while (at != FIRST);
+    tail = end;
+    if (found) advance();
     oldest = tail;
     find_oldest();
-    return boot_;
+    return boot;
   }
 
   void open() { queue.open(); }
   void put(uint8_t c) { queue.put(c); }
-  Result close() { return queue.close(SLOT - HEAD < RAM ? SLOT - HEAD : queue.LONGEST); }
+  Result close() { return queue.close(LONGEST < queue.LONGEST ? LONGEST : queue.LONGEST); }
 
-  bool any() const { return pending; }
-  uint16_t size() const { return cells.read(slot(oldest) + 1); }
-  uint8_t at(uint16_t i) const { return cells.read(slot(oldest) + HEAD + i); }
-  uint32_t boot(uint32_t) const { return number(slot(oldest) + 4); }
+  bool any() const { return oldest != tail; }
+  uint8_t size() const { return cells.read(oldest + LENGTH); }
+  uint8_t at(uint8_t i) const { return cells.read(oldest + RECORD + i); }
+  uint32_t boot(uint32_t) const { return number(oldest + BOOT); }
   void drop() {
-    uint16_t done = slot(oldest);
-    pending--;
-    oldest = after(oldest);
+    uint16_t done = oldest;
     find_oldest();
     cells.clear(done); /* last: reading after it would wait */
     cells.settle();
@@ -174,50 +158,52 @@ template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
 
   /* Moves one byte towards durability. */
   bool step() {
-    uint16_t at = slot(tail);
-    if (!queue.any() || cells.read(at) == PENDING) return false; /* a torn slot may be free while this one is not */
-    uint8_t length = (uint8_t)queue.size(), i = written++;
-    if (i < 4) {
-      store(at + 4 + i, (uint8_t)(boot_ >> (8 * i)));
-    } else if (i < length + 4) {
-      store(at + 4 + i, queue.at(i - 4));
-    } else if (i == length + 4) {
-      store(at + 1, length);
-    } else if (i <= length + 6) {
-      uint16_t crc = sum(at + 4, length + 4, crc16(mark_, length));
-      bool high = i == length + 6;
-      store(at + 2 + high, (uint8_t)(high ? crc >> 8 : crc));
-    } else {
-      written = 0;
+    if (!queue.any() || after(tail) == oldest) return false;
+    uint8_t i = ++written;
+    if (i < SLOT) {
+      if (i == BOOT) crc = mark_;
+      uint8_t value = crc >> 8; /* the second time the first is in the sum, and the low byte the high one */
+      if (i < LENGTH)
+        value = stamp[i - BOOT];
+      else if (i < RECORD + (uint8_t)queue.size())
+        value = queue.after_length(i - LENGTH);
+      else if (i < SUM)
+        value = cells.read(tail + i);
+      keep(tail + i, value);
+      return true;
+    }
+    written = 0;
+    cells.settle();
+    uint16_t done = tail;
+    bool good = whole(done);
+    advance();
+    if (good) {
+      newest = done;
+      queue.drop();
+      cells.write(done, PENDING);
       cells.settle();
-      if (intact(at)) {
-        stored_ = sequence(tail); /* before the write: reading after it would wait */
-        cells.write(at, PENDING);
-        cells.settle();
-        if (!pending++) oldest = tail;
-        queue.drop();
-      } else {
-        errors_++; /* a cell is worn out: the next slot */
-      }
-      tail = after(tail);
+    } else {
+      errors_++; /* a cell is worn out: the next slot */
+      if (oldest == done) oldest = tail;
     }
     return true;
   }
 
-  /* Whether what is in the slot is what is in the queue. */
-  bool intact(uint16_t at) {
-    if (cells.read(at + 1) != (uint8_t)queue.size() || !whole(at)) return false;
-    for (uint16_t i = 0; i < queue.size(); i++)
-      if (cells.read(at + HEAD + i) != queue.at(i)) return false;
-    return true;
+  uint16_t errors() const { return errors_; }
+  uint16_t size_of_all() const {
+    return (tail >= oldest ? tail - oldest : (uint16_t)(cells.size() - FIRST - 1) / SLOT * SLOT - (oldest - tail)) + queue.size_of_all();
+  }
+  /* The newest event of this boot that no power cut can take away; those before it can neither. */
+  uint32_t stored() {
+    if (newest && cells.ready()) {
+      Bytes bytes = {cells, (uint16_t)(newest + RECORD + 5)}; /* behind uptime and template */
+      stored_ = read_number(bytes);
+      newest = 0;
+    }
+    return stored_;
   }
 
-  uint16_t errors() const { return errors_; }
-  uint16_t size_of_all() const { return pending * SLOT + queue.size_of_all(); }
-  /* The newest event of this boot that no power cut can take away; those before it can neither. */
-  uint32_t stored() { return cells.ready() || !stored_ ? stored_ : stored_ - 1; }
-
-  uint16_t waiting() const { return pending + queue.count; }
+  uint16_t waiting() const { return (size_of_all() - queue.size_of_all()) / SLOT + queue.count; }
 
   /* For Consent: the last cell is 0 where nobody is to be tracked. */
   bool closed() const { return false; }
@@ -228,10 +214,7 @@ template <class Cells, uint16_t SLOT = 24, uint16_t RAM = 64> class Journal {
     return is_out() == out;
   }
   void erase() {
-    for (uint16_t n = 0; n < slots; n++)
-      if (cells.read(slot(n)) == PENDING) cells.clear(slot(n));
-    cells.settle();
-    pending = 0;
+    while (any()) drop();
     written = 0;
     queue.erase();
   }

@@ -1,4 +1,4 @@
-/* Queue: records of any length in a ring of N bytes of RAM, oldest first. What does not fit is refused, never overwritten. */
+/* Queue: records of any length in N bytes of RAM, oldest first. What does not fit is refused, never overwritten. */
 #ifndef SPOORWAY_QUEUE_H
 #define SPOORWAY_QUEUE_H
 
@@ -16,43 +16,36 @@ template <uint16_t N> class Queue {
   typedef typename Counting<(N < 255)>::Index Index;
 
  private:
-  enum { HEAD = N > 256 ? 2 : 1 }; /* bytes of a record's length */
-  Index first, used, open_;
+  enum { HEAD = N > 256 ? 2 : 1 }; /* bytes of a record's length, the lowest last */
+  Index used, open_;
 
  public:
   Index count;
 
  private:
-  uint8_t bytes[N]; /* last, so that the others are near */
-
-  Index place(Index i) const {
-    Index end = N - first;
-    return i < end ? first + i : i - end;
-  }
+  uint8_t bytes[N]; /* last, so that the others are near; the oldest record begins it */
 
  public:
   static const uint16_t LONGEST = N - HEAD;
 
   /* A store's start. mark: of the templates; what was kept under another one is not read. Answers the boot id, here the one given. */
   template <class Mark> uint32_t begin(uint32_t boot, const Mark &) {
-    first = used = count = 0;
+    erase();
     return boot;
   }
 
   /* Writing: open, put each byte, close. Not 1: it did not fit, and nothing was kept. */
   void open() { open_ = HEAD; }
-  void put(uint8_t c) {
-    if (open_ < (Index)(N - used)) bytes[place(used + open_)] = c;
+  SPOORWAY_ONCE void put(uint8_t c) {
+    if (open_ < (Index)(N - used)) bytes[used + open_] = c;
     if (open_ <= N) open_++;
   }
   Result close(uint16_t longest = LONGEST) {
-    Index length = open_ - HEAD;
+    Index end = open_, length = end - HEAD;
     if (length > longest) return LARGE;
-    if (open_ > (Index)(N - used)) return FULL;
-    Index end = open_;
-    open_ = 0;
-    put((uint8_t)length);
-    if (HEAD == 2) put((uint8_t)(length >> 8 * (HEAD - 1)));
+    if (end > (Index)(N - used)) return FULL;
+    if (HEAD == 2) bytes[used] = (uint8_t)(length >> 8 * (HEAD - 1));
+    bytes[used + HEAD - 1] = (uint8_t)length;
     used += end;
     count++;
     return (Result)1;
@@ -60,14 +53,15 @@ template <uint16_t N> class Queue {
 
   /* Reading the oldest. */
   bool any() const { return count; }
-  Index size() const { return bytes[first] | (HEAD == 2 ? (Index)((uint16_t)bytes[place(1)] << 8) : 0); }
-  uint8_t at(Index i) const { return bytes[place(i + HEAD)]; }
+  Index size() const { return bytes[HEAD - 1] | (HEAD == 2 ? (Index)((uint16_t)bytes[0] << 8) : 0); }
+  uint8_t at(Index i) const { return bytes[HEAD + i]; }
+  uint8_t after_length(Index i) const { return bytes[HEAD - 1 + i]; } /* 0: the lowest byte of its length */
   uint32_t boot(uint32_t now) const { return now; }
-  void drop() {
+  SPOORWAY_ONCE void drop() {
     Index length = size() + HEAD;
-    first = place(length);
     used -= length;
     count--;
+    for (Index i = 0; i != used; i++) bytes[i] = bytes[i + length];
   }
 
   bool ready() const { return true; } /* to be read */
@@ -79,7 +73,7 @@ template <uint16_t N> class Queue {
   bool closed() const { return false; }
   bool is_out() const { return false; }
   bool set_out(bool) { return true; }
-  void erase() { first = used = count = 0; }
+  void erase() { used = count = 0; }
 };
 
 }  // namespace spoorway

@@ -16,50 +16,87 @@ static const uint32_t SHA256_K[64] PROGMEM = {
 static const uint32_t SHA256_START[8] PROGMEM = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                                 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
 
-/* Turns a word by a few bits, right or left. AVRs have no barrel shifter: whole bytes are turned by copying, see below. */
-#ifdef __AVR__
-inline __attribute__((noinline)) uint32_t turn_right(uint32_t x, uint8_t bits) {
-  do __asm__("bst %A0,0\n ror %D0\n ror %C0\n ror %B0\n ror %A0\n bld %D0,7" : "+r"(x));
-  while (--bits);
-  return x;
-}
-inline __attribute__((noinline)) uint32_t turn_left(uint32_t x, uint8_t bits) {
-  do __asm__("bst %D0,7\n rol %A0\n rol %B0\n rol %C0\n rol %D0\n bld %A0,0" : "+r"(x));
-  while (--bits);
-  return x;
-}
-#else
-inline uint32_t turn_right(uint32_t x, uint8_t bits) { return x >> bits | x << (32 - bits); }
-inline uint32_t turn_left(uint32_t x, uint8_t bits) { return x << bits | x >> (32 - bits); }
-#endif
-
 class Sha256 {
-  uint32_t h[8], w[16];
+  uint32_t s[16], h[8], w[16]; /* s: the eight words of a round begin four bytes before those of the one before */
   uint16_t length;
 
-  static uint32_t by_byte(uint32_t x) { return x >> 8 | x << 24; }
-  static uint32_t by_half(uint32_t x) { return x >> 16 | x << 16; }
+  static SPOORWAY_ONCE void copy(uint32_t *to, const uint32_t *from) {
+    for (uint8_t i = 0; i < 8; i++) to[i] = from[i];
+  }
 
-  void block() {
-    uint32_t s[8];
-    memcpy(s, h, sizeof h);
+#ifdef __AVR__
+  /* Eight rounds, from round i on. In less than half the bytes a compiler needs: a word is turned by a loop, and most is done byte after byte.
+
+     r18 to r21 the sum, r22 to r25 a word, Y the words of the round, Z the constants. r26, r27, r16, r17: how `sigma` turns its word:
+     by r26, and with the word by r27, and with the word shifted by r16 by r17. */
+  const uint32_t *rounds(uint8_t i, const uint32_t *k) {
+    __asm__ volatile(
+        "push r28\n push r29\n movw r28,%A[s]\n rjmp 9f\n"
+        /* r22 = w[r26] */
+        "5: andi r26,15\n lsl r26\n lsl r26\n clr r27\n add r26,%A[w]\n adc r27,%B[w]\n"
+        "ld r22,X+\n ld r23,X+\n ld r24,X+\n ld r25,X\n ret\n"
+        /* turn r22 right by r26 bits */
+        "7: sbrs r26,4\n rjmp 71f\n movw r0,r22\n movw r22,r24\n movw r24,r0\n clr r1\n"
+        "71: sbrs r26,3\n rjmp 72f\n mov r0,r22\n mov r22,r23\n mov r23,r24\n mov r24,r25\n mov r25,r0\n"
+        "72: andi r26,7\n breq 74f\n"
+        "73: bst r22,0\n ror r25\n ror r24\n ror r23\n ror r22\n bld r25,7\n dec r26\n brne 73b\n"
+        "74: ret\n"
+        /* sigma */
+        "6: movw r12,r22\n movw r14,r24\n rcall 7b\n rcall 64f\n mov r26,r27\n rcall 7b\n"
+        "61: tst r16\n breq 62f\n lsr r15\n ror r14\n ror r13\n ror r12\n dec r16\n rjmp 61b\n"
+        "62: rcall 64f\n mov r26,r17\n rcall 7b\n"
+        "63: add r18,r22\n adc r19,r23\n adc r20,r24\n adc r21,r25\n ret\n"
+        "64: eor r22,r12\n eor r23,r13\n eor r24,r14\n eor r25,r15\n ret\n"
+        /* a round: the word of the message */
+        "9: mov r26,%[i]\n rcall 5b\n movw r18,r22\n movw r20,r24\n"
+        "mov r26,%[i]\n subi r26,16\n brlo 1f\n subi r26,-9\n rcall 5b\n rcall 63b\n"
+        "mov r26,%[i]\n inc r26\n rcall 5b\n ldi r26,21\n ldi r27,18\n ldi r16,3\n clr r17\n rcall 6b\n"
+        "mov r26,%[i]\n subi r26,-14\n rcall 5b\n ldi r26,2\n ldi r27,17\n ldi r16,10\n rcall 6b\n"
+        "mov r26,%[i]\n rcall 5b\n st X,r21\n st -X,r20\n st -X,r19\n st -X,r18\n"
+        /* the fifth word turned, the eighth, the constant, the choice by the fifth of the sixth and seventh */
+        "1: ldd r22,Y+16\n ldd r23,Y+17\n ldd r24,Y+18\n ldd r25,Y+19\n ldi r26,27\n ldi r27,18\n clr r16\n ldi r17,25\n rcall 6b\n"
+        "ldd r22,Y+28\n ldd r23,Y+29\n ldd r24,Y+30\n ldd r25,Y+31\n rcall 63b\n"
+        "lpm r22,Z+\n lpm r23,Z+\n lpm r24,Z+\n lpm r25,Z+\n rcall 63b\n"
+        "ldi r26,4\n clc\n"
+        "2: ldd r22,Y+20\n ldd r23,Y+24\n ldd r24,Y+16\n eor r22,r23\n and r22,r24\n eor r22,r23\n adc r18,r22\n"
+        "mov r0,r18\n mov r18,r19\n mov r19,r20\n mov r20,r21\n mov r21,r0\n ld r0,Y+\n dec r26\n brne 2b\n sbiw r28,4\n"
+        /* the fourth word has all that; the new first one the first turned and the majority, too */
+        "ldd r22,Y+12\n ldd r23,Y+13\n ldd r24,Y+14\n ldd r25,Y+15\n"
+        "add r22,r18\n adc r23,r19\n adc r24,r20\n adc r25,r21\n std Y+12,r22\n std Y+13,r23\n std Y+14,r24\n std Y+15,r25\n"
+        "ld r22,Y\n ldd r23,Y+1\n ldd r24,Y+2\n ldd r25,Y+3\n ldi r26,9\n ldi r27,11\n ldi r17,2\n rcall 6b\n"
+        "ldi r26,4\n clc\n"
+        "3: ld r22,Y\n ldd r23,Y+4\n mov r24,r22\n and r24,r23\n or r22,r23\n ldd r23,Y+8\n and r22,r23\n or r22,r24\n adc r18,r22\n"
+        "mov r0,r18\n mov r18,r19\n mov r19,r20\n mov r20,r21\n mov r21,r0\n ld r0,Y+\n dec r26\n brne 3b\n sbiw r28,4\n"
+        "st -Y,r21\n st -Y,r20\n st -Y,r19\n st -Y,r18\n"
+        "inc %[i]\n mov r26,%[i]\n andi r26,7\n breq 8f\n rjmp 9b\n"
+        "8: pop r29\n pop r28\n"
+        : [i] "+l"(i), "+z"(k)
+        : [s] "l"(s + 8), [w] "l"(w)
+        : "r12", "r13", "r14", "r15", "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27", "memory");
+    return k;
+  }
+#else
+  static uint32_t turned(uint32_t x, uint8_t bits) { return x >> bits | x << (32 - bits); }
+  const uint32_t *rounds(uint8_t i, const uint32_t *k) {
+    for (uint32_t *v = s + 8; v != s; v--, i++) {
+      uint32_t &now = w[i & 15], x = w[(i + 1) & 15], y = w[(i + 14) & 15];
+      if (i >= 16) now += w[(i + 9) & 15] + (turned(x, 7) ^ turned(x, 18) ^ x >> 3) + (turned(y, 17) ^ turned(y, 19) ^ y >> 10);
+      x = v[4];
+      uint32_t sum = now + (turned(x, 6) ^ turned(x, 11) ^ turned(x, 25)) + v[7] + *k++ + (v[6] ^ (x & (v[5] ^ v[6])));
+      v[3] += sum;
+      x = v[0];
+      v[-1] = sum + (turned(x, 2) ^ turned(x, 13) ^ turned(x, 22)) + ((x & v[1]) | (v[2] & (x | v[1])));
+    }
+    return k;
+  }
+#endif
+
+  SPOORWAY_ONCE void block() {
+    copy(s + 8, h);
     const uint32_t *k = SHA256_K;
-    for (uint8_t i = 0; i < 64; i++) {
-      uint32_t x = s[4], *now = w + (i & 15);
-      /* turned by 6, 11 and 25, each from the one before; so below by 2, 13 and 22, by 7 and 18, by 17 and 19 */
-      uint32_t sum = s[7] + *now + pgm_read_dword(k++) + (s[6] ^ (x & (s[5] ^ s[6])));
-      sum += turn_left(by_byte(x ^ turn_left(by_byte(x ^ turn_left(by_half(x), 2)), 3)), 2);
-      s[3] += sum;
-      x = s[0];
-      sum += turn_right(x ^ turn_right(by_byte(x ^ turn_right(by_byte(x), 1)), 3), 2) + ((x & s[1]) | (s[2] & (x | s[1])));
-      for (uint32_t *to = s + 7; to != s; to--) *to = to[-1];
-      s[0] = sum;
-      if (i >= 48) continue;
-      /* the word that is needed 16 rounds later */
-      x = w[(i + 1) & 15];
-      sum = *now + w[(i + 9) & 15] + (turn_left(by_byte(x ^ turn_right(by_byte(x), 3)), 1) ^ x >> 3);
-      x = w[(i + 14) & 15];
-      *now = sum + (turn_right(by_half(x ^ turn_right(x, 2)), 1) ^ x >> 8 >> 2);
+    for (uint8_t i = 0; i < 64; i += 8) {
+      k = rounds(i, k);
+      copy(s + 8, s);
     }
     for (uint8_t i = 8; i--;) h[i] += s[i];
   }
@@ -71,34 +108,32 @@ class Sha256 {
     memcpy_P(h, SHA256_START, sizeof h);
     length = 0;
   }
-  void put(uint8_t c) {
+  SPOORWAY_ONCE void put(uint8_t c) {
     ((uint8_t *)w)[((uint8_t)length & 63) ^ 3] = c; /* the lowest byte of a word comes last in the message, first in memory */
     if (!((uint8_t)++length & 63)) block();
   }
-  void end() {
+  SPOORWAY_ONCE void end() {
     uint16_t bytes = length;
     put(0x80);
-    while (((uint8_t)length & 63) != 56) put(0);
-    w[14] = 0;
-    w[15] = (uint32_t)bytes << 3;
-    block();
+    while (((uint8_t)length & 63) != 61) put(0);
+    put((uint8_t)(bytes >> 13));
+    put((uint8_t)(bytes >> 5));
+    put((uint8_t)(bytes << 3));
   }
   uint8_t at(uint8_t i) const { return ((const uint8_t *)h)[i ^ 3]; }
 
   /* What 64 bytes have made of it, to be gone on from. */
-  void save(State &to) const { memcpy(to, h, sizeof h); }
+  void save(State &to) const { copy(to, h); }
   void resume(const State &from) {
-    memcpy(h, from, sizeof h);
+    copy(h, from);
     length = 64;
   }
   /* The sum becomes the message, behind the 64 bytes of another state. */
   void wrap(const State &from) {
-    memset(w, 0, sizeof w);
-    memcpy(w, h, sizeof h);
+    copy(w, h);
     resume(from);
-    w[8] = 0x80000000;
-    w[15] = (64 + 32) * 8;
-    block();
+    length = 64 + 32;
+    end();
   }
 };
 
@@ -135,11 +170,7 @@ struct Hmac {
     Sha256 sha;
     sha.resume(inner);
     tracker.to(digest, &sha);
-    tracker.text(tracker.device);
-    tracker.put('\n');
-    tracker.number(tracker.boot);
-    tracker.put('\n');
-    tracker.number(tracker.message);
+    tracker.who('\n');
     tracker.put('\n');
     what.target();
     tracker.put('\n');

@@ -7,72 +7,50 @@
 
 namespace spoorway {
 
+/* A word of an answer as its fields are read: each letter adds to ten times those before, so that digits are a number. */
+constexpr uint16_t word_of(const char *p, uint16_t before = 0) { return *p ? word_of(p + 1, (uint16_t)(before * 10 + (*p - '0'))) : before; }
+
 template <class Port = Stream> class SerialLine {
   enum State { IDLE, SENDING, WAITING };
-  enum Part { NOTHING, KIND, FIRST, SECOND, REASON, SUM };
+  enum Part { KIND, BOOT, MESSAGE, REASON, SUM, NOTHING = 16 };
+  enum Word : uint16_t { ACKED = word_of("a"), REFUSED = word_of("n"), HINT = word_of("r"), DAMAGED = word_of("crc"), CUT = word_of("line"), BUSY = word_of("busy") };
+  enum : uint16_t { BEFORE = 0x5E0C }; /* the sum that @ makes what a sum begins with */
   enum { ANSWER_MS = 2000, TRIES = 3, AT_ONCE = 32 /* bytes a step: loop() shall take less than 5 ms */ };
   Port &port;
   uint8_t state, tries;
   uint16_t at, crc, since; /* at: of the line that is being sent; since: the last bits of when it was */
+  uint16_t skip;           /* what is left of it that was sent before, */
+  uint8_t room;            /* of what may be sent now, */
+  bool summed;             /* and whether it is in the sum */
   uint32_t least_ms;       /* from one message to the next, as the gateway asks */
-  /* Of the line that is being read: which part, its first letter, the second one of a reason, letters of the part, the sum, two numbers */
-  uint8_t part, kind, reason, letters;
+  /* Of the line that is being read: which part, what it is, how far it is from being about our message, its sum, the number of the part */
+  uint8_t part, kind;
+  uint8_t others;
   uint16_t sum;
-  uint32_t before, number;
+  uint32_t number;
 
-  struct Piece { /* of a line: what lies behind `at`, as much as there is room for */
-    SerialLine &line;
-    uint16_t skip;
-    uint8_t room;
-    bool summed;
-    static void emit(void *self, uint8_t c) { /* mostly for a byte that was sent before: hence apart */
-      Piece *p = static_cast<Piece *>(self);
-      if (p->skip)
-        p->skip--;
-      else
-        p->send(c);
-    }
-    SPOORWAY_ONCE void send(uint8_t c) {
-      if (!room) return;
-      room--;
-      if (line.at++ && summed) line.crc = crc16(line.crc, c);
-      line.port.write(c);
-    }
-  };
-
-  /* unpadded base64url on its way */
-  struct Letters {
-    Out out;
-    uint16_t held;
-    uint8_t bits;
-    void letter(uint8_t v) {
-      v &= 63;
-      out.put(v < 26 ? 'A' + v : v < 52 ? 'a' + v - 26 : v < 62 ? '0' + v - 52 : v == 62 ? '-' : '_');
-    }
-    static void emit(void *self, uint8_t c) {
-      Letters *l = static_cast<Letters *>(self);
-      l->held = l->held << 8 | c;
-      for (l->bits += 8; l->bits >= 6;) {
-        l->bits -= 6;
-        l->letter((uint8_t)(l->held >> l->bits));
-      }
-    }
-    void end() {
-      if (bits) letter((uint8_t)(held << (6 - bits)));
-    }
-  };
-
-  template <class Tracker> static void write_body(Tracker &tracker) {
-    if (Tracker::Form::BINARY) {
-      Letters letters = {tracker, 0, 0};
-      tracker.to(Letters::emit, &letters);
-      tracker.body();
-      letters.end();
-      tracker.to(letters.out.emit, letters.out.self);
-    } else {
-      tracker.body();
-    }
+  static void emit(void *self, uint8_t c) { /* mostly for a byte that was sent before: hence apart */
+    SerialLine *line = static_cast<SerialLine *>(self);
+    if (line->skip)
+      line->skip--;
+    else
+      line->send(c);
   }
+  void send(uint8_t c) {
+    if (!room) return;
+    room--;
+    at++;
+    if (summed) crc = crc16(crc, c);
+    port.write(c);
+  }
+
+  template <class Tracker> static void write_body(Tracker &tracker) { Body<Tracker::Form::BINARY>::write(tracker); }
+  template <bool BINARY, class Void = void> struct Body {
+    template <class Tracker> static void write(Tracker &tracker) { tracker.body(); }
+  };
+  template <class Void> struct Body<true, Void> {
+    template <class Tracker> static void write(Tracker &tracker) { tracker.letters(); }
+  };
 
   template <class Tracker> struct Signed { /* what a signature covers beside the numbers */
     Tracker &tracker;
@@ -80,93 +58,82 @@ template <class Port = Stream> class SerialLine {
     void body() { write_body(tracker); }
   };
 
-  template <class Tracker> SPOORWAY_ONCE void send(Tracker &tracker) {
-    int room = port.availableForWrite();
-    Piece piece = {*this, at, (uint8_t)(room > AT_ONCE ? AT_ONCE : room > 1 ? room : 1), true};
-    tracker.to(Piece::emit, &piece);
+  template <class Tracker> void send(Tracker &tracker) {
+    int free = port.availableForWrite();
+    room = free > AT_ONCE ? (uint8_t)AT_ONCE : (uint8_t)free;
+    if (!room) room = 1; /* it cannot say, or waits for so little */
+    skip = at;
+    summed = true;
+    tracker.to(emit, this);
     tracker.put('@');
     tracker.put(Tracker::Form::KIND);
     tracker.put(',');
-    tracker.text(tracker.device);
-    tracker.put(',');
-    tracker.number(tracker.boot);
-    tracker.put(',');
-    tracker.number(tracker.message);
+    tracker.who(',');
     if (Tracker::BYTES > 0) {
       tracker.put(',');
       for (uint8_t i = 0; i < Tracker::BYTES; i++) tracker.hex(tracker.signature(i));
     }
     tracker.put(':');
     write_body(tracker);
-    piece.summed = false;
+    summed = false;
     tracker.put('*');
     tracker.hex((uint8_t)(crc >> 8));
     tracker.hex((uint8_t)crc);
-    if (!piece.room) return;
+    if (!room) return;
     tracker.put('\n');
     state = WAITING;
     since = (uint16_t)millis();
   }
 
-  void start() {
+  SPOORWAY_ONCE void start() {
     at = 0;
-    crc = 0xFFFF;
+    crc = BEFORE;
     state = SENDING;
   }
 
-  /* One byte of an answer: !KIND,NUMBER,NUMBER,REASON*SUM. True: the line is whole and right. */
-  SPOORWAY_ONCE bool read(uint8_t c) {
+  /* One byte of an answer: !KIND,BOOT,MESSAGE,REASON*SUM, or !r,MILLISECONDS*SUM. True: the line is whole and right. */
+  template <class Tracker> bool read(Tracker &tracker, uint8_t c) {
     if (c == '!') {
       part = KIND;
+      others = 2;
       sum = 0xFFFF;
-      before = number = 0;
-      return false;
-    }
-    if (part == SUM) {
+      number = 0;
+    } else if (part < SUM) {
+      if (c == ',' || c == '*') {
+        if (part == KIND) kind = (uint8_t)number;
+        if (part == BOOT && number == tracker.boot) others = 1;
+        if (part == MESSAGE && (number == tracker.message ? others == 1 : !number && kind == REFUSED)) others = 0; /* or it could not be read */
+        part++;
+      }
+      if (c == '*') {
+        part = SUM;
+        return false;
+      }
+      sum = crc16(sum, c);
+      number = c == ',' ? 0 : ten_times(number, c - '0');
+    } else if (part < NOTHING) {
       if (c == '\n') {
+        bool right = part == SUM + 4;
         part = NOTHING;
-        return letters == 4;
+        return right;
       }
       if (c == '\r') return false;
+      part++;
       if ((c | 0x20) != Out::digit((uint8_t)(sum >> 8) >> 4)) part = NOTHING;
       sum <<= 4;
-      letters++;
-      return false;
-    }
-    if (c == '*') {
-      letters = 0;
-      part = part ? SUM : NOTHING;
-      return false;
-    }
-    sum = crc16(sum, c);
-    if (c == ',') {
-      letters = 0;
-      if (part == FIRST) {
-        before = number;
-        number = 0;
-      }
-      if (part && part < REASON) part++;
-    } else if (part == KIND) {
-      kind = c;
-    } else if (part < REASON) {
-      uint32_t twice = number + number;
-      number = (twice << 2) + twice + (uint8_t)(c - '0');
-    } else if (letters++ == 1) {
-      reason = c; /* tells all reasons apart that need to be */
     }
     return false;
   }
 
-  template <class Tracker> SPOORWAY_ONCE void answered(Tracker &tracker) {
-    if (kind == 'r') least_ms = number;
-    bool refused = kind == 'n';
-    if (state != WAITING || (!refused && kind != 'a')) return;
-    if (!(refused && !number) && (before != tracker.boot || number != tracker.message)) return;
-    if (refused && (reason == 'r' || reason == 'i')) return retry(tracker); /* crc, line */
+  template <class Tracker> void answered(Tracker &tracker) {
+    if (kind == HINT) least_ms = number;
+    if (state != WAITING || (kind != REFUSED && kind != ACKED) || others) return;
+    uint16_t reason = (uint16_t)number;
+    if (kind == REFUSED && (reason == DAMAGED || reason == CUT)) return retry(tracker);
     state = IDLE;
-    if (refused && reason == 'u') return tracker.later(); /* busy */
+    if (kind == REFUSED && reason == BUSY) return tracker.later();
     tracker.rest(least_ms);
-    refused ? tracker.never() : tracker.acked();
+    kind == REFUSED ? tracker.never() : tracker.acked();
   }
 
   template <class Tracker> SPOORWAY_ONCE void retry(Tracker &tracker) {
@@ -181,8 +148,8 @@ template <class Port = Stream> class SerialLine {
 
  public:
   explicit constexpr SerialLine(Port &p)
-      : port(p), state(IDLE), tries(0), at(0), crc(0), since(0), least_ms(0), part(NOTHING), kind(0), reason(0), letters(0), sum(0), before(0),
-        number(0) {}
+      : port(p), state(IDLE), tries(0), at(0), crc(0), since(0), skip(0), room(0), summed(false), least_ms(0), part(NOTHING), kind(0), others(0),
+        sum(0), number(0) {}
 
   /* Whether the sketch may print now without breaking a line of ours. */
   bool idle() const { return state != SENDING || !at; }
@@ -193,9 +160,12 @@ template <class Port = Stream> class SerialLine {
     state = IDLE;
   }
 
-  template <class Tracker> SPOORWAY_ONCE void step(Tracker &tracker) {
-    for (uint8_t most = 16; most && port.available() > 0; most--)
-      if (read((uint8_t)port.read())) answered(tracker);
+  template <class Tracker> void step(Tracker &tracker) {
+    for (uint8_t most = 16; most; most--) {
+      int c = port.read();
+      if (c < 0) break;
+      if (read(tracker, (uint8_t)c)) answered(tracker);
+    }
     if (state == SENDING) {
       send(tracker);
     } else if (state == WAITING) {

@@ -84,34 +84,31 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
   uint8_t failures;
   const Template *templates; /* in flash */
 
-  SPOORWAY_ONCE void number_of(uint32_t n) {
-    for (; n > 0x7F; n >>= 7) store.put((uint8_t)n | 0x80);
-    store.put((uint8_t)n);
-  }
-  SPOORWAY_ONCE void add(long v) { number_of(((uint32_t)v << 1 ^ (v < 0 ? 0xFFFFFFFF : 0)) + 1); }
-  void add(int v) { add((long)v); }
+  static void keep(void *self, uint8_t c) { static_cast<Store *>(self)->put(c); }
+  void add(long v) { this->sevens(((uint32_t)v << 1 ^ (v < 0 ? 0xFFFFFFFF : 0)) + 1); }
+  SPOORWAY_ONCE void add(int v) { add((long)v); }
   void add(unsigned v) { add((long)v); }
   void add(unsigned long v) { add((long)v); }
   void add(bool v) { add((long)v); }
-  void add(Absent) { store.put(0); }
+  void add(Absent) { this->put(0); }
   void add(const char *text) {
     uint16_t length = 0;
-    if (!text) return store.put(0);
+    if (!text) return this->put(0);
     while (text[length]) length++;
-    number_of(length + 1);
-    while (*text) store.put((uint8_t)*text++);
+    this->sevens(length + 1);
+    while (*text) this->put((uint8_t)*text++);
   }
   void add(const __FlashStringHelper *text) {
     const char *p = (const char *)text;
     uint16_t length = 0;
     while (pgm_read_byte(p + length)) length++;
-    number_of(length + 1);
-    while (uint8_t c = pgm_read_byte(p++)) store.put(c);
+    this->sevens(length + 1);
+    while (uint8_t c = pgm_read_byte(p++)) this->put(c);
   }
   void add(Raw v) { add(v.text); }
   void extra(uint8_t kind, const char *text) {
     if (!text || !*text) return;
-    store.put(kind);
+    this->put(kind);
     add(text);
   }
   void add(TrueTime v) { extra(TRUE_TIME, v.text); }
@@ -125,12 +122,11 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
   }
 
   void open(uint8_t of) {
-    sequence++;
     store.open();
-    uint32_t now = millis();
-    for (uint8_t i = 4; i--; now >>= 8) store.put((uint8_t)now);
-    number_of(sequence);
-    store.put(of);
+    to(keep, &store);
+    this->four(millis());
+    this->put(of);
+    this->sevens(one_more(sequence));
   }
   Result consent(bool out) {
     if (!templates) return CLOSED;
@@ -141,7 +137,7 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
   int32_t close() {
     Result taken = store.close();
     if (taken > 0) return (int32_t)sequence;
-    taken == FULL ? dropped_full++ : dropped_large++;
+    one_more(taken == FULL ? dropped_full : dropped_large);
     return taken;
   }
 
@@ -154,7 +150,7 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
      start: the boot id where the store keeps none; a random one if the device does not sign. */
   Result begin(const char *name, const Template *table, uint8_t count, const char *const *parameters = 0, uint32_t start = 0) {
     device = name;
-    about = parameters;
+    if (!Format::BINARY) about = parameters; /* frames have none */
     templates = table;
     rest(0); /* begin() may be called long after the start */
     this->begin_seal();
@@ -229,8 +225,16 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
     else
       Clock::write(*this, uptime_ms);
   }
+  /* Whose message it is: device, boot and number, with a sign in between. */
+  void who(uint8_t between) {
+    this->text(device);
+    this->put(between);
+    this->number(boot);
+    this->put(between);
+    this->number(message);
+  }
   /* Where the message goes from now on. */
-  void to(void (*emit)(void *, uint8_t), void *self) {
+  SPOORWAY_ONCE void to(void (*emit)(void *, uint8_t), void *self) {
     this->emit = emit;
     this->self = self;
   }
@@ -244,31 +248,31 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
   /* True: the oldest event is to be sent, under a new message number and time. */
   bool due() {
     if (!store.any() || resting()) return false;
-    begin_message();
+    one_more(message);
     return true;
   }
   SPOORWAY_ONCE void begin_message() {
-    message++;
+    one_more(message);
     sent_ms = millis();
   }
-  /* Asked often, so that the moment it answers no is always the last one. */
-  SPOORWAY_ONCE bool resting() {
+  /* Asked often, so that the moment it answers no is always the last one, and the time of the next message. */
+  bool resting() {
     uint32_t now = millis();
     if ((int32_t)(now - sent_ms) < 0) return true;
     sent_ms = now;
     return false;
   }
-  SPOORWAY_ONCE void rest(uint32_t ms) { sent_ms = millis() + ms; }
+  SPOORWAY_APART void rest(uint32_t ms) { sent_ms = millis() + ms; }
   void acked() {
-    sent++;
+    one_more(sent);
     failures = 0;
     store.drop();
   }
   void never() {
-    refused++;
+    one_more(refused);
     store.drop();
   }
-  void again() { resent++; } /* the message goes out once more, now or later */
+  void again() { one_more(resent); } /* the message goes out once more, now or later */
   /* Somebody said or showed that it is not now: full jitter up to 1 s, 2 s, 4 s … 9 min, and no less than what was asked for. */
   void later(uint32_t least_ms = 0) {
     uint8_t draw = (uint8_t)millis(); /* that devices differ is all it needs to do */

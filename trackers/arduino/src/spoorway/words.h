@@ -4,6 +4,12 @@
 
 /* A function that is called from several places and shall be in flash once. */
 #define SPOORWAY_ONCE __attribute__((noinline))
+/* The same, and it is told where its object is, although that is always the same: an AVR's way to an address takes more than to an offset. */
+#ifdef __AVR__
+#define SPOORWAY_APART __attribute__((noinline, noclone))
+#else
+#define SPOORWAY_APART SPOORWAY_ONCE
+#endif
 
 namespace spoorway {
 
@@ -65,12 +71,26 @@ static const char QUEUE_HEALTH[] PROGMEM =
 /* What may follow the fields in a record. */
 enum Extra { ENTITIES = 1, TRUE_TIME = 2, EVENT_ID = 3 };
 
-/* CRC-16, polynomial 0x1021: eight steps at once. */
+/* CRC-16, polynomial 0x1021, bit by bit: a table or a shortcut is faster, and larger. */
 inline uint16_t crc16(uint16_t crc, uint8_t c) {
-  uint8_t x = (uint8_t)(crc >> 8) ^ c;
-  x ^= x >> 4;
-  return (uint16_t)(crc << 8) ^ (uint16_t)((uint16_t)x << 12) ^ (uint16_t)((uint16_t)x << 5) ^ x;
+  crc ^= (uint16_t)c << 8;
+  for (uint8_t i = 8; i--;) crc = crc & 0x8000 ? (uint16_t)(crc << 1) ^ 0x1021 : crc << 1;
+  return crc;
 }
+
+/* n * 10 + digit, without the multiplication that AVRs have to link. */
+SPOORWAY_ONCE inline uint32_t ten_times(uint32_t n, uint8_t digit) {
+  uint32_t sum = digit;
+  for (uint8_t i = 10; i--;) {
+    sum += n;
+    __asm__("" : "+r"(sum)); /* or the compiler makes it a multiplication */
+  }
+  return sum;
+}
+
+/* What is counted, is counted here: where it happens it would take three times as much. */
+SPOORWAY_ONCE inline void one_more(uint16_t &n) { n++; }
+SPOORWAY_ONCE inline uint32_t one_more(uint32_t &n) { return ++n; }
 
 /* A number of a record: seven bits in a byte, the lowest first; a set high bit says that another byte follows. */
 template <class Source> uint32_t read_number(Source &source) {

@@ -20,10 +20,18 @@ struct Out {
   void text(const char *p) {
     while (uint8_t c = (uint8_t)*p++) put(c);
   }
-  static uint8_t digit(uint8_t c) { return c + (c < 10 ? '0' : 'a' - 10); }
+  static SPOORWAY_ONCE uint8_t digit(uint8_t c) { return c + (c < 10 ? '0' : 'a' - 10); }
   void hex(uint8_t c) {
     put(digit(c >> 4));
     put(digit(c & 15));
+  }
+  void four(uint32_t n) { /* bytes, the lowest first */
+    for (uint8_t i = 4; i--; n >>= 8) put((uint8_t)n);
+  }
+  /* Seven bits in a byte, the lowest first; a set high bit says that another byte follows. */
+  SPOORWAY_ONCE void sevens(uint32_t n) {
+    for (; n > 0x7F; n >>= 7) put((uint8_t)n | 0x80);
+    put((uint8_t)n);
   }
   /* n / 10^point, with as many digits behind the point. By subtraction: faster than the division AVRs do not have, and smaller. */
   void number(uint32_t n, uint8_t point = 0) {
