@@ -26,6 +26,7 @@ NAMES = (
     "devices",
     "tracker_python",
     "sql_pack",
+    "sql_lake",
     "tracker_js",
     "postgres",
     "sqlite",
@@ -43,6 +44,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)} (default: all)")
     parser.add_argument("--seconds", type=float, default=3, help="of load per round and server (default: 3)")
     parser.add_argument("--quick", action="store_true", help="to see that all of it works: one short round, nothing is written")
+    parser.add_argument("--events", type=int, default=0, help="in a store that is asked (default: each measure's own choice)")
     parser.add_argument("--disk", type=Path, default=HERE.parent / "build", help="folder on the disk to measure (default: build)")
     parser.add_argument("--out", type=Path, help="where the results go (default: benchmarks/results)")
     args = parser.parse_args()
@@ -59,7 +61,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(dir=args.disk, prefix=f"{name}-") as folder:
             path = Path(folder).resolve()
             path.chmod(0o755)  # nginx's worker is another user
-            effort = Effort(1, 1, 9_000, path) if args.quick else Effort(args.seconds, 3, 80_000, path)
+            effort = Effort(1, 1, 9_000, path, args.events) if args.quick else Effort(args.seconds, 3, 80_000, path, args.events)
             try:
                 found = import_module(f"benchmarks.measures.{name}").measure(effort)
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:

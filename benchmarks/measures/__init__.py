@@ -14,10 +14,12 @@ from pathlib import Path
 class Effort:
     """seconds: of load per round and server. rounds: how often, alternating; medians are told. events: for the loader.
 
-    folder: empty, on the disk that is to be measured; removed afterwards.
+    folder: empty, on the disk that is to be measured; removed afterwards. wanted: how many events a store is to have, where a
+    measure fills one; 0 = its own choice.
     """
 
     seconds: float
     rounds: int
     events: int
     folder: Path
+    wanted: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -16,25 +16,31 @@ from benchmarks.result import Result, Row, Table
 from protocol.schemas import bundled
 from protocol.seams import Position
 from spoorway import asking
-from storage.lake.parquet import to_parquet
+from spoorway.config import load
+from storage.lake import EVENTS
+from storage.lake.writing import files
 from storage.sql import questions
 from storage.targets import Batch
 from storage.targets.sqlite import Config, Plugin
 
-_END_MS = 1_795_300_000_000
+END_MS = 1_795_300_000_000
 _AT_ONCE = 5_000
-_FILE = 100_000  # events of a Parquet file
+_TOGETHER = 100_000  # events whose Parquet files are written together, as `spoorway compact` leaves them
 _PERIODS = ("7d", "30d")
 _RUNS, _FEW, _ENOUGH_MS = 20, 5, 500  # of a question: so many, or fewer when those took long enough
 _SLOW = 3  # that are named
 
 
 def measure(effort: Effort) -> Result:
-    count = 250_000 if effort.rounds > 1 else 20_000
-    file, parquet = effort.folder / "events.db", effort.folder / "parquet"
-    parquet.mkdir()
-    _fill(file, parquet, count)
-    stores: dict[str, asking.Store] = {"SQLite": asking.Sqlite(file), "DuckDB": asking.Parquet([f"{parquet}/*.parquet"])}
+    count = effort.wanted or (1_000_000 if effort.rounds > 1 else 20_000)
+    file, lake = effort.folder / "events.db", effort.folder / "lake"
+    kept(file, lake, count)
+    stores: dict[str, asking.Store] = {"SQLite": asking.Sqlite(file), "DuckDB": opened(lake)}
+    return asked("what asking costs", count, stores, {"SQLite": file, "DuckDB": lake})
+
+
+def asked(title: str, count: int, stores: Mapping[str, asking.Store], places: Mapping[str, Path], more: str = "") -> Result:
+    """Every question to every store. places: the file or folder of each. more: about the events."""
     names = [name for name, one in questions().items() if not one.reads]
     runs: dict[tuple[str, str, str], Runs] = {}
     rows: list[Row] = []
@@ -55,23 +61,24 @@ def measure(effort: Effort) -> Result:
     summary = [
         _summed(label, period, [(name, runs[label, period, name]) for name in names]) for label in stores for period in _PERIODS
     ]
-    sizes = [one.stat().st_size for one in parquet.iterdir()]
+    sizes = [_size(label, place, count) for label, place in places.items()]
     return Result(
-        "what asking costs",
+        title,
         f"Each of {len(names)} questions: 7d up to {_RUNS} times, fewer when that takes half a second, after one that warms"
         " the caches; 30d once.",
-        f"{count:,} events of 30 days. {month.DESCRIPTION}. 7d is the last week, 30d all of it.",
+        f"{count:,} events of 30 days. {month.DESCRIPTION}. 7d is the last week, 30d all of it.{more}",
         [
             Table("Milliseconds until the whole answer, over all questions", summary),
             Table("Each question, milliseconds; of 7d where nothing else is said", rows),
+            Table("What the events take on disk, with their indexes", sizes),
         ],
         [
-            f"SQLite: one file of {file.stat().st_size / 2**20:,.0f} MiB. DuckDB: {sum(sizes) / 2**20:,.0f} MiB of Parquet in "
-            f"{len(sizes)} files of {_FILE:,} events.",
-            "Both answer with the same number of rows, or nothing is told. Times grow with the events of the period.",
+            "DuckDB: the files of an S3 target in a folder, by day and name of event, as they are after `spoorway compact`.",
+            "Where there are several stores, all answer with the same number of rows, or nothing is told.",
+            "Times grow with the events of the period.",
             "Processor: the median of its time, of all threads together; what it would take alone on a machine with one core.",
         ],
-        {"rows": rows, "summary": summary},
+        {"rows": rows, "summary": summary, "sizes": sizes},
     )
 
 
@@ -81,6 +88,40 @@ class Runs(NamedTuple):
     spent: list[float]
     worked: list[float]
     rows: int
+
+
+def opened(lake: Path) -> asking.Store:
+    return asking.opened(str(lake), load)
+
+
+def kept(file: Path | None, lake: Path, count: int) -> None:
+    """A month of events, each by its target's own code: in a SQLite store where one is wanted, and in Parquet files."""
+    target = Plugin(Config(str(file)), bundled) if file else None
+    events, number = month.events(count, END_MS), 0
+    for together in range(1, math.ceil(count / _TOGETHER) + 1):
+        found = list(islice(events, _TOGETHER))
+        for name, data in files(together, found, [], (EVENTS,)):
+            path = lake / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        if target:
+            for at in range(0, len(found), _AT_ONCE):
+                number += 1
+                target.commit(Batch(found[at : at + _AT_ONCE], [], {"lane": Position(1, number, number)}, 1))
+    if target:
+        stored = target.totals().stored
+        target.close()
+        if stored != count:
+            raise RuntimeError(f"{stored} of {count} events were stored")
+
+
+def _size(label: str, place: Path, count: int) -> Row:
+    sizes = [one.stat().st_size for one in _files(place)]
+    return {"store": label, "bytes/event": sum(sizes) / count, "MiB": sum(sizes) / 2**20, "files": len(sizes)}
+
+
+def _files(place: Path) -> Iterator[Path]:
+    return (one for one in place.rglob("*") if one.is_file()) if place.is_dir() else iter([place])
 
 
 def _summed(label: str, period: str, of: Sequence[tuple[str, Runs]]) -> Row:
@@ -97,27 +138,13 @@ def _summed(label: str, period: str, of: Sequence[tuple[str, Runs]]) -> Row:
     }
 
 
-def _fill(file: Path, parquet: Path, count: int) -> None:
-    target = Plugin(Config(str(file)), bundled)
-    events, number = month.events(count, _END_MS), 0
-    while kept := list(islice(events, _FILE)):
-        (parquet / f"{number:09d}.parquet").write_bytes(to_parquet(kept))
-        for at in range(0, len(kept), _AT_ONCE):
-            number += 1
-            target.commit(Batch(kept[at : at + _AT_ONCE], [], {"lane": Position(1, number, number)}, 1))
-    stored = target.totals().stored
-    target.close()
-    if stored != count:
-        raise RuntimeError(f"{stored} of {count} events were stored")
-
-
 def _timed(store: asking.Store, name: str, since: str, most: int) -> Runs:
     question, spent, worked, found = asking.named(name), list[float](), list[float](), 0
     if most > 1:
-        asking.ask(store, question, {"since": since}, _END_MS)  # warms the caches
+        asking.ask(store, question, {"since": since}, END_MS)  # warms the caches
     while len(spent) < min(most, _FEW) or (len(spent) < most and sum(spent) < _ENOUGH_MS):
         began, at_work = time.perf_counter(), time.process_time()
-        found = len(asking.ask(store, question, {"since": since}, _END_MS).rows)
+        found = len(asking.ask(store, question, {"since": since}, END_MS).rows)
         spent.append((time.perf_counter() - began) * 1e3)
         worked.append((time.process_time() - at_work) * 1e3)
     return Runs(spent, worked, found)
