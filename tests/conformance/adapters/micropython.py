@@ -38,7 +38,7 @@ class Wire:
         yield 200, 0
 
     def idle(self, tracker):
-        yield
+        pass
 
     def close(self):
         pass

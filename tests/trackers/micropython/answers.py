@@ -24,7 +24,6 @@ class Watched(Http):
     def idle(self, tracker):
         self.skipped_ms += 500
         self.pauses[-1] += 500
-        yield
 
     def close(self):
         if not self.done:

@@ -47,7 +47,7 @@ class Link:
         yield self.status, 0
 
     def idle(self, tracker):
-        yield
+        pass
 
     def close(self):
         pass

@@ -25,7 +25,7 @@ class Link:
         yield 200, 0
 
     def idle(self, tracker):
-        yield
+        pass
 
     def close(self):
         pass

@@ -37,7 +37,7 @@ class Script:
         yield answer
 
     def idle(self, tracker):
-        yield
+        pass
 
     def close(self):
         self.closed = True
@@ -433,7 +433,7 @@ def a_flashed_board_knows_where_to_send():
 
 def uptime_outlasts_its_counter():
     tracker = verbs.Tracker(Script())
-    tracker._ticks -= 100_000
+    tracker.ticks_ms -= 100_000
     assert 100_000 <= tracker.uptime_ms() < 110_000 and tracker.uptime_ms() < 110_000
 
 

@@ -16,7 +16,7 @@ import time
 if not hasattr(time, "ticks_ms"):
     from . import cpython as time  # type: ignore[no-redef]
 
-SNOWPLOW = '{"schema":"iglu:com.snowplowanalytics.snowplow/%s/jsonschema/1-0-%d","data":%s}'
+format = '{"schema":"iglu:com.snowplowanalytics.snowplow/%s/jsonschema/1-0-%d","data":%s}'
 
 
 def uuid() -> str:
@@ -26,14 +26,14 @@ def uuid() -> str:
 
 
 class Ram:
-    """A queue of lines that a power cut ends. size: bytes of them. batch_bytes: about as many make a message."""
+    """A queue of lines that a power cut ends. size: bytes of them. max: about as many make a message."""
 
     size = 0
     out = False  # nobody is tracked
-    batch_bytes = 2048
+    max = 2048
 
     def __init__(self, max_bytes: int = 4096) -> None:
-        self.lines: list[bytes] = []
+        self.items: list[bytes] = []
         self.max_bytes = max_bytes
 
     def open(self, value):
@@ -46,23 +46,23 @@ class Ram:
         if size > self.max_bytes:
             return False
         self.size = size
-        self.lines.append(value)
+        self.items.append(value)
         return True
 
     def batch(self):
         """The oldest lines, of one start, that make a message: (number of that start or None for this one, lines)."""
         n = 0
-        size = self.batch_bytes
-        for line in self.lines:
+        size = self.max
+        for line in self.items:
             size -= len(line)
             if n and size < 0:
                 break
             n += 1
-        return None, self.lines[:n]
+        return None, self.items[:n]
 
     def drop(self, value) -> None:
         """value: the lines of the last batch."""
-        self.lines = self.lines[len(value) :]
+        self.items = self.items[len(value) :]
         self.size -= sum(map(len, value))
 
     save = id  # nothing else waits to be written; Files has a method
@@ -78,8 +78,8 @@ class Tracker:
 
     entities = ()
     reason = ""
-    offset_ms = pause = sent = resent = dropped_full = 0
-    _up = 0
+    ticks_diff = sleep_ms = sent = resent = dropped_full = 0
+    time = 0
 
     def __init__(self, link, app_id="", device="", queue=None, platform="iot", fields=None, boot=None, on_error=None) -> None:
         if platform != "iot":
@@ -93,7 +93,7 @@ class Tracker:
             self.fields["aid"] = app_id
         self.fields.update(fields or {})
         self.on_error = on_error
-        self._ticks = time.ticks_ms()
+        self.ticks_ms = time.ticks_ms()
         self.step = self.send()
 
     def __getattr__(self, key):
@@ -102,42 +102,44 @@ class Tracker:
         return getattr(self, key)
 
     def track_structured(self, category, action, label=None, property=None, value=None, entities=(), true_ms=None):
-        return self._track(
+        return self.insert(
             "se", 2, "se_ca se_ac se_la se_pr se_va", (category, action, label, property, value), entities, true_ms
         )
 
     def track_self_describing(self, schema, data, entities=(), true_ms=None):
-        return self._track("ue", 1, "schema data", (schema, data), entities, true_ms)
+        return self.insert("ue", 1, "schema data", (schema, data), entities, true_ms)
 
     def uptime_ms(self) -> int:
         now = time.ticks_ms()
-        self._up += time.ticks_diff(now, self._ticks)
-        self._ticks = now
-        return self._up
+        self.time += time.ticks_diff(now, self.ticks_ms)
+        self.ticks_ms = now
+        return self.time
 
-    def _track(self, type, count, keys, values, entities, true_ms):
+    def insert(self, type, count, keys, values, entities, true_ms):
+        """type: `e` of the event. The first `count` of the keys must have a value."""
         why = "opted_out"
         try:
             if not self.queue.out:
                 why = "missing"
                 data = {}
-                for name, value in zip(keys.split(), values):
+                for key, value in zip(keys.split(), values):
                     if value not in (None, ""):
-                        data[name] = value if type == "ue" else str(value)
+                        data[key] = value if type == "ue" else str(value)
                     elif count > 0:
                         break
                     count -= 1
                 else:
                     if type == "ue":
-                        data = {"ue_pr": SNOWPLOW % ("unstruct_event", 0, json.dumps(data))}
-                    up = self.uptime_ms()
+                        data = {"ue_pr": format % ("unstruct_event", 0, json.dumps(data))}
+                    now = self.uptime_ms()
                     if entities or self.device or self.entities or true_ms is not None:
                         from .entities import extend
 
-                        extend(data, self, entities, true_ms, up)
+                        extend(data, self, entities, true_ms, now)
                     eid = uuid()
-                    data.update(self.fields, e=type, eid=eid, dtm=str(up + self.offset_ms))
-                    if self.queue.add((" " * (self.offset_ms != 0) + json.dumps(data)).encode(), up):
+                    data.update(self.fields, e=type, eid=eid, dtm=str(now + self.ticks_diff))
+                    # The space says: by the wall clock.
+                    if self.queue.add((" " * (self.ticks_diff != 0) + json.dumps(data)).encode(), now):
                         return eid
                     self.dropped_full += 1
                     why = "full"
@@ -150,7 +152,7 @@ class Tracker:
         """All sending"""
         wait = 0
         while True:
-            wait = self.uptime_ms() + max(wait, os.urandom(1)[0] * self.pause >> 8)
+            wait = self.uptime_ms() + max(wait, os.urandom(1)[0] * self.sleep_ms >> 8)
             try:
                 while True:
                     now = self.uptime_ms()
@@ -159,17 +161,17 @@ class Tracker:
                         boot, lines = self.queue.batch()
                         if lines:
                             break
-                    yield from self.link.idle(self)
+                    self.link.idle(self)
                     yield
                 wait = 0
-                if self.pause:
+                if self.sleep_ms:
                     self.resent += len(lines)
                 parts = []
                 for line in lines:
                     if boot is None:
-                        line = line[:-1] + b',"stm":"%d"}' % (now + self.offset_ms * (line[0] == 32))
+                        line = line[:-1] + b',"stm":"%d"}' % (now + self.ticks_diff * (line[0] == 32))
                     parts.append(line)
-                for answer in self.link.send(self, (SNOWPLOW % ("payload_data", 4, "[%s]")).encode() % b",".join(parts)):
+                for answer in self.link.send(self, (format % ("payload_data", 4, "[%s]")).encode() % b",".join(parts)):
                     if answer:
                         break
                     if self.uptime_ms() - now > self.link.timeout_ms:
@@ -181,19 +183,19 @@ class Tracker:
                     self.queue.drop(lines)
                 else:
                     self.throw(status, lines)
-                self.pause = 0
+                self.sleep_ms = 0
             except Exception as error:
                 self.reason = repr(error)
                 if isinstance(error, MemoryError):
-                    self.queue.batch_bytes //= 2
+                    self.queue.max //= 2
                 self.link.close()
-                self.pause = min(2 * self.pause or 1000, 600_000)
+                self.sleep_ms = min(2 * self.sleep_ms or 1000, 600_000)
 
     def poll(self) -> bool:
         try:
             next(self.step)
         except Exception:  # the rim of the loop: the queue keeps everything
-            self.pause = 60_000
+            self.sleep_ms = 60_000
             self.step = self.send()
         return self.queue.size > 0
 

@@ -39,7 +39,7 @@ class Files(Ram):
     @property
     def unsaved(self) -> int:
         """Lines that are in RAM alone."""
-        return len(self.lines)
+        return len(self.items)
 
     def open(self, boot):
         self.boot = boot or 0
@@ -94,10 +94,10 @@ class Files(Ram):
             return False
         self.size += n
         self._waiting += n
-        self.lines.append(line)
+        self.items.append(line)
         self.save(now_ms)
-        if self._waiting > self.ram_bytes and self.lines:
-            self.lines.pop()
+        if self._waiting > self.ram_bytes and self.items:
+            self.items.pop()
             self.size -= n
             self._waiting -= n
             return False
@@ -105,7 +105,7 @@ class Files(Ram):
 
     def save(self, now_ms: int) -> None:  # type: ignore[override]
         """now_ms: uptime; -1: now, whatever the erases."""
-        if not self.folder or not self.lines or 0 <= now_ms < self._next_ms:
+        if not self.folder or not self.items or 0 <= now_ms < self._next_ms:
             return
         self._next_ms = now_ms + self.every_ms
         segment = (self.boot, self._part)
@@ -114,13 +114,13 @@ class Files(Ram):
                 self._part += 1
                 segment = (self.boot, self._part)
                 self._segments.append(segment)
-            self._write(self._path(segment), self.lines)
+            self._write(self._path(segment), self.items)
         except OSError:  # how much of it was written is not known
             self.errors += 1
             self._part += 1
             self._next_ms = now_ms + 1000
             return
-        self.lines = []
+        self.items = []
         self._waiting = 0
         if self._mark == -1:
             self._mark = None
@@ -144,7 +144,7 @@ class Files(Ram):
                 file.seek(at)
                 while True:
                     line = file.readline()
-                    if not line or lines and size + len(line) > self.batch_bytes:
+                    if not line or lines and size + len(line) > self.max:
                         break
                     at += len(line)
                     size += len(line)
@@ -160,7 +160,7 @@ class Files(Ram):
     def drop(self, lines) -> None:
         if self._mark == -1:
             n = sum([len(line) + 9 for line in lines])
-            self.lines = self.lines[len(lines) :]
+            self.items = self.items[len(lines) :]
             self._waiting -= n
             self.size -= n
         elif self._mark is not None:
@@ -194,7 +194,7 @@ class Files(Ram):
         except OSError:
             self.errors += out
         if out:
-            self.lines = []
+            self.items = []
             self._waiting = 0
             self._mark = None
             while self._segments:

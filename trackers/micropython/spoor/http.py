@@ -1,28 +1,42 @@
-"""A payload -> POST."""
+"""A payload -> POST /com.snowplowanalytics.snowplow/tp2 over a connection of its own -> the status of a complete answer."""
 
-from .net import Link
+from .net import close, open, split, write
 
 
-class Http(Link):
-    """url"""
+class Http:
+    """url: http://host:port or https://…; its path, if any, replaces the usual one. tls: an SSLContext for https.
+
+    key: 32 bytes; messages are then signed.
+    """
+
+    host: str  # of split
+    port: int
+
+    close = close
+    idle = id  # there is nothing to do
 
     def __init__(self, url: str, key: bytes | None = None, tls=None, timeout_ms: int = 20_000) -> None:
-        self.path = "/" + (self.split(url, tls, timeout_ms, (443, 80)) or "com.snowplowanalytics.snowplow/tp2")
+        self.path = "/" + (split(self, url, tls, (443, 80)) or "com.snowplowanalytics.snowplow/tp2")
         self.key = key
+        self.timeout_ms = timeout_ms
 
-    def send(self, tracker, body: bytes):
-        head = "POST %s HTTP/1.1\r\nHost: %s:%d\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-        head = head % (self.path, self.host, self.port, len(body))
+    def send(self, main, value: bytes):
+        """main: the tracker; value: the payload. At last (status, ms of Retry-After): without its body an answer is none."""
+        more = ""
         if self.key:
-            from .sign import headers
+            from .sign import format
 
-            head += headers(self, tracker, body)
-        yield from self.open()
-        yield from self.write(head.encode() + b"\r\n")
-        yield from self.write(body)
+            more = format(self, main, value)
+        head = (
+            "POST %s HTTP/1.1\r\nHost: %s:%d\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            "Content-Length: %d\r\n%s\r\n"
+        )
+        yield from open(self)
+        yield from write(self, (head % (self.path, self.host, self.port, len(value), more)).encode())
+        yield from write(self, value)
         data = b""
         while len(data) <= 2048:
-            more = self.io.read(256)  # type: ignore[union-attr]
+            more = self.io.read(256)  # type: ignore[attr-defined]
             if more is None:
                 yield
                 continue
@@ -35,9 +49,11 @@ class Http(Link):
                     self.close()
                     yield status, find(said, b"\r\nretry-after:") * 1000
             if not more:
-                raise OSError
+                break
+        raise OSError
 
 
-def find(value, key):
+def find(value: bytes, key: bytes) -> int:
+    """The number of a field of the head, or -1."""
     found = value.partition(key)[2].split()
     return int(found[0]) if found and found[0].isdigit() else -1

@@ -1,29 +1,31 @@
-"""A payload -> PUBLISH with QoS 1 of MQTT 3.1.1 -> 200 with its PUBACK, 0 without; and what the gateway says: the time, hints."""
+"""A payload -> PUBLISH with QoS 1 of MQTT 3.1.1 -> 200 with its PUBACK; and what the gateway says: the time, hints."""
 
 import json
 
-from .net import Link
+from .net import close, open, split, write
 
 
-def _text(*texts) -> bytes:
+def format(*args) -> bytes:
+    """Texts or bytes, each after its length."""
     data = b""
-    for text in texts:
-        text = text.encode() if isinstance(text, str) else text
-        data += len(text).to_bytes(2, "big") + text
+    for value in args:
+        value = value.encode() if isinstance(value, str) else value
+        data += len(value).to_bytes(2, "big") + value
     return data
 
 
-def _packet(kind: int, *parts) -> bytes:
-    data = b"".join(parts)
+def join(type: int, *args) -> bytes:
+    """A packet."""
+    data = b"".join(args)
     n = len(data)
-    head = [kind]
+    head = [type]
     while n > 127:
         head.append(n & 127 | 128)
         n >>= 7
     return bytes(head + [n]) + data
 
 
-class Mqtt(Link):
+class Mqtt:
     """url: mqtt://host:port or mqtts://…; user name and client identifier are the device's name. tls: an SSLContext for mqtts.
 
     will: (the last part of its topic, such as tp1; its payload), published by the gateway when the connection breaks.
@@ -36,53 +38,55 @@ class Mqtt(Link):
     def __init__(
         self, url: str, password: str = "", tls=None, keep_alive_s: int = 60, will=None, timeout_ms: int = 20_000
     ) -> None:
-        self.split(url, tls, timeout_ms, (8883, 1883))
+        split(self, url, tls, (8883, 1883))
         self.password = password
         self.keep_alive_s = keep_alive_s
         self.will = will
+        self.timeout_ms = timeout_ms
 
-    def send(self, tracker, body: bytes):
-        """A connection that breaks, or falls silent, is closed by the tracker and made anew at the next try."""
-        if not self.io:
-            yield from self._connect(tracker)
+    def send(self, main, value: bytes):
+        """main: the tracker, which closes a connection that breaks or is silent; the next try makes one. value: the payload."""
+        topic = "spoorway/" + main.device
+        if not self.io:  # type: ignore[attr-defined]
+            yield from open(self)
+            self.bytes = b""
+            self.end = False  # a ping is under way
+            flags = 2
+            last = []
+            if self.will:
+                flags |= 12
+                last = [topic + "/" + self.will[0], self.will[1]]
+            if self.password:
+                flags |= 192
+                last += [main.device, self.password]
+            head = format("MQTT") + bytes((4, flags, self.keep_alive_s >> 8, self.keep_alive_s & 255))
+            yield from write(self, join(0x10, head, format(main.device, *last)))
+            type, data = yield from self.get(main)
+            if type != 0x20 or data[1]:
+                raise OSError(111, data[1])  # ECONNREFUSED
+            yield from write(self, join(0x82, b"\0\1", format(topic + "/down"), b"\0"))
         self.index = self.index % 65535 + 1
         id = self.index.to_bytes(2, "big")
-        yield from self._say(tracker, _packet(0x32, _text("spoorway/%s/tp2" % tracker.device), id, body))
+        yield from write(self, join(0x32, format(topic + "/tp2"), id, value))
+        self.start = main.uptime_ms()
+        while (yield from self.get(main)) != (0x40, id):
+            pass
+        yield 200, self.min_interval_ms
+
+    def get(self, main):
         while True:
-            packet = yield from self._hear(tracker)
-            if packet == (0x40, id):
-                yield 200, self.min_interval_ms
+            found = self.next(main)
+            if found:
+                return found
+            yield
 
-    def _connect(self, tracker):
-        yield from self.open()
-        self._heard = b""
-        self._pinged = False
-        flags = 2
-        last = []
-        if self.will:
-            flags |= 12
-            last = ["spoorway/%s/%s" % (tracker.device, self.will[0]), self.will[1]]
-        if self.password:
-            flags |= 192
-            last += [tracker.device, self.password]
-        head = _text("MQTT") + bytes((4, flags, self.keep_alive_s >> 8, self.keep_alive_s & 255))
-        yield from self._say(tracker, _packet(0x10, head, _text(tracker.device, *last)))
-        kind, data = yield from self._hear(tracker)
-        if kind != 0x20 or data[1]:
-            raise OSError("refused", data[1])
-        yield from self._say(tracker, _packet(0x82, b"\0\1", _text("spoorway/%s/down" % tracker.device), b"\0"))
-
-    def _say(self, tracker, data: bytes):
-        yield from self.write(data)
-        self._said_ms = tracker.uptime_ms()
-
-    def _next(self, tracker):
-        """A whole packet (kind, data), or None. What comes down is heeded here."""
-        more = self.io.read(256)  # type: ignore[union-attr]
+    def next(self, main):
+        """A whole packet (type, data), or None. What comes down is heeded here."""
+        more = self.io.read(256)  # type: ignore[attr-defined]
         if more == b"":
-            raise OSError("closed")
-        self._heard += more or b""
-        data = self._heard
+            raise OSError(104)  # ECONNRESET
+        self.bytes += more or b""
+        data = self.bytes
         n = at = 0
         while True:
             at += 1
@@ -93,44 +97,38 @@ class Mqtt(Link):
                 break
         at += 1
         if n > 1024:
-            raise OSError("large")
+            raise OSError(90)  # EMSGSIZE
         if len(data) < at + n:
             return None
-        kind = data[0]
-        self._heard = data[at + n :]
+        type = data[0]
+        self.bytes = data[at + n :]
         data = data[at : at + n]
-        if kind >> 4 == 3:
+        if type >> 4 == 3:
             said = json.loads(data[2 + (data[0] << 8 | data[1]) :])
-            if "time_ms" in said and tracker.clock in ("none", "gateway"):
-                tracker.set_time(said["time_ms"], "gateway")
+            if "time_ms" in said and main.clock in ("none", "gateway"):
+                main.set_time(said["time_ms"], "gateway")
             self.min_interval_ms = said.get("min_interval_ms", self.min_interval_ms)
-        elif kind == 0xD0:
-            self._pinged = False
-        return kind, data
+        elif type == 0xD0:
+            self.end = False
+        return type, data
 
-    def _hear(self, tracker):
-        while True:
-            packet = self._next(tracker)
-            if packet:
-                return packet
-            yield
-
-    def idle(self, tracker):
-        if self.io:
+    def idle(self, main) -> None:
+        """Hears, and says that it lives: pings after half of keep_alive_s."""
+        if self.io:  # type: ignore[attr-defined]
             try:
-                self._next(tracker)
-                if tracker.uptime_ms() - self._said_ms > self.keep_alive_s * 500:
-                    if self._pinged:
-                        raise OSError("silent")
-                    self._pinged = True
-                    yield from self._say(tracker, b"\xc0\0")
+                self.next(main)
+                if main.uptime_ms() - self.start > self.keep_alive_s * 500:
+                    if self.end:
+                        raise OSError(110)  # ETIMEDOUT
+                    self.end = True
+                    self.start = main.uptime_ms()
+                    self.io.write(b"\xc0\0")  # type: ignore[attr-defined]
             except Exception:
                 self.close()
-        yield
 
     def close(self) -> None:
         try:
-            self.io.write(b"\xe0\0")  # type: ignore[union-attr]
+            self.io.write(b"\xe0\0")  # type: ignore[attr-defined]
         except Exception:  # there is none, or it is broken
             pass
-        Link.close(self)
+        close(self)

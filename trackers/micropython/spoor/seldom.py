@@ -21,7 +21,7 @@ def opt_out(self) -> None:
     """What waits is erased; until `opt_in` nothing is taken, kept or sent. A queue in flash remembers it."""
     _opt(self.queue, True)
     self.link.close()
-    self.pause = 0
+    self.sleep_ms = 0
     self.step = self.send()  # and nobody waits for an answer any more
 
 
@@ -35,14 +35,14 @@ def _opt(queue, out) -> None:
         return
     queue.out = out
     if out:
-        queue.drop(queue.lines)
+        queue.drop(queue.items)
 
 
 def throw(self, status: int, lines) -> None:
     """What becomes of a batch that was not taken: an exception where it is to be sent again."""
     n = len(lines)
     if status == 413 and n > 1:
-        self.queue.batch_bytes = sum([len(line) for line in lines]) // 2
+        self.queue.max = sum([len(line) for line in lines]) // 2
         return
     if status not in (400, 404, 410, 413, 422) and (status not in (401, 403) or self.link.key):
         raise OSError(status)

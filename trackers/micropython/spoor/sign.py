@@ -18,7 +18,7 @@ def signature(key: bytes, device: str, boot: int, sequence: int, target: str, bo
     return hexlify(inner[:16]).decode()
 
 
-def headers(link, tracker, body: bytes) -> str:
+def format(link, tracker, body: bytes) -> str:
     """Of a signed request; each has the next number."""
     link.messages = getattr(link, "messages", 0) + 1
     numbers = (tracker.device, tracker.boot, link.messages)

@@ -14,7 +14,7 @@ class Tracker(Core):
 
     def poll(self) -> bool:
         waits = Core.poll(self)
-        if self.pause:
+        if self.sleep_ms:
             self._down = self._down or self.uptime_ms()
         elif self._down:
             self.longest_outage_ms = max(self.longest_outage_ms, self.uptime_ms() - self._down)
@@ -33,12 +33,12 @@ class Tracker(Core):
         return self.track_self_describing(schema, data, entities, true_ms)
 
     def track_page_view(self, url, title=None, referrer=None, entities=(), true_ms=None):
-        return self._track("pv", 1, _PAGE, (url, title, referrer), entities, true_ms)
+        return self.insert("pv", 1, _PAGE, (url, title, referrer), entities, true_ms)
 
     def track_page_ping(
         self, url, title=None, referrer=None, min_x=None, max_x=None, min_y=None, max_y=None, entities=(), true_ms=None
     ):
-        return self._track("pp", 1, _PAGE, (url, title, referrer, min_x, max_x, min_y, max_y), entities, true_ms)
+        return self.insert("pp", 1, _PAGE, (url, title, referrer, min_x, max_x, min_y, max_y), entities, true_ms)
 
     def track_screen_view(
         self,
