@@ -72,12 +72,14 @@ local function event(tracker, i)
 		{ level = "meadow", score = i, outcome = "completed", x = 1.25, boss = false }))
 end
 
-if what == "track" then -- microseconds of processor time of one call, in the file when it returns: the median of 15 rounds of 500
-	local tracker, rounds = start(spoorway.storage.io(folder)), {}
-	for i = 1, 500 do event(tracker, i) end
+local function structured(tracker, i) return assert(tracker:track_structured("shop", "buy", "boots", "red", i)) end
+
+if what == "track" or what == "structured" then -- microseconds of processor time of one call, in the file when it returns: the median of 15 rounds of 500
+	local tracker, rounds, call = start(spoorway.storage.io(folder)), {}, what == "track" and event or structured
+	for i = 1, 500 do call(tracker, i) end
 	for round = 1, 15 do
 		local began = os.clock()
-		for i = 1, 500 do event(tracker, i) end
+		for i = 1, 500 do call(tracker, i) end
 		rounds[round] = (os.clock() - began) / 500 * 1e6
 	end
 	table.sort(rounds)

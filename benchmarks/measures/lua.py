@@ -37,6 +37,7 @@ def measure(effort: Effort) -> Result:
         healthy = f"http://127.0.0.1:{port}"
         cases = [
             ("track a self-describing event, in the file when it returns, µs of processor", "track", _NOWHERE, 0),
+            ("track a structured event, in the file when it returns, µs of processor", "structured", _NOWHERE, 0),
             ("peer: dkjson, LuaSocket's base64 in C, a line in a file, µs of processor", "plain", _NOWHERE, 0),
             ("from require to a tracker with nothing to send, ms of processor", "load", _NOWHERE, 0),
             ("packed build: from require to a tracker, ms of processor", "load", _NOWHERE, 0),

@@ -1,4 +1,4 @@
---[[ Spoorway: events of a game -> a queue that survives a kill -> a Snowplow-compatible gateway. Apache-2.0. See README.md.
+--[[ Spoorway: events of a game -> a queue that survives a kill -> a Snowplow-compatible gateway. Apache-2.0.
 Writes no global, leaves math.random alone, raises no error into its host, no network but in update(). ]]
 local VERSION, MODULE = "1.0.0", ...
 local M = { VERSION = VERSION, storage = {}, transports = {} }
@@ -6,7 +6,7 @@ local byte, find, format, gmatch, gsub, match, sub = string.byte, string.find, s
 local push, join, remove = table.insert, table.concat, table.remove
 local floor, max, yield = math.floor, math.max, coroutine.yield
 local love, step = rawget(_G, "love"), next
-if rawget(_G, "jit") then -- of 2022: next, compiled, garbles one event in thousands
+if rawget(_G, "jit") then -- of 2022: compiled, next garbles an event in thousands
 	function step(t, key) return next(t, key) end
 	jit.off(step)
 end
@@ -17,7 +17,7 @@ local function copy(from, into)
 	return into
 end
 
--- What is no UTF-8 is replaced: one bad name must not cost its batch.
+-- No UTF-8 is mended: one bad name must not cost its batch.
 local function mend(c)
 	local a, b = byte(c, 1, 2)
 	if a < 128 then return format("\\u%04x", a) .. gsub(sub(c, 2), ".", mend) end
@@ -245,7 +245,7 @@ local function open_queue(files, prefix, o)
 	return queue
 end
 
--- Transports: f(job, done, wait); done(status or nil, headers or seconds of Retry-After). wait() gives the frame back; false: time is up.
+-- Transports: f(job, done, wait); done(status or nil, headers or Retry-After in s). wait() gives the frame back; false: time is up.
 -- [transports
 local function answer(text, closed) -- status and Retry-After, once it is whole
 	local head, code, body = match(text, "^(HTTP/1%.%d (%d%d%d).-\r\n)\r\n(.*)$")
@@ -276,7 +276,7 @@ local function exchange(where, text, wait, enough)
 	while s and from <= #text do
 		local last, why, part = s:send(text, from, from + 16383)
 		from = (last or part or from - 1) + 1
-		if why == "closed" then break end -- perhaps with an answer: 413
+		if why == "closed" then break end -- perhaps answered: 413
 		if not wait() then return s:close() and nil end
 	end
 	while s do
@@ -335,7 +335,7 @@ if love then
 end
 -- transports]
 
--- A verb; its event or its schema's vendor (none: games) and how many arguments must be there; their names.
+-- A verb; its event or its schema's vendor (none: games), how many arguments must be there; their names.
 local VERBS = "\
 page_view pv1 url page refr\
 page_ping pp1 url page refr pp_mix pp_max pp_miy pp_may\
@@ -440,10 +440,9 @@ function M.new(options)
 
 	local function compose(kind, least, names, given, data, more)
 		if kind == "" then error("missing", 0) end
-		local id, text, i = self.new_id(), "", 0
-		for name in gmatch(names, "%S+") do
-			i = i + 1
-			local value = given[i]
+		local id, text = self.new_id(), ""
+		for i = 1, #names do
+			local name, value = names[i], given[i]
 			if value == nil or value == "" then
 				if i <= least then error("missing", 0) end
 			elseif data then
@@ -470,16 +469,18 @@ function M.new(options)
 	end
 
 	function self.track_self_describing(_, schema, data, more)
-		return track(schema or "", 0, "", nil, data or {}, more)
+		return track(schema or "", 0, {}, nil, data or {}, more)
 	end
 
 	setmetatable(self, { __index = function(_, method) -- verbs, made when first used
 		local verb = match(tostring(method), "^track_([%a_]+)$")
-		local kind, least, names = match(VERBS, "\n" .. (verb or " ") .. " (%D-)(%d)(.-)\n")
-		if not kind then return nil end
+		local kind, least, words = match(VERBS, "\n" .. (verb or " ") .. " (%D-)(%d)(.-)\n")
+		if not kind then return end
+		local names = {}
+		for name in gmatch(words, "%S+") do push(names, name) end
 		local schema = #kind ~= 2 and "iglu:" .. (kind == "" and "io.spoorway.game" or kind) .. "/" .. verb .. "/jsonschema/1-0-0"
-		self[method] = function(_, ...)
-			local given, data, _, n = { ... }, schema and {}, gsub(names, " ", "")
+		self[method] = function(_, a, b, c, d, e, f, g, h) -- LuaJIT compiles {...} for ever
+			local given, data, n = { a, b, c, d, e, f, g, h }, schema and {}, #names
 			if verb == "screen_view" then
 				data.id = self.new_id()
 			elseif verb == "session_start" then
@@ -504,7 +505,7 @@ function M.new(options)
 
 	function self.set(_, name, value)
 		local to
-		for known_as, short in gmatch(SUBJECT, "(%S+)=(%S+)") do to = known_as == name and short or to end
+		for word, short in gmatch(SUBJECT, "(%S+)=(%S+)") do to = word == name and short or to end
 		if not to or value ~= nil and not pcall(text_of, value) then return nil, "invalid" end
 		if o.anonymous and not find("res vp cd tz lang ua", to) then return nil, "anonymous" end
 		subject[to] = value
@@ -596,7 +597,7 @@ function M.new(options)
 		if time < resume and not busy then return end
 		pump = pump or coroutine.create(run)
 		local ok, err = coroutine.resume(pump)
-		if not ok then -- a storage or transport raised
+		if not ok then -- storage or transport raised
 			pump, busy, urgent, resume = nil, false, false, time + 10
 			tell("internal", err)
 		end

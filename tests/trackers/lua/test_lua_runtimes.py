@@ -383,6 +383,19 @@ def test_luajit_compiles_no_walk_through_a_table(builds: Path) -> None:
     assert "---- TRACE" in events and "lj_vm_next" not in events
 
 
+def test_luajit_compiles_a_verb_a_few_times_and_not_for_ever(tmp_path: Path) -> None:
+    """`{ ... }` of three arguments and more: compiled anew each time that it had run ten times, until 100 of it filled 200 KB."""
+    program = tmp_path / "hot.lua"
+    program.write_text("""
+        package.path = arg[1] .. "/?.lua;" .. package.path
+        local spoorway = require("spoorway")
+        local tracker = spoorway.new({ transport = function(_, done) done(200) end })
+        for i = 1, 4000 do tracker:track_structured("shop", "buy", "boots", "red", i, { true_ms = i }) end
+    """)
+    run(["luajit", f"-jv={tmp_path / 'traces'}", str(program), str(TRACKER)])
+    assert 5 < len(re.findall(r"^\[TRACE +\d", (tmp_path / "traces").read_text(), re.MULTILINE)) < 75
+
+
 @pytest.mark.parametrize("folder", ["trackers/lua", "examples/love2d-game"])
 def test_luacheck_finds_nothing(folder: str) -> None:
     assert " 0 warnings / 0 errors" in run(
