@@ -384,7 +384,7 @@ def test_luajit_compiles_no_walk_through_a_table(builds: Path) -> None:
 
 
 def test_luajit_compiles_a_verb_a_few_times_and_not_for_ever(tmp_path: Path) -> None:
-    """`{ ... }` of three arguments and more: compiled anew each time that it had run ten times, until 100 of it filled 200 KB."""
+    """`{ ... }` of three arguments and more: compiled anew each time that it had run ten times, until 100 of it filled 90 KB."""
     program = tmp_path / "hot.lua"
     program.write_text("""
         package.path = arg[1] .. "/?.lua;" .. package.path
