@@ -69,16 +69,17 @@ def test_offline_killed_and_started_again(spoorway_run: Running, save: Path, shi
         play(NOWHERE, save, 250),
         play(NOWHERE, save, 4000, kill_after_events=40, game=shipped),
         play(spoorway_run.url, save, 4000, kill_after_events=60, game=shipped),
-        play(spoorway_run.url, save, 250),
     ]
-    assert lives[1].queued == len(lives[0].tracked) > 10, "offline, all of the first life waits"
-    assert lives[2].queued >= len(lives[0].tracked) + 40, "and of the second, all that was tracked before it was killed"
-    tracked = [id for life in lives for id in life.tracked]
-    assert len(set(tracked)) == len(tracked)
 
     def stored() -> list[str]:
         return [row["event_id"] for row in spoorway_run.query("SELECT event_id FROM atomic.events WHERE app_id = 'duck-hunt'")]
 
+    spoorway_run.until(lambda: len(stored()) > 0, lambda: "the packed build's thread sent nothing")
+    lives.append(play(spoorway_run.url, save, 250))
+    assert lives[1].queued == len(lives[0].tracked) > 10, "offline, all of the first life waits"
+    assert lives[2].queued >= len(lives[0].tracked) + 40, "and of the second, all that was tracked before it was killed"
+    tracked = [id for life in lives for id in life.tracked]
+    assert len(set(tracked)) == len(tracked)
     spoorway_run.until(
         lambda: set(tracked) <= set(stored()), lambda: f"lost: {len(set(tracked) - set(stored()))} of {len(tracked)}"
     )
