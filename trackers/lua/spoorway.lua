@@ -17,7 +17,7 @@ local function copy(from, into)
 	return into
 end
 
--- No UTF-8 is mended: one bad name must not cost its batch.
+-- Mends what is no UTF-8: one bad name must not cost its batch.
 local function mend(c)
 	local a, b = byte(c, 1, 2)
 	if a < 128 then return format("\\u%04x", a) .. gsub(sub(c, 2), ".", mend) end
@@ -245,7 +245,7 @@ local function open_queue(files, prefix, o)
 	return queue
 end
 
--- Transports: f(job, done, wait); done(status or nil, headers or Retry-After in s). wait() gives the frame back; false: time is up.
+-- Transports: f(job, done, wait); done(status or nil, headers or Retry-After in s). wait() gives the frame back; false: too late.
 -- [transports
 local function answer(text, closed) -- status and Retry-After, once it is whole
 	local head, code, body = match(text, "^(HTTP/1%.%d (%d%d%d).-\r\n)\r\n(.*)$")
@@ -289,7 +289,6 @@ local function exchange(where, text, wait, enough)
 		end
 	end
 end
-
 M.exchange = exchange
 
 function M.transports.luasocket(where)
