@@ -232,6 +232,7 @@ def who_opted_out_is_not_tracked():
     track(tracker, 1)
     polled(tracker)
     track(tracker, 1)
+    link.closed = False
     tracker.opt_out()
     assert tracker.queue.size == 0 and link.closed and tracker.flush(0)
     assert track(tracker, 1) == [False] and tracker.reason == "opted_out" and tracker.sequence == 2

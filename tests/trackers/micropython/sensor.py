@@ -41,15 +41,21 @@ class Port:
 
 
 if kind == "tls":  # secret: the file of the certificate authority
-    import tls
     from spoor.http import Http
     from spoor.mqtt import Mqtt
 
-    context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-    context.verify_mode = tls.CERT_REQUIRED
-    if secret:
-        with open(secret, "rb") as file:
-            context.load_verify_locations(file.read())
+    if sys.implementation.name == "cpython":
+        import ssl
+
+        context = ssl.create_default_context(cafile=secret or None)
+    else:
+        import tls
+
+        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+        context.verify_mode = tls.CERT_REQUIRED
+        if secret:
+            with open(secret, "rb") as file:
+                context.load_verify_locations(file.read())
     link = (Mqtt if url[0] == "m" else Http)(url, tls=context)
 elif kind == "http":
     from spoor.http import Http

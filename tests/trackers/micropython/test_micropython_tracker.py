@@ -160,7 +160,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return made, key
 
 
-@pytest.mark.parametrize("interpreter", ["micropython"])
+@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
 def test_tls(board: Board, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     made, key = certificate
     files = f'host = "127.0.0.1"\nport = 0\ntls_certificate = "{made}"\ntls_key = "{key}"\n'

@@ -91,7 +91,8 @@ class Tracker:
         self.fields = {"p": platform, "tv": "mpy-1.0.0"}
         if app_id:
             self.fields["aid"] = app_id
-        self.fields.update(fields or {})
+        if fields:
+            self.fields.update(fields)
         self.on_error = on_error
         self.ticks_ms = time.ticks_ms()
         self.step = self.send()
@@ -151,6 +152,7 @@ class Tracker:
     def send(self):
         """All sending"""
         wait = 0
+        self.link.close()  # nobody knows where an interrupted one stopped
         while True:
             wait = self.uptime_ms() + max(wait, os.urandom(1)[0] * self.sleep_ms >> 8)
             try:
@@ -185,10 +187,10 @@ class Tracker:
                     self.throw(status, lines)
                 self.sleep_ms = 0
             except Exception as error:
+                self.link.close()
                 self.reason = repr(error)
                 if isinstance(error, MemoryError):
-                    self.queue.max //= 2
-                self.link.close()
+                    self.queue.max //= 2  # at 0 a message has one event
                 self.sleep_ms = min(2 * self.sleep_ms or 1000, 600_000)
 
     def poll(self) -> bool:

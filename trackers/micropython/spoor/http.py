@@ -1,6 +1,6 @@
 """A payload -> POST /com.snowplowanalytics.snowplow/tp2 over a connection of its own -> the status of a complete answer."""
 
-from .net import close, open, split, write
+from . import net
 
 
 class Http:
@@ -12,11 +12,11 @@ class Http:
     host: str  # of split
     port: int
 
-    close = close
+    close = net.close
     idle = id  # there is nothing to do
 
     def __init__(self, url: str, key: bytes | None = None, tls=None, timeout_ms: int = 20_000) -> None:
-        self.path = "/" + (split(self, url, tls, (443, 80)) or "com.snowplowanalytics.snowplow/tp2")
+        self.path = "/" + (net.split(self, url, tls, (443, 80)) or "com.snowplowanalytics.snowplow/tp2")
         self.key = key
         self.timeout_ms = timeout_ms
 
@@ -31,9 +31,9 @@ class Http:
             "POST %s HTTP/1.1\r\nHost: %s:%d\r\nConnection: close\r\nContent-Type: application/json\r\n"
             "Content-Length: %d\r\n%s\r\n"
         )
-        yield from open(self)
-        yield from write(self, (head % (self.path, self.host, self.port, len(value), more)).encode())
-        yield from write(self, value)
+        yield from net.open(self)
+        yield from net.write(self, (head % (self.path, self.host, self.port, len(value), more)).encode())
+        yield from net.write(self, value)
         data = b""
         while len(data) <= 2048:
             more = self.io.read(256)  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 import json
 
-from .net import close, open, split, write
+from . import net
 
 
 def format(*args) -> bytes:
@@ -31,24 +31,21 @@ class Mqtt:
     will: (the last part of its topic, such as tp1; its payload), published by the gateway when the connection breaks.
     """
 
-    key = None
-    min_interval_ms = 0  # between messages, as the gateway asks
-    index = 0  # of the last message
-
     def __init__(
         self, url: str, password: str = "", tls=None, keep_alive_s: int = 60, will=None, timeout_ms: int = 20_000
     ) -> None:
-        split(self, url, tls, (8883, 1883))
+        net.split(self, url, tls, (8883, 1883))
         self.password = password
         self.keep_alive_s = keep_alive_s
         self.will = will
         self.timeout_ms = timeout_ms
+        self.index = self.sleep_ms = 0  # of the last message; between messages, as the gateway asks
 
     def send(self, main, value: bytes):
         """main: the tracker, which closes a connection that breaks or is silent; the next try makes one. value: the payload."""
         topic = "spoorway/" + main.device
         if not self.io:  # type: ignore[attr-defined]
-            yield from open(self)
+            yield from net.open(self)
             self.bytes = b""
             self.end = False  # a ping is under way
             flags = 2
@@ -59,19 +56,19 @@ class Mqtt:
             if self.password:
                 flags |= 192
                 last += [main.device, self.password]
-            head = format("MQTT") + bytes((4, flags, self.keep_alive_s >> 8, self.keep_alive_s & 255))
-            yield from write(self, join(0x10, head, format(main.device, *last)))
-            type, data = yield from self.get(main)
-            if type != 0x20 or data[1]:
+            alive = self.keep_alive_s.to_bytes(2, "big")
+            yield from net.write(self, join(0x10, b"\0\4MQTT\4", bytes([flags]), alive, format(main.device, *last)))
+            _, data = yield from self.get(main)
+            if data[1]:
                 raise OSError(111, data[1])  # ECONNREFUSED
-            yield from write(self, join(0x82, b"\0\1", format(topic + "/down"), b"\0"))
+            yield from net.write(self, join(0x82, b"\0\1", format(topic + "/down"), b"\0"))
         self.index = self.index % 65535 + 1
         id = self.index.to_bytes(2, "big")
-        yield from write(self, join(0x32, format(topic + "/tp2"), id, value))
+        yield from net.write(self, join(0x32, format(topic + "/tp2"), id, value))
         self.start = main.uptime_ms()
         while (yield from self.get(main)) != (0x40, id):
             pass
-        yield 200, self.min_interval_ms
+        yield 200, self.sleep_ms
 
     def get(self, main):
         while True:
@@ -107,7 +104,7 @@ class Mqtt:
             said = json.loads(data[2 + (data[0] << 8 | data[1]) :])
             if "time_ms" in said and main.clock in ("none", "gateway"):
                 main.set_time(said["time_ms"], "gateway")
-            self.min_interval_ms = said.get("min_interval_ms", self.min_interval_ms)
+            self.sleep_ms = said.get("min_interval_ms", self.sleep_ms)
         elif type == 0xD0:
             self.end = False
         return type, data
@@ -131,4 +128,4 @@ class Mqtt:
             self.io.write(b"\xe0\0")  # type: ignore[attr-defined]
         except Exception:  # there is none, or it is broken
             pass
-        close(self)
+        net.close(self)

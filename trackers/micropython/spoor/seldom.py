@@ -44,7 +44,7 @@ def throw(self, status: int, lines) -> None:
     if status == 413 and n > 1:
         self.queue.max = sum([len(line) for line in lines]) // 2
         return
-    if status not in (400, 404, 410, 413, 422) and (status not in (401, 403) or self.link.key):
+    if status not in (400, 404, 410, 413, 422) and (status not in (401, 403) or getattr(self.link, "key", None)):
         raise OSError(status)
     if status == 413:
         self.dropped_large += 1
