@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from importlib import import_module
@@ -40,6 +41,7 @@ COMPRESSION = {
     "compression": "zstd",
     "compression_level": 1,
     "use_dictionary": [name for name in COLUMN_NAMES if name not in _UNIQUE],
+    "store_schema": False,  # Arrow's own words for the types, which Parquet's say as well
 }
 
 _CENT = Decimal("0.01")
@@ -72,6 +74,10 @@ def to_table(events: Sequence[Event]) -> Any:
 
 def _columns(events: Sequence[dict[str, Any]]) -> dict[str, Sequence[Any]]:
     """Of each column that any event has, every event's value. Those that all have, most of them, are picked in one go."""
+    first = tuple(events[0])
+    if len(first) > 1 and all(map(len(first).__eq__, map(len, events))):
+        with suppress(KeyError):  # all are of one shape, as most partitions are
+            return dict(zip(first, zip(*map(itemgetter(*first), events), strict=True), strict=True))
     shapes = set(map(tuple, events))
     common = sorted(set(COLUMN_NAMES).intersection(*shapes))
     found: dict[str, Sequence[Any]] = {}
