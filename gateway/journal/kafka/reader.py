@@ -100,6 +100,16 @@ class KafkaReader:
             each.said = cursor.get(each.lane, START).offset
         return sum(self.lag().values())
 
+    def newest(self, payloads: int) -> Cursor:
+        """So many records of each partition are after it, or all that there are. Raises TransientError, ConfigurationError."""
+        self._open()
+        found: dict[str, Position] = {}
+        for number, each in self._partitions.items():
+            low, high = self._bounds(number)
+            at = max(low, high - payloads)
+            found[each.lane] = Position(0, at, at)
+        return found
+
     def deleted(self) -> int:
         """Records that the brokers have deleted already, of all partitions that it has. Raises TransientError."""
         self._open()

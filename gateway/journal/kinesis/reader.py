@@ -41,11 +41,13 @@ class KinesisReader:
         group: str = "",
         *,
         ahead: bool = False,
+        newest: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] | None = None,
     ) -> None:
         """group: its name and the target's; "" = no leases, every shard. ahead: what is handed over is not had for good before
-        `loaded` says so. clock, wait: seconds. Nobody is asked yet."""
+        `loaded` says so. newest: to look on, without leases: of a shard that is there at the first read, and in which
+        the cursor names no place, only what comes after that. clock, wait: seconds. Nobody is asked yet."""
         self._service, self._group, self._clock = service, group, clock
         self._closing = threading.Event()
         self._wait = wait or self._closing.wait
@@ -55,6 +57,7 @@ class KinesisReader:
         self._held: Mapping[str, Shard] = {}  # as of the last read
         self._loaded: Cursor | None = {} if ahead else None  # what is had for good; None: what is read after is
         self._readers: dict[str, ShardReader] = {}
+        self._newest, self._old = newest, frozenset[str]()  # the shards that were there at the first read
         self._finished: set[str] = set()  # without leases, which know it
         self._listed: dict[str, Shard] = {}
         self._list_at = 0.0
@@ -62,13 +65,13 @@ class KinesisReader:
         self._threads: ThreadPoolExecutor | None = None
 
     @classmethod
-    def open(cls, config: Config, target: str = "", *, ahead: bool = False) -> KinesisReader:
-        """target: the name of the target that it reads for, with others of the group; "" = every shard, and no leases. ahead: as
-        above.
+    def open(cls, config: Config, target: str = "", *, ahead: bool = False, newest: bool = False) -> KinesisReader:
+        """target: the name of the target that it reads for, with others of the group; "" = every shard, and no leases. ahead,
+        newest: as above.
 
         Raises ConfigurationError, PermanentError. Where the service is out of reach it is asked again at the first read.
         """
-        reader = cls(Service(config), f"{config.group}.{target}" if target else "", ahead=ahead)
+        reader = cls(Service(config), f"{config.group}.{target}" if target else "", ahead=ahead, newest=newest)
         with suppress(TransientError):
             reader._begin()
         return reader
@@ -158,6 +161,8 @@ class KinesisReader:
         """Without leases: every shard, once those that it was made of are finished."""
         if self._clock() >= self._list_at:
             self._listed = self._shards()
+            if self._newest and not self._old:
+                self._old = frozenset(self._listed)
             self._list_at = self._clock() + _LISTED_EVERY_S
         open_ = {name: shard for name, shard in self._listed.items() if name not in self._finished}
         return {name: shard for name, shard in open_.items() if not any(parent in open_ for parent in shard.parents)}
@@ -167,7 +172,9 @@ class KinesisReader:
             del self._readers[name]
         for name, shard in shards.items():
             if name not in self._readers:
-                self._readers[name] = ShardReader(self._service, shard, self._clock, self._shards, self._kept(shard))
+                self._readers[name] = ShardReader(
+                    self._service, shard, self._clock, self._shards, self._kept(shard), newest=name in self._old
+                )
 
     def _shards(self) -> dict[str, Shard]:
         assert self._stream is not None

@@ -43,9 +43,11 @@ class ShardReader:
         clock: Callable[[], float],
         listed: Callable[[], Container[str]],
         kept: Callable[[Position], bool],
+        *,
+        newest: bool = False,
     ) -> None:
         """listed: the ids of the shards that exist. kept: True when nothing can have been lost after a position although its
-        record is gone. clock: seconds.
+        record is gone. clock: seconds. newest: the shard begins with what comes after the first look.
         """
         self.shard = shard
         self.at, self.due, self.ended = START, 0.0, False
@@ -54,6 +56,7 @@ class ShardReader:
         self._fetched = START
         self._buffer: deque[Found] = deque()
         self._iterator: str | None = None
+        self._beginning = "LATEST" if newest else "TRIM_HORIZON"
         self._before: Position | None = None  # the record that must come first
         self._lost = ""
 
@@ -111,7 +114,7 @@ class ShardReader:
 
     def _sought(self) -> str:
         self._before = None if self._fetched == START else self._fetched
-        kind: dict[str, str] = {"ShardIteratorType": "TRIM_HORIZON"}
+        kind: dict[str, str] = {"ShardIteratorType": self._beginning}
         if self._before is not None:
             kind = {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": number_of(self._before)}
         place = {"StreamName": self._service.config.stream, "ShardId": self.shard.id}
