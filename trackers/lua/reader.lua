@@ -13,10 +13,11 @@ local function stripped(code)
 	local at = old and 13 or 19
 
 	local function skip(n) at = at + n end
-	local function number()
+	local function number() -- of things that are there: of more only where this is not how the host writes bytecode
 		local a, b, c, d = byte(code, at, at + 3)
+		local n = ((d * 256 + c) * 256 + b) * 256 + a
 		skip(4)
-		return ((d * 256 + c) * 256 + b) * 256 + a
+		return n > #code and error() or n
 	end
 	local function skip_text() skip(number() + word - 4) end -- a length is `word` bytes
 	local function walk()

@@ -19,7 +19,7 @@ ADAPTER = ROOT / "tests" / "conformance" / "adapters" / "lua.lua"
 VERSION = "lua-1.0.0"
 SOURCE_BYTES = 24 * 1024
 # hardly more than they are: growth is a decision
-BUILD_BYTES = {"min": 14_400, "core": 12 * 1024, "packed": 9_700, "packed_core": 11_200}
+BUILD_BYTES = {"min": 14_400, "core": 12 * 1024, "packed": 9_800, "packed_core": 11_200}
 
 BINARIES = ("lua5.1", "lua5.2", "lua5.3", "lua5.4", "luajit")
 MODULES = ("lua51", "lua52", "lua53", "lua54", "lua55", "luajit20", "luajit21")
@@ -96,8 +96,24 @@ _ODD_HOST = """
         ("packed", "string.dump = function() return 'no bytecode' end", "true\ttrue"),
         ("packed", "local old = string.dump string.dump = function(...) return old(...):sub(1, -9) end", "true\ttrue"),
         ("packed", "local old = string.dump string.dump = function(...) return '\\27Lua' .. old(...) end", "true\ttrue"),
+        (
+            "packed",
+            "local d = string.dump string.dump = function(f) return d(f):sub(1, 12) .. ('\\0'):rep(24) .. ('\\255'):rep(9) end",
+            "true\ttrue",
+        ),
     ],
-    ids=["plain", "min", "core", "packed", "no parser", "no dump", "text for a dump", "a dump cut off", "a dump of another kind"],
+    ids=[
+        "plain",
+        "min",
+        "core",
+        "packed",
+        "no parser",
+        "no dump",
+        "text for a dump",
+        "a dump cut off",
+        "a dump of another kind",
+        "a dump of millions",
+    ],
 )
 def test_a_host_that_lacks_something(build: str, taken: str, said: str, lua: str, builds: Path, tmp_path: Path) -> None:
     """Without `load` all but the packed build work, and that says so; without good bytecode it does with what it compiled."""
