@@ -135,7 +135,7 @@ class Sqlite:
 
     def __init__(self, path: Path, limit_s: float = 600) -> None:
         """Raises ConfigurationError."""
-        self._db = open_read_only(path)
+        self._db = open_read_only(path, many=True)
         self._limit_s = limit_s
 
     def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:

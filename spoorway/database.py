@@ -17,10 +17,15 @@ _READS = {
 _PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "database_list", "function_list"}
 
 
-def open_read_only(path: Path) -> sqlite3.Connection:
+# Of a question over many events: the file is looked into where the system keeps it, without a copy of each page, as far as
+# SQLite goes (2 GiB); and what must be sorted stays in memory up to 64 MiB.
+_MANY = ("PRAGMA atomic.mmap_size = 2147418112", "PRAGMA main.cache_size = -65536")
+
+
+def open_read_only(path: Path, many: bool = False) -> sqlite3.Connection:
     """A connection with the store attached as `atomic`, so that `atomic.events` is the table of events.
 
-    Raises ConfigurationError.
+    many: it will be asked of very many. Raises ConfigurationError.
     """
     db = sqlite3.connect("file::memory:", uri=True, isolation_level=None)
     try:
@@ -28,6 +33,8 @@ def open_read_only(path: Path) -> sqlite3.Connection:
         db.execute("SELECT 1 FROM atomic.events LIMIT 1")
         for table in ("json_each", "json_tree"):  # their first use declares a table, which nobody may once questions are asked
             db.execute(f"SELECT 1 FROM {table}('[]')")
+        for pragma in _MANY if many else ():
+            db.execute(pragma)
     except sqlite3.Error as error:
         db.close()
         raise ConfigurationError(f"{path}: {error}") from None

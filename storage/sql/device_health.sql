@@ -17,23 +17,23 @@
 WITH told AS (
     SELECT @item(e.derived_contexts, x, 'device') AS device, @item(e.derived_contexts, x, 'boot_id') AS boot_id,
         CAST(@item(e.derived_contexts, x, 'sequence') AS BIGINT) AS sequence, @item(e.derived_contexts, x, 'method') AS method,
-        @item_number(e.derived_contexts, x, 'uncertainty_ms') AS uncertainty_ms, @ms(e.collector_tstamp) AS at_ms
+        @item_number(e.derived_contexts, x, 'uncertainty_ms') AS uncertainty_ms, e.collector_tstamp AS moment
     FROM @entities(e, derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
     WHERE @asked(e) AND @is(e.derived_contexts, x, 'iglu:io.spoorway/device_time/jsonschema/1-')
 ), boots AS (
-    SELECT device, boot_id, max(at_ms) AS at_ms, count(*) AS events,
+    SELECT device, boot_id, max(moment) AS moment, count(*) AS events,
         max(sequence) - min(sequence) + 1 - count(DISTINCT sequence) AS missing,
         count(CASE WHEN method IN ('true', 'difference', 'wall_clock') THEN 1 END) AS exact, max(uncertainty_ms) AS widest_ms
     FROM told
     WHERE device IS NOT NULL
     GROUP BY device, boot_id
 ), summed AS (
-    SELECT device, max(at_ms) AS at_ms, count(boot_id) AS starts, sum(events) AS events, sum(coalesce(missing, 0)) AS missing,
+    SELECT device, max(moment) AS moment, count(boot_id) AS starts, sum(events) AS events, sum(coalesce(missing, 0)) AS missing,
         sum(exact) AS exact, max(widest_ms) AS widest_ms
     FROM boots
     GROUP BY device
 )
-SELECT device, @stamp_of(at_ms) AS last_seen, @div(@ms(:until) - at_ms, 1000) AS silent_s, starts, events, missing,
+SELECT device, @stamp(moment) AS last_seen, @div(@ms(:until) - @ms(moment), 1000) AS silent_s, starts, events, missing,
     @percent(exact, events) AS exact_percent, @round(widest_ms / 1000.0, 1) AS widest_s
 FROM summed
 ORDER BY silent_s DESC, device

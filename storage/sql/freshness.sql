@@ -13,13 +13,13 @@
 -- column: stored_p95_s  seconds until it was enriched, for the slowest twentieth
 -- chart: bar x=app_id y=way_p95_s
 WITH ways AS MATERIALIZED (
-    SELECT coalesce(e.app_id, '') AS app_id, @ms(e.collector_tstamp) AS at_ms,
-        @ms(e.collector_tstamp) - @ms(e.derived_tstamp) AS way_ms, @ms(e.etl_tstamp) - @ms(e.collector_tstamp) AS stored_ms
+    SELECT coalesce(e.app_id, '') AS app_id, @ms(e.derived_tstamp) AS began_ms, @ms(e.collector_tstamp) AS at_ms,
+        @ms(e.etl_tstamp) AS stored_ms
     FROM atomic.events AS e
     WHERE @asked(e)
 ), delays AS (
-    SELECT app_id, CASE WHEN way_ms > 0 THEN @div(way_ms, 1000) WHEN way_ms <= 0 THEN 0 END AS way_s,
-        CASE WHEN stored_ms > 0 THEN @div(stored_ms, 1000) WHEN stored_ms <= 0 THEN 0 END AS stored_s,
+    SELECT app_id, CASE WHEN at_ms > began_ms THEN @div(at_ms - began_ms, 1000) WHEN at_ms <= began_ms THEN 0 END AS way_s,
+        CASE WHEN stored_ms > at_ms THEN @div(stored_ms - at_ms, 1000) WHEN stored_ms <= at_ms THEN 0 END AS stored_s,
         count(*) AS events, max(at_ms) AS at_ms
     FROM ways
     GROUP BY 1, 2, 3

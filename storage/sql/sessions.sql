@@ -12,7 +12,7 @@
 -- column: bounce_percent   of the visits that saw a page
 -- chart: line x=day y=sessions
 WITH visits AS (
-    SELECT e.domain_sessionid, min(e.domain_userid) AS visitor, min(@ms(e.derived_tstamp)) AS began, max(@ms(e.derived_tstamp)) AS ended,
+    SELECT e.domain_sessionid, min(e.domain_userid) AS visitor, @ms(min(e.derived_tstamp)) AS began, @ms(max(e.derived_tstamp)) AS ended,
         count(CASE WHEN e.event = 'page_view' THEN 1 END) AS pages,
         count(CASE WHEN e.event NOT IN ('page_view', 'page_ping') THEN 1 END) AS deeds
     FROM atomic.events AS e
