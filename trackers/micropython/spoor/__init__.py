@@ -69,7 +69,15 @@ class Ram:
 
 
 class Tracker:
-    # Of entities.py and seldom.py, once they are loaded; what is not named here is in no .mpy file.
+    """fields: parameters of the protocol that go with every event. device: its name; events then carry the entity device_clock.
+
+    boot: the number of this start, where the queue does not count them. on_error(why, count): events that were given up.
+    link: send(tracker, payload) is a generator that yields None while it waits, at last (status in the words of HTTP, least
+    pause in ms), and raises where there is no answer; idle(tracker) is called while nothing is to be sent; close() hangs up,
+    also where nothing is open; timeout_ms; key.
+    """
+
+    # Of entities.py and seldom.py, once they are loaded; a name without a value is in no .mpy file.
     clock: str
     sequence: int
     set_at_ms: int
@@ -78,8 +86,8 @@ class Tracker:
 
     entities = ()
     reason = ""
-    ticks_diff = sleep_ms = sent = resent = dropped_full = 0
-    time = 0
+    # ticks_diff: wall clock less uptime, or 0. time: uptime, at ticks_ms. sleep_ms: the longest pause after a failure, or 0.
+    ticks_diff = time = sleep_ms = sent = resent = dropped_full = 0
 
     def __init__(self, link, app_id="", device="", queue=None, platform="iot", fields=None, boot=None, on_error=None) -> None:
         if platform != "iot":
@@ -98,6 +106,7 @@ class Tracker:
         self.step = self.send()
 
     def __getattr__(self, key):
+        """What is not here may be in seldom.py, which takes this method away."""
         from . import seldom  # noqa: F401  it adds to this class
 
         return getattr(self, key)
@@ -111,6 +120,7 @@ class Tracker:
         return self.insert("ue", 1, "schema data", (schema, data), entities, true_ms)
 
     def uptime_ms(self) -> int:
+        """Milliseconds since the start. ticks_ms wraps after 12 days; this does not, called once in 6, as `poll` does."""
         now = time.ticks_ms()
         self.time += time.ticks_diff(now, self.ticks_ms)
         self.ticks_ms = now
@@ -150,7 +160,10 @@ class Tracker:
         return False
 
     def send(self):
-        """All sending"""
+        """All sending, as one generator: each step is short, but for a link's own look-up of names and handshake of TLS.
+
+        Events of this start get `stm`, by the clock that they were tracked with; others none.
+        """
         wait = 0
         self.link.close()  # nobody knows where an interrupted one stopped
         while True:
@@ -194,6 +207,7 @@ class Tracker:
                 self.sleep_ms = min(2 * self.sleep_ms or 1000, 600_000)
 
     def poll(self) -> bool:
+        """One short step of sending; call it in the main loop. Whether something waits."""
         try:
             next(self.step)
         except Exception:  # the rim of the loop: the queue keeps everything

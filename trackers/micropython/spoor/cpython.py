@@ -42,8 +42,12 @@ class Stream:
             return None
 
 
+def _stream(family: int) -> Stream:
+    return Stream(_socket.socket(family))
+
+
 # The module of that name, as net uses it.
-socket = SimpleNamespace(getaddrinfo=_socket.getaddrinfo, socket=lambda family: Stream(_socket.socket(family)))
+socket = SimpleNamespace(getaddrinfo=_socket.getaddrinfo, socket=_stream)
 
 try:
     from ssl import SSLWantReadError as _WantRead
