@@ -67,7 +67,7 @@ local function encode(value, depth)
 	return list and "[" .. text .. "]" or "{" .. text .. "}"
 end
 
-local function nest(schema, json) return "{" .. quote("schema") .. ":" .. quote(schema) .. "," .. quote("data") .. ":" .. json .. "}" end
+local function nest(schema, json) return "{" .. mark .. "schema" .. mark .. ":" .. quote(schema) .. "," .. mark .. "data" .. mark .. ":" .. json .. "}" end
 
 local function object(schema, data)
 	if type(schema) ~= "string" or type(data) ~= "table" then error() end
@@ -85,7 +85,7 @@ local function base64(group)
 	return out
 end
 
--- MRG32k3a, exact in doubles
+-- MRG32k3a in doubles
 local function generator(seed)
 	local a, b, c, d, e, f = 1, 2, 3, 4, 5, 6
 	local function draw(more)
@@ -207,7 +207,7 @@ local function open_queue(files, prefix, o)
 		local seg, passed = list[1], 0
 		if seg == open then open = nil end
 		local all = files.read(seg.name)
-		if not all then -- kept; the others go first
+		if not all then -- others first
 			push(list, remove(list, 1))
 			error("storage", 0)
 		end
