@@ -15,28 +15,27 @@
 -- column: shared     each order divided among all of its sources
 -- column: value      the orders' value, divided in the same way
 -- chart: bar x=source y=shared color=medium
-WITH conversions AS MATERIALIZED (
+WITH judged AS (
     SELECT e.event_id AS id, @who(e) AS visitor, @ms(e.derived_tstamp) AS at_ms,
-        coalesce(@real(e.tr_total), @real(@one(e.contexts, 'iglu:com.snowplowanalytics.snowplow.ecommerce/transaction/jsonschema/1-',
-            'revenue')), @real(e.se_value), 0) AS value
+        CASE WHEN e.event_name = :conversion OR (:conversion = 'order' AND (e.event = 'transaction'
+            OR (e.event_name = 'snowplow_ecommerce_action' AND @data(e, 'type') = 'transaction'))) THEN
+            coalesce(@real(e.tr_total), @real(@one(e.contexts, 'iglu:com.snowplowanalytics.snowplow.ecommerce/transaction/jsonschema/1-',
+                'revenue')), @real(e.se_value), 0) END AS value,
+        CASE WHEN coalesce(e.event, '') <> 'page_view' THEN NULL
+            WHEN e.mkt_medium IS NOT NULL OR e.mkt_source IS NOT NULL THEN coalesce(e.mkt_medium, 'campaign')
+            WHEN e.refr_urlhost IS NOT NULL AND coalesce(e.refr_medium, '') <> 'internal' AND e.refr_urlhost <> coalesce(e.page_urlhost, '')
+            THEN coalesce(e.refr_medium, 'unknown') END AS medium,
+        coalesce(e.mkt_source, e.refr_source, e.refr_urlhost, '') AS source, coalesce(e.mkt_campaign, '') AS campaign
     FROM atomic.events AS e
         @told(e, 'com.snowplowanalytics.snowplow.ecommerce', 'snowplow_ecommerce_action')
         @first(e, 'iglu:com.snowplowanalytics.snowplow.ecommerce/transaction/jsonschema/1-')
-    WHERE @asked(e) AND @who(e) IS NOT NULL AND (
-        e.event_name = :conversion
-        OR (:conversion = 'order' AND e.event = 'transaction')
-        OR (:conversion = 'order' AND e.event_name = 'snowplow_ecommerce_action' AND @data(e, 'type') = 'transaction')
-    )
-), touches AS MATERIALIZED (
-    SELECT @who(e) AS visitor, @ms(e.derived_tstamp) AS at_ms, e.event_id AS id,
-        CASE WHEN e.mkt_medium IS NOT NULL OR e.mkt_source IS NOT NULL THEN coalesce(e.mkt_medium, 'campaign')
-            ELSE coalesce(e.refr_medium, 'unknown') END AS medium,
-        coalesce(e.mkt_source, e.refr_source, e.refr_urlhost, '') AS source, coalesce(e.mkt_campaign, '') AS campaign
-    FROM atomic.events AS e
-    WHERE @asked(e) AND e.event = 'page_view' AND @who(e) IS NOT NULL AND (
-        e.mkt_medium IS NOT NULL OR e.mkt_source IS NOT NULL
-        OR (e.refr_urlhost IS NOT NULL AND coalesce(e.refr_medium, '') <> 'internal' AND e.refr_urlhost <> coalesce(e.page_urlhost, ''))
-    )
+    WHERE @asked(e) AND @who(e) IS NOT NULL
+), seen AS MATERIALIZED (
+    SELECT id, visitor, at_ms, value, medium, source, campaign FROM judged WHERE value IS NOT NULL OR medium IS NOT NULL
+), conversions AS (
+    SELECT id, visitor, at_ms, value FROM seen WHERE value IS NOT NULL
+), touches AS (
+    SELECT id, visitor, at_ms, medium, source, campaign FROM seen WHERE medium IS NOT NULL
 ), ways AS (
     SELECT c.id, c.value, t.medium, t.source, t.campaign, count(t.id) OVER (PARTITION BY c.id) AS touches,
         row_number() OVER (PARTITION BY c.id ORDER BY t.at_ms, t.id) AS place
