@@ -58,7 +58,7 @@ class Mqtt:
                 last += [main.device, self.password]
             alive = self.keep_alive_s.to_bytes(2, "big")
             yield from net.write(self, join(0x10, b"\0\4MQTT\4", bytes([flags]), alive, format(main.device, *last)))
-            _, data = yield from self.get(main)
+            data = yield from self.get(main, 0x20)
             if data[1]:
                 raise OSError(111, data[1])  # ECONNREFUSED
             yield from net.write(self, join(0x82, b"\0\1", format(topic + "/down"), b"\0"))
@@ -66,15 +66,16 @@ class Mqtt:
         id = self.index.to_bytes(2, "big")
         yield from net.write(self, join(0x32, format(topic + "/tp2"), id, value))
         self.start = main.uptime_ms()
-        while (yield from self.get(main)) != (0x40, id):
+        while (yield from self.get(main, 0x40)) != id:
             pass
         yield 200, self.sleep_ms
 
-    def get(self, main):
+    def get(self, main, type):
+        """The next packet of that type."""
         while True:
             found = self.next(main)
-            if found:
-                return found
+            if found and found[0] == type:
+                return found[1]
             yield
 
     def next(self, main):
