@@ -73,6 +73,38 @@ def track(tracker, count, first=0):
     return [tracker.track_structured("a", "b", value=n) for n in range(first, first + count)]
 
 
+def what_is_called_seldom_is_loaded_then():
+    """The first rule: those after it load it."""
+    tracker = spoor.Tracker(Script((200, 0), OSError(113)))
+    track(tracker, 1)
+    assert tracker.flush(9000) and tracker.sent == 1
+    track(tracker, 1)
+    assert tracker.flush(9000) and tracker.resent == 1
+    loaded = dir(spoor.Tracker)
+    assert "opt_out" not in loaded and "sequence" not in loaded
+    assert (tracker.refused, tracker.sequence, hasattr(tracker, "nothing_of_the_kind")) == (0, 0, False)
+    loaded = dir(spoor.Tracker)
+    assert "opt_out" in loaded and "sequence" in loaded
+
+
+def a_link_that_cannot_hang_up_stops_nothing():
+    class Stuck(Script):
+        faults = 3
+
+        def close(self):
+            if self.faults:
+                self.faults -= 1
+                raise OSError(5)
+
+    link = Stuck((503, 0))
+    tracker = Clocked(link)
+    track(tracker, 1)
+    for _ in range(6):
+        polled(tracker)
+        tracker.now += 700_000
+    assert not link.faults and tracker.sent == 1 and len(link.bodies) == 2
+
+
 def an_event_leaves_the_queue_when_it_is_acknowledged():
     link = Script((503, 0), OSError(113), (0, 0), (200, 0))
     tracker = Clocked(link)
@@ -464,6 +496,8 @@ def asyncio_runs_beside():
 
 
 RULES = [
+    what_is_called_seldom_is_loaded_then,
+    a_link_that_cannot_hang_up_stops_nothing,
     an_event_leaves_the_queue_when_it_is_acknowledged,
     its_time_is_when_it_was_tracked_and_stm_each_attempt,
     a_clock_set_meanwhile_does_not_mix_two_clocks,
