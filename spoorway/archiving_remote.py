@@ -26,7 +26,7 @@ from typing import IO
 from gateway.journal import JOINED_IN_MS, Damage, GroupReader, Joining, Reassigned
 from gateway.journal.gathering import Gathering, gathered_lane
 from gateway.journal.options import Options
-from protocol.seams import START, PermanentError, Position, RawPayload, TransientError
+from protocol.seams import START, Cursor, PermanentError, Position, RawPayload, TransientError
 from spoorway.archiving import ArchiveStatus
 from storage.archive import Archive, Contents, Origin
 from storage.targets import Overtaken
@@ -35,6 +35,7 @@ log = logging.getLogger("spoorway.archiving")
 
 _READ_PAYLOADS, _READ_BYTES = 2_000, 1 << 20
 _LOOK_S = 0.25
+_LOOKS = 2  # that find nothing: a shard that ended makes room for others only at the next one
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 5.0  # the group wants to hear of us
 _ROOM = "gather-"
 
@@ -122,6 +123,36 @@ class GroupArchiving:
             status.state = "finished"
         finally:
             self.close()
+
+    def now(self, reached: Callable[[Cursor], bool], gathered: Callable[[int], object]) -> None:
+        """Archives at once what there is, large and old enough or not, beside workers that do the same or by itself.
+
+        reader: of all lanes, of no group. reached: whether these places of the lanes are far enough; it also ends when nothing
+        more is found. gathered: hears of every payload that is read. Raises TransientError, PermanentError; what was archived
+        before stays so.
+        """
+        while True:
+            empty = 0
+            while empty < _LOOKS:
+                before, looked = self._gathered(), bool(self.places())  # else this look tells which lanes there are, and no more
+                empty = 0 if self.step() else empty + 1
+                gathered(max(0, self._gathered() - before))
+                if looked and reached(self.places()):
+                    break
+            for lane in [lane for lane in self._lanes.values() if lane.held is not None]:
+                self._put(lane)
+            if not self._unsure:
+                return
+            # A worker has archived a part of it meanwhile; what comes after that is still to do.
+
+    def places(self) -> Cursor:
+        """Where each lane that it has goes on. Raises TransientError, PermanentError."""
+        if self._unsure:
+            self._look_up()
+        return {lane.lane: lane.at for lane in self._lanes.values()}
+
+    def _gathered(self) -> int:
+        return self.status.payloads + sum(lane.held.payloads for lane in self._lanes.values() if lane.held is not None)
 
     def close(self) -> None:
         """Leaves the group. What was gathered and is not archived is read again by the next one."""

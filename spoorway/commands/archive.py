@@ -6,20 +6,23 @@ import argparse
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from protocol.seams import ConfigurationError
+from protocol.seams import START, ConfigurationError, Cursor
 from spoorway import building
 from spoorway.commands import Subparsers, command, settings
 from spoorway.console import Progress, complain, table
 from spoorway.files import journal_folder, prepare
 
 if TYPE_CHECKING:
-    from spoorway.config import Settings
+    from gateway.journal import GroupReader
+    from gateway.journal.kinesis.reader import KinesisReader
+    from spoorway.config import Instance, Settings
     from storage.archive import Archive, Entry
 
 _AT_ONCE = 8
@@ -36,7 +39,7 @@ def add(subparsers: Subparsers) -> None:
         "spoorway archive verify\n"
         "spoorway archive now",
     )
-    parser.add_argument("action", choices=("list", "verify", "now"), help="now: also what is not sealed yet")
+    parser.add_argument("action", choices=("list", "verify", "now"), help="now: also what is not sealed or gathered yet")
     parser.add_argument(
         "--archive", metavar="URL", help="another archive than the configured one, s3://BUCKET/PREFIX or a folder"
     )
@@ -115,11 +118,9 @@ def _now(found: Settings, archive: Archive, wait_s: float, as_json: bool) -> int
     from gateway.journal.erasing import ask_to_seal, ends
     from spoorway.archiving import Archiving, waiting
 
-    if (remote := found.remote()) is not None:
-        raise ConfigurationError(
-            f"archive now: what is in [journal.{remote.name}] is archived by the workers, and at once when they are stopped"
-        )
     prepare(found.data)
+    if (remote := found.remote()) is not None:
+        return _now_on_servers(found, remote, archive, as_json)
     folder = journal_folder(found.data)
     until, end = ends(folder), time.monotonic() + wait_s
     while (lanes := ask_to_seal(folder, until, found.journal)) and time.monotonic() < end:
@@ -137,6 +138,56 @@ def _now(found: Settings, archive: Archive, wait_s: float, as_json: bool) -> int
     for lane in lanes:
         complain(f"lane {lane}: the gateway has not sealed its segment within {wait_s:g} s")
     return 1 if status.message or lanes else 0
+
+
+def _now_on_servers(found: Settings, remote: Instance, archive: Archive, as_json: bool) -> int:
+    """Of all partitions or shards, whoever has them. Raises ConfigurationError, TransientError, PermanentError."""
+    from spoorway.archiving_remote import GroupArchiving
+
+    reader, reached = _servers(remote)
+    archiving = GroupArchiving(reader, archive, found.archive.url, found.data, found.journal, building.now_ms)
+    with closing(archiving):
+        progress = Progress("archiving", reader.pending(archiving.places()))
+        archiving.now(reached, progress.advance)
+        progress.close()
+    status = archiving.status
+    if as_json:
+        print(json.dumps(status.as_dict()))
+    else:
+        print(f"{status.segments:,} segments with {status.payloads:,} payloads archived")
+    return 0
+
+
+def _servers(remote: Instance) -> tuple[GroupReader, Callable[[Cursor], bool]]:
+    """A reader of all of it, and whether places of its lanes are as far as it goes now."""
+    try:
+        if remote.name == "kafka":
+            from gateway.journal.kafka.reader import KafkaReader
+
+            kafka = KafkaReader(remote.config)
+            ends = kafka.newest(0)
+            return kafka, lambda at: all(at.get(lane, START) >= end for lane, end in ends.items())
+        from gateway.journal.kinesis.reader import KinesisReader
+
+        kinesis = KinesisReader.open(remote.config, ahead=True)
+        return kinesis, _calm(kinesis)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"journal.{remote.name} needs {error.name}; install spoorway[{remote.name}]") from None
+
+
+def _calm(kinesis: KinesisReader) -> Callable[[Cursor], bool]:
+    """Whether it has said at two looks that no shard has more. At the second it has told which of them are closed, and at the
+    next there would be those they were split into."""
+    looks = 0
+
+    def reached(at: Cursor) -> bool:
+        nonlocal looks
+        lanes, lag = kinesis.lanes(), kinesis.lag()
+        calm = len(lag) == len(lanes) and not any(lag.values()) and not any(lanes.values()) and not kinesis.pending(at)
+        looks = looks + 1 if calm else 0
+        return looks > 1
+
+    return reached
 
 
 def _flat(entry: Entry) -> dict[str, Any]:
