@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
+from binascii import crc_hqx
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +23,7 @@ import pytest
 
 from tests.end_to_end.conftest import Running
 from tests.trackers.arduino import powercuts, sizes
-from tests.trackers.arduino.avr_board import SKETCHES, Board, compiled, symbol
+from tests.trackers.arduino.avr_board import LIBRARY, SKETCHES, Board, compiled, symbol
 
 pytestmark = pytest.mark.slow
 
@@ -187,6 +190,25 @@ def test_a_board_with_a_journal_goes_on_after_its_power_was_cut(begin: Begin, po
 
     gateway.until(lambda: 2 in boots(), lambda: f"boots of {boots()}")
     assert boots().count(1) >= 5
+
+
+def test_a_journal_of_the_first_version_is_not_ours_but_its_count_of_starts_goes_on(
+    begin: Begin, power: Power, tmp_path: Path
+) -> None:
+    template = re.search(r'ENVIRONMENT\[\] PROGMEM =\s+"([^"]+)"', (LIBRARY / "src/spoorway/words.h").read_text("utf-8"))
+    assert template is not None
+    mark, boot = crc_hqx(template[1].encode(), 0xFFFF), struct.pack("<I", 7)
+    record = struct.pack("<I", 1000) + bytes.fromhex("0100cd218907a99e01")  # sequence, template, three numbers
+    whole = crc_hqx(boot + record, crc_hqx(bytes([len(record)]), mark))
+    slot = struct.pack("<BBH", 0x5A, len(record), whole) + boot + record
+    cells = (boot + struct.pack("<H", crc_hqx(boot, 0xFFFF))).ljust(12, b"\xff") + slot.ljust(24, b"\xff") * 42
+    (tmp_path / "eeprom").write_bytes(cells.ljust(1024, b"\xff"))
+    gateway = begin("--serial", str(tmp_path / "dev/tty*"))
+    power(compiled(SKETCHES / "line.ino", "-DFORMAT=Json", "-DJOURNAL"))
+    gateway.wait(3)
+    rows = gateway.query("SELECT contexts FROM atomic.events")
+    assert {entities(row)["device_clock"]["boot_id"] for row in rows} == {8}
+    assert gateway.query("SELECT count(*) AS n FROM atomic.failed_events")[0]["n"] == 0
 
 
 def test_mqtt_with_a_password_and_its_last_will(begin: Begin, power: Power, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ template <class Link, class Format> static void run(const char *name, Link &link
   is(tracker.track_structured(0, "one", "a") == 1 && tracker.track_structured(0, "two", "a") == 2, "two are taken");
   for (int i = 0; i < steps; i++) tracker.loop();
   wire.written.clear();
-  is(tracker.opt_out() == 0 && !store.count && !store.any() && tracker.flush(0), "nothing waits");
+  is(tracker.opt_out() == 0 && !store.count() && !store.any() && tracker.flush(0), "nothing waits");
   std::string farewell = wire.written;
   wire.written.clear();
   for (int i = 0; i < 300; i++) {
@@ -62,11 +62,11 @@ template <class Link, class Format> static void run(const char *name, Link &link
     tracker.loop();
     now_ms += 1000;
   }
-  is(wire.written.empty() && !store.count && tracker.dropped_full + tracker.dropped_large == 0, "nothing is sent, kept or counted as lost");
+  is(wire.written.empty() && !store.count() && tracker.dropped_full + tracker.dropped_large == 0, "nothing is sent, kept or counted as lost");
   is(tracker.opt_in() == 0 && tracker.track_structured(0, "three", "a") == 3, "after opt_in() events are taken again");
   wire.heard += answer;
   for (int i = 0; i < 3; i++) tracker.loop();
-  is(store.count == 1 && tracker.sent == 0, "an answer to what was erased drops nothing");
+  is(store.count() == 1 && tracker.sent == 0, "an answer to what was erased drops nothing");
   for (int i = 0; i < 60; i++) now_ms++, tracker.loop();
   printf("%s %d %d %s\n", name, (int)farewell.size(), wire.written.find("one") == std::string::npos && wire.written.find("two") == std::string::npos,
          wire.written.find("three") != std::string::npos ? "three" : "-");

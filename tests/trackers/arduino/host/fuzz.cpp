@@ -44,7 +44,7 @@ template <class Link, class Format> static void run(Link &link, Noise &noise) {
     now_ms += 40;
     tracker.loop();
   }
-  if (tracker.sent + tracker.refused + store.count != taken) abort(); /* nothing vanishes uncounted */
+  if (tracker.sent + tracker.refused + store.count() != taken) abort(); /* nothing vanishes uncounted */
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -295,25 +295,28 @@ template <bool NAMED> struct Frames {
   enum { TOPIC = 2, NAME_ = 1, EARLIER = 4, BATCH = 8, VERSION_1 = 0xC0 };
 
   template <class Tracker, class Index> class Writer : public Reading<Tracker, Index> {
-    Out next_;
     uint16_t crc = 0;
     uint8_t length = 0;
-    bool told = false; /* the first time it is only counted */
-    uint8_t held = 0;  /* where it goes as letters: bits that are none yet, behind a 1 that says how many they are */
+    bool told = true; /* else it is only counted */
+    uint8_t held = 0; /* where it goes as letters: bits that are none yet, behind a 1 that says how many they are */
 
-    static void framed(void *self, uint8_t c) {
-      Writer *w = static_cast<Writer *>(self);
-      w->crc = crc16(w->crc, c);
-      w->length++;
-      if (!w->told) return;
-      if (!w->held) return w->next_.put(c);
-      for (uint8_t i = 8; i--; c <<= 1) w->spell(c >> 7);
+    SPOORWAY_ONCE void framed(uint8_t c) {
+      crc = crc16(crc, c);
+      length++;
+      if (!told) return;
+      if (!held) return this->put(c);
+      for (uint8_t i = 8; i--; c <<= 1) spell(c >> 7);
     }
     SPOORWAY_ONCE void spell(uint8_t b) { /* of unpadded base64url */
       uint8_t v = held << 1 | b;
       if (v & 64) {
         v &= 63;
-        next_.put(v < 26 ? 'A' + v : v < 52 ? 'a' + v - 26 : v < 62 ? '0' + v - 52 : v == 62 ? '-' : '_');
+        uint8_t c = v + 'A';
+        if (v >= 26) c += 'a' - 'A' - 26;
+        if (v >= 52) c += '0' - 'a' - 26;
+        if (v == 62) c = '-';
+        if (v == 63) c = '_';
+        this->put(c);
         v = 1;
       }
       held = v;
@@ -328,21 +331,21 @@ template <bool NAMED> struct Frames {
         head |= EARLIER;
       }
       if (age) head |= BATCH;
-      this->put(head);
+      framed(head);
       if (age) {
-        this->put(length - 3); /* of all that follows, from when it was counted */
-        this->put(1);
+        framed(length - 3); /* of all that follows, from when it was counted */
+        framed(1);
       }
       if (NAMED) {
-        this->put((uint8_t)strlen(t.device));
-        this->text(t.device);
+        framed((uint8_t)strlen(t.device));
+        for (const char *c = t.device; *c; c++) framed((uint8_t)*c);
       }
       this->at = t.text_of(this->next());
-      this->sevens(this->decimal());
-      this->sevens(t.store.boot(t.boot));
-      this->sevens(this->number_());
-      this->four(uptime + age);
-      if (age) this->sevens(age);
+      sevens(this->decimal());
+      sevens(t.store.boot(t.boot));
+      sevens(this->number_());
+      four(uptime + age);
+      if (age) sevens(age);
       if (pgm_read_byte(this->at) == ' ') this->at++;
       this->skip_word();
       for (;;) {
@@ -351,12 +354,12 @@ template <bool NAMED> struct Frames {
         if (!kind) break;
         uint32_t code = this->number_();
         if (code && kind == '.') code = moved(code);
-        this->sevens(code);
+        sevens(code);
         if (kind == '$' || kind == '%')
-          while (code-- > 1) this->put(this->next());
+          for (Index left = (Index)code; left > 1; left--) framed(this->next());
         this->skip_word();
       }
-      for (uint8_t i = 2; i--;) this->put((uint8_t)(crc >> 8)); /* the second time the first is in the sum, and the low byte the high one */
+      for (uint8_t i = 2; i--;) framed((uint8_t)(crc >> 8)); /* the second time the first is in the sum, and the low byte the high one */
     }
     /* The code of a number less the offset that the template has behind its kind and digits. Of both, ~n is -n - 1: n - 8 is ~(~n + 8). */
     uint32_t moved(uint32_t code) {
@@ -376,15 +379,20 @@ template <bool NAMED> struct Frames {
     }
 
    public:
+    /* As Out's, through the sum; records are written with them, too. */
+    SPOORWAY_ONCE void sevens(uint32_t n) {
+      for (; n > 0x7F; n >>= 7) framed((uint8_t)n | 0x80);
+      framed((uint8_t)n);
+    }
+    void four(uint32_t n) {
+      for (uint8_t i = 4; i--; n >>= 8) framed((uint8_t)n);
+    }
     SPOORWAY_ONCE void body() {
-      next_ = *this;
-      this->whole().to(framed, this);
       length = 0;
       told = false;
       frame();
       told = true;
       frame();
-      this->whole().to(next_.emit, next_.self);
     }
     /* The frame as letters. */
     void letters() {

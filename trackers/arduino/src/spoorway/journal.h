@@ -46,7 +46,7 @@ class EepromCells {
 /* Cells: size(), ready(), read(i), write(i, value), clear(i), settle() (everything written before it is durable when it returns).
    SLOT: bytes of a slot, 8 more than the longest record, at most 255. RAM: bytes of the queue before it. */
 template <class Cells, uint8_t SLOT = 24, uint16_t RAM = 64> class Journal {
-  enum { PENDING = 0x5A, BOOT = 1, LAP = 4, LENGTH = 5, RECORD = 6, SUM = SLOT - 2, COPY = 5, FIRST = 2 * COPY };
+  enum { PENDING = 0x5A, BOOT = 1, LAP = 4, LENGTH = 5, RECORD = 6, SUM = SLOT - 2, COPY = 6, FIRST = 2 * COPY };
   Cells cells;
   uint16_t oldest, tail; /* slots, by their first cell; between them lies what waits, so one slot is always free */
   uint16_t newest;       /* that stored() has not been asked of, or 0 */
@@ -68,12 +68,13 @@ template <class Cells, uint8_t SLOT = 24, uint16_t RAM = 64> class Journal {
     uint8_t low = cells.read(at), middle = cells.read(at + 1);
     return (uint32_t)cells.read(at + 2) << 16 | (uint16_t)(middle << 8 | low);
   }
-  /* Whether cells end with the sum of those before. */
-  SPOORWAY_ONCE bool whole(uint16_t at, uint8_t count, uint16_t sum) const {
-    while (count--) sum = crc16(sum, cells.read(at++));
-    return !sum;
+  SPOORWAY_ONCE uint16_t sum(uint16_t at, uint8_t count, uint16_t crc) const {
+    while (count--) crc = crc16(crc, cells.read(at++));
+    return crc;
   }
-  bool whole(uint16_t slot) const { return whole(slot + BOOT, SLOT - BOOT, mark_); }
+  /* Whether a slot ends with the sum of what is before it; then the sum of both is 0. */
+  SPOORWAY_ONCE bool whole(uint16_t slot) const { return !sum(slot + BOOT, SLOT - BOOT, mark_); }
+  SPOORWAY_ONCE bool whole_copy(uint8_t at) const { return sum(at, 4, 0xFFFF) == (uint16_t)number(at + 4); }
   /* A cell that has its value already is not worn. */
   SPOORWAY_ONCE void keep(uint16_t at, uint8_t value) {
     crc = crc16(crc, value);
@@ -93,15 +94,21 @@ template <class Cells, uint8_t SLOT = 24, uint16_t RAM = 64> class Journal {
   /* A new boot id. The copy that is written is the older one: whatever a cut leaves of it, the other is whole. */
   uint32_t count_boot() {
     uint32_t boot = 0;
-    for (uint8_t at = 0; at != FIRST; at += COPY)
-      if (whole(at, COPY, 0xFFFF) && number(at) > boot) boot = number(at);
+    for (uint8_t at = 0; at != FIRST; at += COPY) {
+      uint32_t known = number(at);
+      if (known > boot && whole_copy(at)) boot = known;
+    }
     boot++;
     memcpy(stamp, &boot, sizeof stamp);
     crc = 0xFFFF;
-    uint8_t at = boot & 1 ? (uint8_t)COPY : 0;
-    for (uint8_t i = 0; i != COPY; i++) keep(at + i, i < 3 ? stamp[i] : crc >> 8);
+    uint8_t at = boot & 1 ? 0 : (uint8_t)COPY;
+    uint8_t end = at + 4;
+    for (const uint8_t *c = stamp; at != end;) keep(at++, *c++);
+    uint16_t both = crc;
+    keep(at++, (uint8_t)both);
+    keep(at, (uint8_t)(both >> 8));
     cells.settle();
-    return whole(at, COPY, 0xFFFF) ? boot : 0;
+    return whole_copy(end - 4) ? boot : 0;
   }
 
  public:
@@ -203,7 +210,7 @@ template <class Cells, uint8_t SLOT = 24, uint16_t RAM = 64> class Journal {
     return stored_;
   }
 
-  uint16_t waiting() const { return (size_of_all() - queue.size_of_all()) / SLOT + queue.count; }
+  uint16_t waiting() const { return (size_of_all() - queue.size_of_all()) / SLOT + queue.count(); }
 
   /* For Consent: the last cell is 0 where nobody is to be tracked. */
   bool closed() const { return false; }

@@ -14,7 +14,7 @@ template <class Port = Client> class Mqtt {
   Port &port;
   const char *host, *user, *password;
   uint16_t tcp_port;
-  uint8_t state, got, bytes[4];
+  uint8_t state, got, last; /* of a packet that is being read: how far it is, and its last byte */
 
   static void length(Out &out, uint8_t n) { /* of a text; it has 16 bits, and ours are short */
     out.put(0);
@@ -75,24 +75,36 @@ template <class Port = Client> class Mqtt {
     tracker.later();
   }
 
-  /* A packet from the gateway: all that may come have two bytes, or none (PINGRESP), and the type behind that of their question. One that
-     answers nothing is not heard; without its answer a question ends the connection. */
-  template <class Tracker> void answered(Tracker &tracker) {
-    if (bytes[0] == (uint8_t)((state & 0xF0) + 0x10)) {
-      if (state == CONNECT && bytes[3]) return off(tracker);
-      if (state == PUBLISH) {
-        if (bytes[3] != (uint8_t)tracker.message) return;
-        tracker.acked();
-      }
-      state = READY;
-      tracker.rest(KEEP_ALIVE_S * 500UL);
+  /* One byte from the gateway; true: the last of a packet. All that may come have two bytes, or none (PINGRESP), and the type behind that of
+     their question. One that answers nothing is not heard; without its answer a question ends the connection. */
+  enum { END = 4, OTHER = 8 }; /* of got: that the packet is whole, and that it answers nothing */
+  template <class Tracker> bool read(Tracker &tracker, uint8_t c) {
+    if (!got++) {
+      if (c != (uint8_t)((state & 0xF0) + 0x10)) got |= OTHER;
+    } else if ((got & ~OTHER) == 2) {
+      if (c > 2) return off(tracker), true;
+      got += 2 - c;
+    } else {
+      last = c;
     }
+    if (!(got & END)) return false;
+    bool heard = !(got & OTHER);
+    got = 0;
+    if (!heard) return true;
+    if (state == CONNECT && last) return off(tracker), true;
+    if (state == PUBLISH) {
+      if (last != (uint8_t)tracker.message) return true;
+      tracker.acked();
+    }
+    state = READY;
+    tracker.rest(KEEP_ALIVE_S * 500UL);
+    return true;
   }
 
  public:
   /* name, password: of `spoorway device add`, or 0. All texts have at most 255 letters, and must stay where they are. */
   constexpr Mqtt(Port &client, const char *name, uint16_t at = 1883, const char *login = 0, const char *secret = 0)
-      : port(client), host(name), user(login), password(secret), tcp_port(at), state(OFF), got(0), bytes() {}
+      : port(client), host(name), user(login), password(secret), tcp_port(at), state(OFF), got(0), last(0) {}
 
   bool online() const { return state != OFF && state != CONNECT; }
 
@@ -115,14 +127,8 @@ template <class Port = Client> class Mqtt {
         tracker.later();
       return;
     }
-    while (port.available() > 0) {
-      bytes[got++] = (uint8_t)port.read();
-      if (got < 2) continue;
-      if (bytes[1] > 2) return off(tracker);
-      if (got < (uint8_t)(bytes[1] + 2)) continue;
-      got = 0;
-      return answered(tracker);
-    }
+    while (port.available() > 0)
+      if (read(tracker, (uint8_t)port.read())) return;
     if (!port.connected() || (state != READY && !resting)) {
       off(tracker);
     } else if (state == READY && tracker.store.any()) {

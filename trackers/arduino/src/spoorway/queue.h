@@ -18,12 +18,9 @@ template <uint16_t N> class Queue {
  private:
   enum { HEAD = N > 256 ? 2 : 1 }; /* bytes of a record's length, the lowest last */
   Index used, open_;
-
- public:
-  Index count;
-
- private:
   uint8_t bytes[N]; /* last, so that the others are near; the oldest record begins it */
+
+  Index end_of(Index at) const { return at + HEAD + (bytes[at + HEAD - 1] | (HEAD == 2 ? (Index)((uint16_t)bytes[at] << 8) : 0)); }
 
  public:
   static const uint16_t LONGEST = N - HEAD;
@@ -47,20 +44,18 @@ template <uint16_t N> class Queue {
     if (HEAD == 2) bytes[used] = (uint8_t)(length >> 8 * (HEAD - 1));
     bytes[used + HEAD - 1] = (uint8_t)length;
     used += end;
-    count++;
     return (Result)1;
   }
 
   /* Reading the oldest. */
-  bool any() const { return count; }
-  Index size() const { return bytes[HEAD - 1] | (HEAD == 2 ? (Index)((uint16_t)bytes[0] << 8) : 0); }
+  bool any() const { return used; }
+  Index size() const { return end_of(0) - HEAD; }
   uint8_t at(Index i) const { return bytes[HEAD + i]; }
   uint8_t after_length(Index i) const { return bytes[HEAD - 1 + i]; } /* 0: the lowest byte of its length */
   uint32_t boot(uint32_t now) const { return now; }
   SPOORWAY_ONCE void drop() {
-    Index length = size() + HEAD;
+    Index length = end_of(0);
     used -= length;
-    count--;
     for (Index i = 0; i != used; i++) bytes[i] = bytes[i + length];
   }
 
@@ -68,12 +63,17 @@ template <uint16_t N> class Queue {
   bool step() { return false; }       /* true: it did something that takes time */
   uint16_t errors() const { return 0; }
   uint16_t size_of_all() const { return used; }
+  uint16_t count() const { /* of records */
+    uint16_t n = 0;
+    for (Index at = 0; at != used; at = end_of(at)) n++;
+    return n;
+  }
 
   /* For Consent: whether nothing is taken at all, and whether that was remembered; RAM remembers nothing. */
   bool closed() const { return false; }
   bool is_out() const { return false; }
   bool set_out(bool) { return true; }
-  void erase() { used = count = 0; }
+  void erase() { used = 0; }
 };
 
 }  // namespace spoorway

@@ -17,11 +17,13 @@ static const uint32_t SHA256_START[8] PROGMEM = {0x6a09e667, 0xbb67ae85, 0x3c6ef
                                                 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
 
 class Sha256 {
-  uint32_t s[16], h[8], w[16]; /* s: the eight words of a round begin four bytes before those of the one before */
   uint16_t length;
+  uint32_t h[8], w[16], s[16]; /* s: the eight words of a round begin four bytes before those of the one before */
 
-  static SPOORWAY_ONCE void copy(uint32_t *to, const uint32_t *from) {
-    for (uint8_t i = 0; i < 8; i++) to[i] = from[i];
+  static SPOORWAY_ONCE void copy(void *to, const void *from) {
+    uint8_t *t = static_cast<uint8_t *>(to);
+    const uint8_t *f = static_cast<const uint8_t *>(from);
+    for (uint8_t i = 32; i; i--) *t++ = *f++;
   }
 
 #ifdef __AVR__
@@ -43,8 +45,9 @@ class Sha256 {
         "74: ret\n"
         /* sigma */
         "6: movw r12,r22\n movw r14,r24\n rcall 7b\n rcall 64f\n mov r26,r27\n rcall 7b\n"
+        "sbrs r16,3\n rjmp 61f\n mov r12,r13\n mov r13,r14\n mov r14,r15\n clr r15\n andi r16,7\n"
         "61: tst r16\n breq 62f\n lsr r15\n ror r14\n ror r13\n ror r12\n dec r16\n rjmp 61b\n"
-        "62: rcall 64f\n mov r26,r17\n rcall 7b\n"
+        "62: rcall 64f\n mov r26,r17\n cpse r26,r1\n rcall 7b\n"
         "63: add r18,r22\n adc r19,r23\n adc r20,r24\n adc r21,r25\n ret\n"
         "64: eor r22,r12\n eor r23,r13\n eor r24,r14\n eor r25,r15\n ret\n"
         /* a round: the word of the message */
@@ -57,16 +60,18 @@ class Sha256 {
         "1: ldd r22,Y+16\n ldd r23,Y+17\n ldd r24,Y+18\n ldd r25,Y+19\n ldi r26,27\n ldi r27,18\n clr r16\n ldi r17,25\n rcall 6b\n"
         "ldd r22,Y+28\n ldd r23,Y+29\n ldd r24,Y+30\n ldd r25,Y+31\n rcall 63b\n"
         "lpm r22,Z+\n lpm r23,Z+\n lpm r24,Z+\n lpm r25,Z+\n rcall 63b\n"
-        "ldi r26,4\n clc\n"
-        "2: ldd r22,Y+20\n ldd r23,Y+24\n ldd r24,Y+16\n eor r22,r23\n and r22,r24\n eor r22,r23\n adc r18,r22\n"
-        "mov r0,r18\n mov r18,r19\n mov r19,r20\n mov r20,r21\n mov r21,r0\n ld r0,Y+\n dec r26\n brne 2b\n sbiw r28,4\n"
+        "ldd r22,Y+20\n ldd r23,Y+24\n ldd r24,Y+16\n eor r22,r23\n and r22,r24\n eor r22,r23\n add r18,r22\n"
+        "ldd r22,Y+21\n ldd r23,Y+25\n ldd r24,Y+17\n eor r22,r23\n and r22,r24\n eor r22,r23\n adc r19,r22\n"
+        "ldd r22,Y+22\n ldd r23,Y+26\n ldd r24,Y+18\n eor r22,r23\n and r22,r24\n eor r22,r23\n adc r20,r22\n"
+        "ldd r22,Y+23\n ldd r23,Y+27\n ldd r24,Y+19\n eor r22,r23\n and r22,r24\n eor r22,r23\n adc r21,r22\n"
         /* the fourth word has all that; the new first one the first turned and the majority, too */
         "ldd r22,Y+12\n ldd r23,Y+13\n ldd r24,Y+14\n ldd r25,Y+15\n"
         "add r22,r18\n adc r23,r19\n adc r24,r20\n adc r25,r21\n std Y+12,r22\n std Y+13,r23\n std Y+14,r24\n std Y+15,r25\n"
         "ld r22,Y\n ldd r23,Y+1\n ldd r24,Y+2\n ldd r25,Y+3\n ldi r26,9\n ldi r27,11\n ldi r17,2\n rcall 6b\n"
-        "ldi r26,4\n clc\n"
-        "3: ld r22,Y\n ldd r23,Y+4\n mov r24,r22\n and r24,r23\n or r22,r23\n ldd r23,Y+8\n and r22,r23\n or r22,r24\n adc r18,r22\n"
-        "mov r0,r18\n mov r18,r19\n mov r19,r20\n mov r20,r21\n mov r21,r0\n ld r0,Y+\n dec r26\n brne 3b\n sbiw r28,4\n"
+        "ldd r22,Y+0\n ldd r23,Y+4\n mov r24,r22\n and r24,r23\n or r22,r23\n ldd r23,Y+8\n and r22,r23\n or r22,r24\n add r18,r22\n"
+        "ldd r22,Y+1\n ldd r23,Y+5\n mov r24,r22\n and r24,r23\n or r22,r23\n ldd r23,Y+9\n and r22,r23\n or r22,r24\n adc r19,r22\n"
+        "ldd r22,Y+2\n ldd r23,Y+6\n mov r24,r22\n and r24,r23\n or r22,r23\n ldd r23,Y+10\n and r22,r23\n or r22,r24\n adc r20,r22\n"
+        "ldd r22,Y+3\n ldd r23,Y+7\n mov r24,r22\n and r24,r23\n or r22,r23\n ldd r23,Y+11\n and r22,r23\n or r22,r24\n adc r21,r22\n"
         "st -Y,r21\n st -Y,r20\n st -Y,r19\n st -Y,r18\n"
         "inc %[i]\n mov r26,%[i]\n andi r26,7\n breq 8f\n rjmp 9b\n"
         "8: pop r29\n pop r28\n"
@@ -98,15 +103,20 @@ class Sha256 {
       k = rounds(i, k);
       copy(s + 8, s);
     }
-    for (uint8_t i = 8; i--;) h[i] += s[i];
+    uint32_t *to = h;
+    for (const uint32_t *from = s; from != s + 8;) *to++ += *from++;
   }
 
  public:
   typedef uint32_t State[8];
 
-  void begin() {
-    memcpy_P(h, SHA256_START, sizeof h);
+  /* What a key makes of it: of its 32 bytes, and of 32 of 0. */
+  SPOORWAY_ONCE void begin(State &to, const uint8_t *key, uint8_t with) {
+    const uint8_t *from = (const uint8_t *)SHA256_START;
+    for (uint8_t i = 0; i < 32; i++) ((uint8_t *)h)[i] = pgm_read_byte(from++);
     length = 0;
+    for (uint8_t i = 64; i; i--) put(i > 32 ? *key++ ^ with : with);
+    copy(to, h);
   }
   SPOORWAY_ONCE void put(uint8_t c) {
     ((uint8_t *)w)[((uint8_t)length & 63) ^ 3] = c; /* the lowest byte of a word comes last in the message, first in memory */
@@ -120,19 +130,23 @@ class Sha256 {
     put((uint8_t)(bytes >> 5));
     put((uint8_t)(bytes << 3));
   }
-  uint8_t at(uint8_t i) const { return ((const uint8_t *)h)[i ^ 3]; }
+  /* Bytes of the sum as they lie in its words: the fourth is the first. */
+  void first(uint8_t *to, uint8_t count) const {
+    const uint8_t *from = (const uint8_t *)h;
+    while (count--) *to++ = *from++;
+  }
 
-  /* What 64 bytes have made of it, to be gone on from. */
-  void save(State &to) const { copy(to, h); }
-  void resume(const State &from) {
+  /* Goes on from there. */
+  SPOORWAY_ONCE void resume(const State &from) {
     copy(h, from);
     length = 64;
   }
   /* The sum becomes the message, behind the 64 bytes of another state. */
-  void wrap(const State &from) {
+  SPOORWAY_ONCE void wrap(const State &from) {
+    end();
     copy(w, h);
     resume(from);
-    length = 64 + 32;
+    length += 32;
     end();
   }
 };
@@ -151,19 +165,14 @@ struct Hmac {
   uint8_t tag[BYTES];
   Sha256::State inner, outer; /* the key's halves of the work are done once */
   explicit constexpr Hmac(const uint8_t *k) : key(k), tag(), inner(), outer() {}
-  uint8_t signature(uint8_t i) const { return tag[i]; }
+  uint8_t signature(uint8_t i) const { return tag[i ^ 3]; }
 
   static void digest(void *sha, uint8_t c) { static_cast<Sha256 *>(sha)->put(c); }
 
-  SPOORWAY_ONCE void pad(Sha256::State &to, uint8_t with) {
+  SPOORWAY_ONCE void begin_seal() {
     Sha256 sha;
-    sha.begin();
-    for (uint8_t i = 0; i < 64; i++) sha.put((i < 32 ? key[i] : 0) ^ with);
-    sha.save(to);
-  }
-  void begin_seal() {
-    pad(inner, 0x36);
-    pad(outer, 0x5c);
+    sha.begin(inner, key, 0x36);
+    sha.begin(outer, key, 0x5c);
   }
 
   template <class Tracker, class What> SPOORWAY_ONCE void sign(Tracker &tracker, What what) {
@@ -175,9 +184,8 @@ struct Hmac {
     what.target();
     tracker.put('\n');
     what.body();
-    sha.end();
     sha.wrap(outer);
-    for (uint8_t i = 0; i < BYTES; i++) tag[i] = sha.at(i);
+    sha.first(tag, BYTES);
   }
 };
 

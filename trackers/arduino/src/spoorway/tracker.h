@@ -78,10 +78,10 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
   uint32_t boot, sequence, message;
   uint32_t sent_ms; /* when the message was made; between messages, until when there is none */
   uint16_t sent, resent, dropped_full, dropped_large, refused;
-  bool tells_clock;
+  bool tells_clock : 1;
 
  private:
-  uint8_t failures;
+  uint8_t failures : 4;
   const Template *templates; /* in flash */
 
   static void keep(void *self, uint8_t c) { static_cast<Store *>(self)->put(c); }
@@ -229,10 +229,11 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
   void who(uint8_t between) {
     this->text(device);
     this->put(between);
-    this->number(boot);
+    count(boot);
     this->put(between);
-    this->number(message);
+    count(message);
   }
+  void count(uint32_t n) { Format::BINARY ? this->digits(n) : this->number(n); }
   /* Where the message goes from now on. */
   SPOORWAY_ONCE void to(void (*emit)(void *, uint8_t), void *self) {
     this->emit = emit;

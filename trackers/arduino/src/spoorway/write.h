@@ -33,6 +33,21 @@ struct Out {
     for (; n > 0x7F; n >>= 7) put((uint8_t)n | 0x80);
     put((uint8_t)n);
   }
+  /* A number in fewer bytes of flash, and slower: for those that have no others. */
+  SPOORWAY_ONCE void digits(uint32_t n) {
+    uint8_t rest = 0;
+    for (uint8_t i = 32; i--;) {
+      rest <<= 1;
+      if ((int32_t)n < 0) rest++;
+      n <<= 1;
+      if (rest >= 10) {
+        rest -= 10;
+        n |= 1;
+      }
+    }
+    if (n) digits(n);
+    put('0' + rest);
+  }
   /* n / 10^point, with as many digits behind the point. By subtraction: faster than the division AVRs do not have, and smaller. */
   void number(uint32_t n, uint8_t point = 0) {
     bool begun = false;
