@@ -6,7 +6,7 @@ entities.py is loaded by the first event that has an entity (that of a named dev
 files.py is a queue that outlasts power cuts, verbs.py has the verbs of pages and screens, mqtt.py and uart.py are other links.
 
 Bytes count here: each name that a firmware lacks is heap and flash. So names inside are, where they fit, of MicroPython's own
-list (qstrs that no .mpy file spells out): `send`, `step`, `value`, `keys`.
+list (qstrs that no .mpy file spells out), as `send`, `step`, `insert`, `value`; `format` and `max` hide what they are elsewhere.
 """
 
 import json
@@ -200,10 +200,10 @@ class Tracker:
                     self.throw(status, lines)
                 self.sleep_ms = 0
             except Exception as error:
-                self.link.close()
                 self.reason = repr(error)
                 if isinstance(error, MemoryError):
                     self.queue.max //= 2  # at 0 a message has one event
+                self.link.close()
                 self.sleep_ms = min(2 * self.sleep_ms or 1000, 600_000)
 
     def poll(self) -> bool:
