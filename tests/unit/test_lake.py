@@ -224,6 +224,15 @@ def test_what_no_column_can_hold_is_null_and_its_neighbours_stay(column: str, va
     assert [row[column] is None for row in rows] == [True, False, True]
 
 
+@pytest.mark.parametrize("first", range(4))
+def test_events_with_other_columns_than_the_first_keep_theirs(first: int) -> None:
+    made = [event_of(0, user_id="u"), event_of(1), event_of(2, txn_id=7), event_of(3, user_id="v", txn_id=8)]
+    made = made[first:] + made[:first]
+    for events in (made, [one for one in made if ("user_id" in one) != ("txn_id" in one)]):  # and as many, but others
+        found = [(row["user_id"], row["txn_id"]) for row in to_table(events).to_pylist()]
+        assert found == [(event.get("user_id"), event.get("txn_id")) for event in events]
+
+
 def test_the_schema_is_the_canonical_columns() -> None:
     assert schema().names == list(COLUMN_NAMES)
     kinds = {column.name: str(schema().field(column.name).type) for column in COLUMNS}
@@ -232,8 +241,10 @@ def test_the_schema_is_the_canonical_columns() -> None:
 
 
 def test_what_never_repeats_has_no_dictionary_and_what_does_has_one() -> None:
-    file = pq.ParquetFile(io.BytesIO(to_parquet([event_of(number) for number in range(100)]))).metadata.row_group(0)
-    columns = [file.column(place) for place in range(file.num_columns)]
+    made = pq.ParquetFile(io.BytesIO(to_parquet([event_of(number) for number in range(100)])))
+    assert made.schema_arrow.equals(schema(), check_metadata=True)  # as in files of before, with which it is merged
+    group = made.metadata.row_group(0)
+    columns = [group.column(place) for place in range(group.num_columns)]
     encodings = {column.path_in_schema: ("RLE_DICTIONARY" in column.encodings, column.compression) for column in columns}
     assert (encodings["event_id"], encodings["collector_tstamp"], encodings["app_id"]) == (
         (False, "ZSTD"),
