@@ -196,7 +196,8 @@ class Parquet:
         files = [file for day, some in self._days.items() if first <= day <= last for file in some]
         if files != self._opened or not files:
             one = next(iter(self._days.values()))[:1]
-            self._db.execute(f"CREATE OR REPLACE VIEW atomic.events AS SELECT * FROM read_parquet({_list(files or one)})")
+            read = f"read_parquet({_list(files or one)}, hive_partitioning = false)"
+            self._db.execute(f"CREATE OR REPLACE VIEW atomic.events AS SELECT * FROM {read}")
             self._opened = files
 
     def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:

@@ -21,10 +21,16 @@ WITH readings AS MATERIALIZED (
         @ms(e.derived_tstamp) AS at_ms, @data_number(e, :field) AS value
     FROM atomic.events AS e @told(e, :vendor, :schema) @first(e, 'iglu:io.spoorway/device_time/jsonschema/1-')
     WHERE @asked(e) AND e.event = 'unstruct' AND e.event_vendor = :vendor AND e.event_name = :schema
+), steps AS (
+    SELECT @div(at_ms, :step_s * 1000) AS number, device, value
+    FROM readings
+    WHERE value IS NOT NULL AND (:device = '' OR device = :device)
+), summed AS (
+    SELECT number, device, avg(value) AS mean, min(value) AS lowest, max(value) AS highest, count(*) AS readings
+    FROM steps
+    GROUP BY number, device
 )
-SELECT @stamp_of(@div(at_ms, :step_s * 1000) * :step_s * 1000) AS step, device, @round(avg(value), 3) AS mean,
-    @round(min(value), 3) AS lowest, @round(max(value), 3) AS highest, count(*) AS readings
-FROM readings
-WHERE value IS NOT NULL AND (:device = '' OR device = :device)
-GROUP BY 1, 2
-ORDER BY step, device
+SELECT @stamp_of(number * :step_s * 1000) AS step, device, @round(mean, 3) AS mean, @round(lowest, 3) AS lowest,
+    @round(highest, 3) AS highest, readings
+FROM summed
+ORDER BY number, device
