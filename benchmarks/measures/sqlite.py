@@ -91,10 +91,10 @@ def measure(effort: Effort) -> Result:
             "The peers' table has the same 131 columns and two indexes, on event_id and collector_tstamp; INSERT OR IGNORE. They "
             "know neither fingerprints, counts, failed events, typed views, devices nor what was erased; the target's table has "
             "two more indexes, which the views read by.",
-            f"sqlite-utils commits each of its statements by itself, and gets a quarter of the events. {_versions()}",
-            f"At rest: {effort.events // 4:,} of the same events; SQLite and PostgreSQL with their indexes, Parquet and TSV in "
-            f"files of {s3.BATCH:,} events and fewer that were not merged yet, the journal with each event's share of its request. "
-            "The archive keeps the sealed segments as they are.",
+            f"sqlite-utils makes its own transactions, and gets a quarter of the events. {_versions()}",
+            f"At rest: {effort.events // 4:,} of the same events; SQLite and PostgreSQL with their indexes, Parquet and TSV of "
+            f"batches of {s3.BATCH:,} that were not merged yet, the journal with each event's share of its request. The archive "
+            "keeps the sealed segments as they are.",
             "Enrichment is not part of these figures.",
         ],
         {"rounds": rounds, "at_rest": resting},
@@ -180,7 +180,7 @@ def utils(folder: str, count: float, turn: float) -> dict[str, Any]:
     events: list[Any] = enriched(folder, int(count))
     path = Path(folder) / f"utils-{turn:.0f}.db"
     with closing(_opened(path, "sqlite3")) as db:
-        database = Database(db)
+        database: Any = Database(db)
 
         def store(number: int, batch: Sequence[Any]) -> None:
             database["events"].insert_all(map(_row, batch), ignore=True, batch_size=_BATCH)
