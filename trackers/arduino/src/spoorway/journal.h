@@ -4,7 +4,8 @@
    on it is durable: sent until it is acknowledged, over any number of restarts. It is forgotten by clearing bits of that one byte.
    A power cut at any moment, in the middle of a byte too, leaves each record whole or absent.
 
-   Slot: state, length, CRC (2), boot (4), record. The first 12 cells hold the boot id, twice, in turns; the last one is Consent's. */
+   Slot: state, boot (3), lap, length, record, …, CRC (2) of all but the state. The lap counts how often the slots were gone round, and says
+   where the newest record is. The first 12 cells hold the boot id, twice, in turns; the last one is Consent's. */
 #ifndef SPOORWAY_JOURNAL_H
 #define SPOORWAY_JOURNAL_H
 
@@ -51,7 +52,7 @@ template <class Cells, uint8_t SLOT = 24, uint16_t RAM = 64> class Journal {
   uint16_t oldest, tail; /* slots, by their first cell; between them lies what waits, so one slot is always free */
   uint16_t newest;       /* that stored() has not been asked of, or 0 */
   uint16_t mark_, crc, errors_;
-  uint8_t written; /* cells of the slot that is being written */
+  uint8_t written;  /* cells of the slot that is being written */
   uint8_t stamp[4]; /* boot and lap, as in a slot */
   uint32_t stored_;
   Queue<RAM> queue;
@@ -74,6 +75,7 @@ template <class Cells, uint8_t SLOT = 24, uint16_t RAM = 64> class Journal {
   }
   /* Whether a slot ends with the sum of what is before it; then the sum of both is 0. */
   SPOORWAY_ONCE bool whole(uint16_t slot) const { return !sum(slot + BOOT, SLOT - BOOT, mark_); }
+  /* The same of a boot id; there the lower byte of the sum comes first. */
   SPOORWAY_ONCE bool whole_copy(uint8_t at) const { return sum(at, 4, 0xFFFF) == (uint16_t)number(at + 4); }
   /* A cell that has its value already is not worn. */
   SPOORWAY_ONCE void keep(uint16_t at, uint8_t value) {
@@ -101,8 +103,7 @@ template <class Cells, uint8_t SLOT = 24, uint16_t RAM = 64> class Journal {
     boot++;
     memcpy(stamp, &boot, sizeof stamp);
     crc = 0xFFFF;
-    uint8_t at = boot & 1 ? 0 : (uint8_t)COPY;
-    uint8_t end = at + 4;
+    uint8_t at = boot & 1 ? 0 : (uint8_t)COPY, end = at + 4;
     for (const uint8_t *c = stamp; at != end;) keep(at++, *c++);
     uint16_t both = crc;
     keep(at++, (uint8_t)both);

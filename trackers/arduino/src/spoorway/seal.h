@@ -1,4 +1,4 @@
-/* Open: nobody proves anything. Hmac: HMAC-SHA256 with a device's key, in 82 bytes of RAM and 156 of stack where it is used.
+/* Open: nobody proves anything. Hmac: HMAC-SHA256 with a device's key, in 82 bytes of RAM and 175 of stack where it is used.
 
    What is signed is DEVICE LF BOOT LF SEQUENCE LF TARGET LF BODY, as docs/devices.md says. */
 #ifndef SPOORWAY_SEAL_H
@@ -27,13 +27,16 @@ class Sha256 {
   }
 
 #ifdef __AVR__
-  /* Eight rounds, from round i on. In less than half the bytes a compiler needs: a word is turned by a loop, and most is done byte after byte.
+  /* All 64 rounds, in half the bytes that a compiler needs: words stay in registers, and are turned by one loop.
 
      r18 to r21 the sum, r22 to r25 a word, Y the words of the round, Z the constants. r26, r27, r16, r17: how `sigma` turns its word:
      by r26, and with the word by r27, and with the word shifted by r16 by r17. */
-  const uint32_t *rounds(uint8_t i, const uint32_t *k) {
+  SPOORWAY_ONCE void block() {
+    const uint32_t *k = SHA256_K;
     __asm__ volatile(
-        "push r28\n push r29\n movw r28,%A[s]\n rjmp 9f\n"
+        /* s + 8 = h, of which h lies before w and s behind it */
+        "push r28\n push r29\n clr r11\n movw r28,%A[w]\n subi r28,-64-32\n sbci r29,-1\n movw r26,%A[w]\n sbiw r26,32\n ldi r22,32\n"
+        "4: ld r0,X+\n st Y+,r0\n dec r22\n brne 4b\n sbiw r28,32\n rjmp 9f\n"
         /* r22 = w[r26] */
         "5: andi r26,15\n lsl r26\n lsl r26\n clr r27\n add r26,%A[w]\n adc r27,%B[w]\n"
         "ld r22,X+\n ld r23,X+\n ld r24,X+\n ld r25,X\n ret\n"
@@ -51,11 +54,11 @@ class Sha256 {
         "63: add r18,r22\n adc r19,r23\n adc r20,r24\n adc r21,r25\n ret\n"
         "64: eor r22,r12\n eor r23,r13\n eor r24,r14\n eor r25,r15\n ret\n"
         /* a round: the word of the message */
-        "9: mov r26,%[i]\n rcall 5b\n movw r18,r22\n movw r20,r24\n"
-        "mov r26,%[i]\n subi r26,16\n brlo 1f\n subi r26,-9\n rcall 5b\n rcall 63b\n"
-        "mov r26,%[i]\n inc r26\n rcall 5b\n ldi r26,21\n ldi r27,18\n ldi r16,3\n clr r17\n rcall 6b\n"
-        "mov r26,%[i]\n subi r26,-14\n rcall 5b\n ldi r26,2\n ldi r27,17\n ldi r16,10\n rcall 6b\n"
-        "mov r26,%[i]\n rcall 5b\n st X,r21\n st -X,r20\n st -X,r19\n st -X,r18\n"
+        "9: mov r26,r11\n rcall 5b\n movw r18,r22\n movw r20,r24\n"
+        "mov r26,r11\n subi r26,16\n brlo 1f\n subi r26,-9\n rcall 5b\n rcall 63b\n"
+        "mov r26,r11\n inc r26\n rcall 5b\n ldi r26,21\n ldi r27,18\n ldi r16,3\n clr r17\n rcall 6b\n"
+        "mov r26,r11\n subi r26,-14\n rcall 5b\n ldi r26,2\n ldi r27,17\n ldi r16,10\n rcall 6b\n"
+        "mov r26,r11\n rcall 5b\n st X,r21\n st -X,r20\n st -X,r19\n st -X,r18\n"
         /* the fifth word turned, the eighth, the constant, the choice by the fifth of the sixth and seventh */
         "1: ldd r22,Y+16\n ldd r23,Y+17\n ldd r24,Y+18\n ldd r25,Y+19\n ldi r26,27\n ldi r27,18\n clr r16\n ldi r17,25\n rcall 6b\n"
         "ldd r22,Y+28\n ldd r23,Y+29\n ldd r24,Y+30\n ldd r25,Y+31\n rcall 63b\n"
@@ -73,39 +76,36 @@ class Sha256 {
         "ldd r22,Y+2\n ldd r23,Y+6\n mov r24,r22\n and r24,r23\n or r22,r23\n ldd r23,Y+10\n and r22,r23\n or r22,r24\n adc r20,r22\n"
         "ldd r22,Y+3\n ldd r23,Y+7\n mov r24,r22\n and r24,r23\n or r22,r23\n ldd r23,Y+11\n and r22,r23\n or r22,r24\n adc r21,r22\n"
         "st -Y,r21\n st -Y,r20\n st -Y,r19\n st -Y,r18\n"
-        "inc %[i]\n mov r26,%[i]\n andi r26,7\n breq 8f\n rjmp 9b\n"
-        "8: pop r29\n pop r28\n"
-        : [i] "+l"(i), "+z"(k)
-        : [s] "l"(s + 8), [w] "l"(w)
-        : "r12", "r13", "r14", "r15", "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27", "memory");
-    return k;
+        "inc r11\n mov r26,r11\n andi r26,7\n breq 8f\n rjmp 9b\n"
+        /* after each eighth s + 8 = s, which leaves Y where it was at the beginning; then h += s + 8 */
+        "8: movw r26,r28\n adiw r26,32\n ldi r22,32\n"
+        "4: ld r0,Y+\n st X+,r0\n dec r22\n brne 4b\n sbrs r11,6\n rjmp 9b\n"
+        "movw r26,%A[w]\n sbiw r26,32\n ldi r23,8\n"
+        "2: clc\n ldi r22,4\n"
+        "3: ld r0,X\n ld r24,Y+\n adc r0,r24\n st X+,r0\n dec r22\n brne 3b\n dec r23\n brne 2b\n"
+        "pop r29\n pop r28\n"
+        : "+z"(k)
+        : [w] "l"(w)
+        : "r11", "r12", "r13", "r14", "r15", "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27", "memory");
   }
 #else
   static uint32_t turned(uint32_t x, uint8_t bits) { return x >> bits | x << (32 - bits); }
-  const uint32_t *rounds(uint8_t i, const uint32_t *k) {
-    for (uint32_t *v = s + 8; v != s; v--, i++) {
-      uint32_t &now = w[i & 15], x = w[(i + 1) & 15], y = w[(i + 14) & 15];
-      if (i >= 16) now += w[(i + 9) & 15] + (turned(x, 7) ^ turned(x, 18) ^ x >> 3) + (turned(y, 17) ^ turned(y, 19) ^ y >> 10);
-      x = v[4];
-      uint32_t sum = now + (turned(x, 6) ^ turned(x, 11) ^ turned(x, 25)) + v[7] + *k++ + (v[6] ^ (x & (v[5] ^ v[6])));
-      v[3] += sum;
-      x = v[0];
-      v[-1] = sum + (turned(x, 2) ^ turned(x, 13) ^ turned(x, 22)) + ((x & v[1]) | (v[2] & (x | v[1])));
-    }
-    return k;
+  void block() {
+    const uint32_t *k = SHA256_K;
+    copy(s + 8, h);
+    for (uint8_t i = 0; i < 64; copy(s + 8, s))
+      for (uint32_t *v = s + 8; v != s; v--, i++) {
+        uint32_t &now = w[i & 15], x = w[(i + 1) & 15], y = w[(i + 14) & 15];
+        if (i >= 16) now += w[(i + 9) & 15] + (turned(x, 7) ^ turned(x, 18) ^ x >> 3) + (turned(y, 17) ^ turned(y, 19) ^ y >> 10);
+        x = v[4];
+        uint32_t sum = now + (turned(x, 6) ^ turned(x, 11) ^ turned(x, 25)) + v[7] + *k++ + (v[6] ^ (x & (v[5] ^ v[6])));
+        v[3] += sum;
+        x = v[0];
+        v[-1] = sum + (turned(x, 2) ^ turned(x, 13) ^ turned(x, 22)) + ((x & v[1]) | (v[2] & (x | v[1])));
+      }
+    for (uint8_t i = 0; i < 8; i++) h[i] += s[i];
   }
 #endif
-
-  SPOORWAY_ONCE void block() {
-    copy(s + 8, h);
-    const uint32_t *k = SHA256_K;
-    for (uint8_t i = 0; i < 64; i += 8) {
-      k = rounds(i, k);
-      copy(s + 8, s);
-    }
-    uint32_t *to = h;
-    for (const uint32_t *from = s; from != s + 8;) *to++ += *from++;
-  }
 
  public:
   typedef uint32_t State[8];

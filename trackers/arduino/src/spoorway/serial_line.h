@@ -13,7 +13,8 @@ constexpr uint16_t word_of(const char *p, uint16_t before = 0) { return *p ? wor
 template <class Port = Stream> class SerialLine {
   enum State { IDLE, SENDING, WAITING };
   enum Part { KIND, BOOT, MESSAGE, REASON, SUM, NOTHING = 16 };
-  enum Word : uint16_t { ACKED = word_of("a"), REFUSED = word_of("n"), HINT = word_of("r"), DAMAGED = word_of("crc"), CUT = word_of("line"), BUSY = word_of("busy") };
+  enum Kind : uint8_t { ACKED = word_of("a"), REFUSED = word_of("n"), HINT = word_of("r") };
+  enum Reason : uint16_t { DAMAGED = word_of("crc"), CUT = word_of("line"), BUSY = word_of("busy") };
   enum : uint16_t { BEFORE = 0x5E0C }; /* the sum that @ makes what a sum begins with */
   enum { ANSWER_MS = 2000, TRIES = 3, AT_ONCE = 32 /* bytes a step: loop() shall take less than 5 ms */ };
   Port &port;
@@ -23,9 +24,8 @@ template <class Port = Stream> class SerialLine {
   uint8_t room;            /* of what may be sent now, */
   bool summed;             /* and whether it is in the sum */
   uint32_t least_ms;       /* from one message to the next, as the gateway asks */
-  /* Of the line that is being read: which part, what it is, how far it is from being about our message, its sum, the number of the part */
-  uint8_t part, kind;
-  uint8_t others;
+  /* Of the line that is being read: which part, what it is, 0 where it is about our message, its sum, the number of the part */
+  uint8_t part, kind, others;
   uint16_t sum;
   uint32_t number;
 

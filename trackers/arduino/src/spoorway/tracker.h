@@ -229,11 +229,11 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
   void who(uint8_t between) {
     this->text(device);
     this->put(between);
-    count(boot);
+    figures(boot);
     this->put(between);
-    count(message);
+    figures(message);
   }
-  void count(uint32_t n) { Format::BINARY ? this->digits(n) : this->number(n); }
+  void figures(uint32_t n) { Format::BINARY ? this->digits(n) : this->number(n); }
   /* Where the message goes from now on. */
   SPOORWAY_ONCE void to(void (*emit)(void *, uint8_t), void *self) {
     this->emit = emit;
