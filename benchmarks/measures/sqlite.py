@@ -90,7 +90,7 @@ def measure(effort: Effort) -> Result:
             "its clock held is not known; so it stands here twice.",
             "The peers' table has the same 131 columns and two indexes, on event_id and collector_tstamp; INSERT OR IGNORE. They "
             "know neither fingerprints, counts, failed events, typed views, devices nor what was erased; the target's table has "
-            "two more indexes, which the views read by.",
+            "two more indexes, which the views read by, and JSON in the wrappers of the canonical format.",
             f"sqlite-utils makes its own transactions, and gets a quarter of the events. {_versions()}",
             f"At rest: {effort.events // 4:,} of the same events; SQLite and PostgreSQL with their indexes, Parquet and TSV of "
             f"batches of {s3.BATCH:,} that were not merged yet, the journal with each event's share of its request. The archive "
