@@ -18,9 +18,8 @@ from protocol.seams import PermanentError
 from storage.rows import json_text
 from storage.trouble import translated
 
-_KEY_BYTES = 16
 _FIRST = itemgetter(0)
-# Many keys are handed over as one value: binding and stepping for each costs more than looking it up.
+# Many keys, of 16 bytes each, are handed over as one value: binding and stepping for each costs more than looking it up.
 _LOOK = (
     "WITH RECURSIVE place(at) AS (SELECT 1 UNION ALL SELECT at + 16 FROM place WHERE at + 16 < length(?1))"
     " SELECT id, {1} FROM place CROSS JOIN {0} ON id = substr(?1, at, 16)"
@@ -151,4 +150,4 @@ class Index:
 
 
 def _key(text: str) -> bytes:
-    return blake2b(text.encode(errors="replace"), digest_size=_KEY_BYTES).digest()
+    return blake2b(text.encode(errors="replace"), digest_size=16).digest()

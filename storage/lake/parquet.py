@@ -75,7 +75,7 @@ def to_table(events: Sequence[Event]) -> Any:
 def _columns(events: Sequence[dict[str, Any]]) -> dict[str, Sequence[Any]]:
     """Of each column that any event has, every event's value. Those that all have, most of them, are picked in one go."""
     first = tuple(events[0])
-    if len(first) > 1 and all(map(len(first).__eq__, map(len, events))):
+    if len(first) > 1 and set(map(len, events)) == {len(first)}:
         with suppress(KeyError):  # all are of one shape, as most partitions are
             return dict(zip(first, zip(*map(itemgetter(*first), events), strict=True), strict=True))
     shapes = set(map(tuple, events))
