@@ -95,6 +95,15 @@ def test_noise_breaks_nothing_and_drops_nothing_unacknowledged() -> None:
     assert f"Done {runs} runs" in run.stderr
 
 
+def test_a_journal_loses_nothing_to_torn_and_worn_cells_and_wears_its_slots_alike() -> None:
+    program = compiled(Path(__file__).parent / "host/journal.cpp")
+    run = subprocess.run([program], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    lives, stored, lost, foreign, hottest_percent, waited, noticed = map(int, run.stdout.split())
+    assert (lives, lost, foreign, noticed) == (3000, 0, 0, 1)
+    assert stored > 10_000 and hottest_percent <= 110 and waited >= 20
+
+
 def test_opting_out_sends_nothing_more_whatever_a_link_was_at() -> None:
     program = compiled(Path(__file__).parent / "host/consent.cpp")
     run = subprocess.run([program], capture_output=True, text=True, timeout=60, check=False)
