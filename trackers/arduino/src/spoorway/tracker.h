@@ -54,12 +54,12 @@ inline bool known_platform(const char *name) {
   return false;
 }
 
-/* What the templates of a sketch are, in 16 bits. A store that keeps records asks for it. */
+/* What the templates of a sketch are, and how this version writes records, in 16 bits. A store that keeps records asks for it. */
 struct Mark {
   const Template *table;
   uint8_t count;
   operator uint16_t() const {
-    uint16_t sum = 0xFFFF;
+    uint16_t sum = 2; /* another number wherever a record changes: 1.0.0 had 65535 */
     for (uint8_t i = 0; i < count; i++)
       for (const char *p = (const char *)pgm_read_ptr(table + i); uint8_t c = pgm_read_byte(p); p++) sum = crc16(sum, c);
     return sum;
