@@ -69,7 +69,7 @@ def _encodable(text: str) -> bool:
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(payloads)
 def test_any_payload_becomes_events_or_failed_events(payload: RawPayload) -> None:
     for pipeline in (LENIENT, STRICT):
