@@ -258,6 +258,11 @@ def test_the_stack_keeps_to_its_limit() -> None:
     assert 60 < sizes.stack("client", *defines) <= limit, name
 
 
+@pytest.mark.parametrize(("name", "limit_us", "defines"), sizes.SIGNING, ids=["compact", "json"])
+def test_signing_takes_less_than_its_limit(name: str, limit_us: int, defines: tuple[str, ...]) -> None:
+    assert 5_000 < sizes.longest(*defines) <= limit_us, name
+
+
 def test_opting_out_outlasts_a_power_cut(begin: Begin, power: Power, tmp_path: Path) -> None:
     def life(*defines: str) -> list[int]:
         elf = compiled(SKETCHES / "consent.ino", *defines)

@@ -37,10 +37,9 @@ template <class Port = Client> class Http {
   uint8_t state, part, ended;
   uint16_t status, mark, retry_s, length, got;
 
-  template <class Tracker> struct Signed { /* what a signature covers beside the numbers */
-    Tracker &tracker;
-    void target() { path(tracker); }
-    void body() {
+  struct Signed { /* what a signature covers beside the numbers */
+    template <class Tracker> static void target(Tracker &tracker) { path(tracker); }
+    template <class Tracker> static void body(Tracker &tracker) {
       if (Tracker::Form::KIND != 'q') tracker.body();
     }
   };
@@ -50,11 +49,10 @@ template <class Port = Client> class Http {
   }
 
   template <class Tracker> SPOORWAY_ONCE void send(Tracker &tracker) {
-    Signed<Tracker> what = {tracker};
-    tracker.sign(tracker, what);
+    tracker.template sign<Signed>(tracker);
     uint16_t length = 0;
     tracker.to(Out::count, &length);
-    what.body();
+    Signed::body(tracker);
     Packet<Port> packet(port);
     tracker.to(Packet<Port>::emit, &packet);
     tracker.flash(Tracker::Form::KIND == 'q' ? PSTR("GET ") : PSTR("POST "));
@@ -77,7 +75,7 @@ template <class Port = Client> class Http {
       tracker.number(length);
     }
     tracker.flash(PSTR("\r\n\r\n"));
-    what.body();
+    Signed::body(tracker);
     packet.end();
   }
 

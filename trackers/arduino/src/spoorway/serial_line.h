@@ -52,10 +52,9 @@ template <class Port = Stream> class SerialLine {
     template <class Tracker> static void write(Tracker &tracker) { tracker.letters(); }
   };
 
-  template <class Tracker> struct Signed { /* what a signature covers beside the numbers */
-    Tracker &tracker;
-    void target() { tracker.put(Tracker::Form::KIND); }
-    void body() { write_body(tracker); }
+  struct Signed { /* what a signature covers beside the numbers */
+    template <class Tracker> static void target(Tracker &tracker) { tracker.put(Tracker::Form::KIND); }
+    template <class Tracker> static void body(Tracker &tracker) { write_body(tracker); }
   };
 
   template <class Tracker> void send(Tracker &tracker) {
@@ -172,8 +171,7 @@ template <class Port = Stream> class SerialLine {
       if ((uint16_t)((uint16_t)millis() - since) >= ANSWER_MS) retry(tracker);
     } else if (tracker.due()) {
       tries = 0;
-      Signed<Tracker> what = {tracker};
-      tracker.sign(tracker, what);
+      tracker.template sign<Signed>(tracker);
       start();
     }
   }

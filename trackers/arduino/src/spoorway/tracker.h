@@ -153,7 +153,6 @@ class Tracker : public Format::template Writer<Tracker<Link, Store, Format, Seal
     if (!Format::BINARY) about = parameters; /* frames have none */
     templates = table;
     rest(0); /* begin() may be called long after the start */
-    this->begin_seal();
     Mark mark = {table, count};
     boot = store.begin(start, mark);
     return boot == 0 && start == 0 ? STORAGE : (Result)0;
