@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import re
@@ -261,6 +262,19 @@ def test_the_stack_keeps_to_its_limit() -> None:
 @pytest.mark.parametrize(("name", "limit_us", "defines"), sizes.SIGNING, ids=["compact", "json"])
 def test_signing_takes_less_than_its_limit(name: str, limit_us: int, defines: tuple[str, ...]) -> None:
     assert 5_000 < sizes.longest(*defines) <= limit_us, name
+
+
+@pytest.mark.parametrize("mcu", ["uno", "mega"])
+def test_messages_of_every_length_are_signed_right_by_the_processor(power: Power, mcu: str) -> None:
+    elf = compiled(SKETCHES / "signatures.ino", board=mcu)
+    chip = ("-m", "atmega2560") if mcu == "mega" else ()
+    board = power(elf, "ttyUSB0", *chip, "-f", "-C", "5", "-p", f"{symbol(elf, 'known'):x},17")
+    known = bytes.fromhex(board.said().removeprefix("knew "))
+    key = bytes(32)
+    for length in range(141):
+        message = b"\n\n\n" + bytes(i * 37 & 255 ^ length for i in range(length))
+        key = hmac.digest(key, message, "sha256")[:16] + key[16:]
+    assert known == key[:16] + bytes([141])
 
 
 def test_opting_out_outlasts_a_power_cut(begin: Begin, power: Power, tmp_path: Path) -> None:

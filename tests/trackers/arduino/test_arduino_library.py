@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import re
@@ -54,6 +55,14 @@ def test_a_line_is_the_vector_byte_for_byte(case: vectors.Case) -> None:
     line = case.fields["line"]
     words = f"q {line['boot']} {line['sequence']} {line['device'] or '-'} {case.fields.get('key', '-')} {line['body']}"
     assert written(words) == [case.fields["text"]], case.fields["why"]
+
+
+def test_lines_of_every_length_are_signed_right() -> None:
+    key = bytes(range(32))
+    bodies = ["x" * length for length in range(1, 131)]  # all ways to end a block of 64
+    lines = written(*(f"q 7 9 uno {key.hex()} {body}" for body in bodies))
+    signatures = [hmac.digest(key, f"uno\n7\n9\nq\n{body}".encode(), "sha256")[:16].hex() for body in bodies]
+    assert [line.partition(":")[0].rpartition(",")[2] for line in lines] == signatures
 
 
 def frame_case(case: vectors.Case) -> str | None:

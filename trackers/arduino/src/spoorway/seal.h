@@ -129,7 +129,8 @@ class Sha256 {
     do {
       put(this, c);
       c = 0;
-    } while (((uint8_t)length & 63) != 60);
+    } while (((uint8_t)length & 63) != 56); /* the 0x80 is never in the last eight */
+    w[14] = 0;
     w[15] = (uint32_t)bytes << 3;
     block();
     for (uint8_t i = 0; i != count; i++) *to++ = ((uint8_t *)h)[i ^ 3];
