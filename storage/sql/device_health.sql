@@ -14,7 +14,7 @@
 -- column: exact_percent   events whose time is known and not bounded
 -- column: widest_s        the widest bounds of a time
 -- chart: bar x=device y=missing
-WITH told AS (
+WITH told AS MATERIALIZED (
     SELECT @item(e.derived_contexts, x, 'device') AS device, @item(e.derived_contexts, x, 'boot_id') AS boot_id,
         CAST(@item(e.derived_contexts, x, 'sequence') AS BIGINT) AS sequence, @item(e.derived_contexts, x, 'method') AS method,
         @item_number(e.derived_contexts, x, 'uncertainty_ms') AS uncertainty_ms, e.collector_tstamp AS moment
