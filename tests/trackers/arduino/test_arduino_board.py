@@ -268,7 +268,7 @@ def test_signing_takes_less_than_its_limit(name: str, limit_us: int, defines: tu
 def test_messages_of_every_length_are_signed_right_by_the_processor(power: Power, mcu: str) -> None:
     elf = compiled(SKETCHES / "signatures.ino", board=mcu)
     chip = ("-m", "atmega2560") if mcu == "mega" else ()
-    board = power(elf, "ttyUSB0", *chip, "-f", "-C", "5", "-p", f"{symbol(elf, 'known'):x},17")
+    board = power(elf, "ttyUSB0", *chip, "-f", "-C", "2.5", "-p", f"{symbol(elf, 'known'):x},17")
     known = bytes.fromhex(board.said().removeprefix("knew "))
     key = bytes(32)
     for length in range(141):

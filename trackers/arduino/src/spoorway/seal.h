@@ -18,7 +18,8 @@ static const uint32_t SHA256_START[8] PROGMEM = {0x6a09e667, 0xbb67ae85, 0x3c6ef
 
 class Sha256 {
   uint16_t length;
-  uint32_t w[16], h[8], s[16]; /* s: the eight words of a round begin four bytes before those of the one before */
+  /* One behind the other: the block, the sum so far, and twice the words of a round, which begin four bytes before those of the one before. */
+  uint32_t w[16], h[8], s[16];
 
 #ifdef __AVR__
   /* All 64 rounds, in half the bytes that a compiler needs: what is done to words is called, and whole bytes are turned by their names.
