@@ -37,7 +37,7 @@ class Wire:
         yield
         yield 200, 0
 
-    def idle(self, tracker):
+    def update(self, tracker):
         pass
 
     def close(self):

@@ -12,23 +12,28 @@ from spoor.http import Http
 
 
 class Watched(Http):
-    """done: the attempt is over. pauses: before each attempt, in ms; they pass at once."""
+    """begun, done: an attempt is under way, is over. pauses: before each attempt, in ms; they pass at once."""
 
-    done = False
+    begun = done = False
     skipped_ms = 0
 
     def __init__(self, url):
         Http.__init__(self, url, timeout_ms=400)
         self.pauses = [0]
 
-    def idle(self, tracker):
+    def send(self, tracker, body):
+        self.begun = True
+        yield from Http.send(self, tracker, body)
+
+    def update(self, tracker):
         self.skipped_ms += 500
         self.pauses[-1] += 500
 
     def close(self):
-        if not self.done:
+        if self.begun:
             self.pauses.append(0)
-        self.done = True
+            self.begun = False
+            self.done = True
         Http.close(self)
 
 

@@ -46,7 +46,7 @@ class Link:
         yield
         yield self.status, 0
 
-    def idle(self, tracker):
+    def update(self, tracker):
         pass
 
     def close(self):

@@ -26,7 +26,7 @@ class Link:
     def send(self, tracker, body):
         yield 200, 0
 
-    def idle(self, tracker):
+    def update(self, tracker):
         pass
 
     def close(self):

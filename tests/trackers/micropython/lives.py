@@ -82,29 +82,29 @@ class Lossy(http.Http):
         for answer in http.Http.send(self, tracker, body):
             yield (0, 0) if answer and random.random() < 0.3 else answer
 
-    def idle(self, tracker):
+    def update(self, tracker):
         self.skipped_ms += tracker.sleep_ms  # pauses pass at once
 
 
 class Hasty(files.Files):
     """A planted fault: what is sent is dropped before it is acknowledged."""
 
-    def batch(self):
-        boot, lines = files.Files.batch(self)
+    def next(self):
+        boot, lines = files.Files.next(self)
         lines = list(lines)
-        files.Files.drop(self, lines)
+        files.Files.remove(self, lines)
         return boot, lines
 
-    def drop(self, lines):
+    def remove(self, lines):
         pass
 
 
 class Late(files.Files):
     """A planted fault: an event counts as kept before it is written."""
 
-    def add(self, line, now_ms):
+    def append(self, line, now_ms):
         self.every_ms = 20
-        return files.Files.add(self, line, now_ms)
+        return files.Files.append(self, line, now_ms)
 
     unsaved = 0
 

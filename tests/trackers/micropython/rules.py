@@ -36,7 +36,7 @@ class Script:
             raise answer
         yield answer
 
-    def idle(self, tracker):
+    def update(self, tracker):
         pass
 
     def close(self):
@@ -103,6 +103,40 @@ def a_link_that_cannot_hang_up_stops_nothing():
         polled(tracker)
         tracker.now += 700_000
     assert not link.faults and tracker.sent == 1 and len(link.bodies) == 2
+
+
+def a_step_that_cannot_be_made_is_made_later():
+    class Short(Clocked):
+        faults = 2
+
+        def send(self):
+            if self.faults:
+                self.faults -= 1
+                raise MemoryError("none")
+            return Clocked.send(self)
+
+    tracker = Short(Script())
+    ids = track(tracker, 1)
+    assert tracker.poll() and "MemoryError" in tracker.reason and tracker.sleep_ms
+    polled(tracker, 2)
+    tracker.now += 700_000  # the pause
+    polled(tracker)
+    assert not tracker.faults and tracker.sent == 1 and tracker.link.bodies[0][0]["eid"] == ids[0]
+
+
+def an_idle_serial_line_hears_the_time():
+    from spoor import uart
+
+    text = b"t,1768471200000"
+    said = [b"!%s*%04x\n" % (text, uart.crc16(text))]
+
+    class Port:
+        def read(self, size):
+            return said.pop() if said else None
+
+    tracker = Clocked(uart.Uart(Port()), device="pump-1")
+    tracker.poll()
+    assert tracker.clock == "gateway" and tracker.now + tracker.ticks_diff == 1_768_471_200_000
 
 
 def an_event_leaves_the_queue_when_it_is_acknowledged():
@@ -229,7 +263,7 @@ def what_does_not_fit_is_counted():
 
 def nothing_is_thrown_at_the_caller():
     class Broken(spoor.Ram):
-        def add(self, line, now_ms):
+        def append(self, line, now_ms):
             raise MemoryError("none")
 
     tracker = Clocked(Script(ValueError("a bug"), (200, 0)))
@@ -498,6 +532,8 @@ def asyncio_runs_beside():
 RULES = [
     what_is_called_seldom_is_loaded_then,
     a_link_that_cannot_hang_up_stops_nothing,
+    a_step_that_cannot_be_made_is_made_later,
+    an_idle_serial_line_hears_the_time,
     an_event_leaves_the_queue_when_it_is_acknowledged,
     its_time_is_when_it_was_tracked_and_stm_each_attempt,
     a_clock_set_meanwhile_does_not_mix_two_clocks,

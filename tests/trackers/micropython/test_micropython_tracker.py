@@ -32,7 +32,7 @@ def test_rules(interpreter: str, tmp_path: Path) -> None:
     boards.require_interpreter()
     done = boards.run(interpreter, "rules.py", boards.PACKAGE, tmp_path)
     assert done.returncode == 0 and "failed" not in done.stdout, done.stdout + done.stderr
-    assert done.stdout.count("ok ") == 30
+    assert done.stdout.count("ok ") == 32
 
 
 class Gateway(NamedTuple):

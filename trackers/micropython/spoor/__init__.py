@@ -1,12 +1,13 @@
 """Events of a board -> JSON lines in a bounded queue -> payloads for a link, until the gateway has acknowledged them.
 
 `track_...` does no network work and never raises: it returns the event's id, or False, and `reason` says why.
-Only `poll`, `flush`, `run` and `close` let the link use the network. This file, net.py and http.py are the whole of a tracker;
-entities.py is loaded by the first event that has an entity (that of a named device is one), seldom.py by what is called seldom.
-files.py is a queue that outlasts power cuts, verbs.py has the verbs of pages and screens, mqtt.py and uart.py are other links.
+Only `poll`, `flush`, `run` and `close` let the link use the network. This file and http.py are the whole of a tracker; at the
+end of this one is what http.py and mqtt.py share: a connection that never blocks. entities.py is
+loaded by the first event that has an entity (that of a named device is one), seldom.py by what is called seldom. files.py is a
+queue that outlasts power cuts, verbs.py has the verbs of pages and screens, mqtt.py and uart.py are other links.
 
 Bytes count here: each name that a firmware lacks is heap and flash. So names inside are, where they fit, of MicroPython's own
-list (qstrs that no .mpy file spells out), as `send`, `step`, `insert`, `value`; `format` and `max` hide what they are elsewhere.
+list (qstrs that no .mpy file spells out), as `send`, `step`, `insert`, `value`; `format`, `max`, `open` hide the usual ones.
 """
 
 import json
@@ -26,7 +27,10 @@ def uuid() -> str:
 
 
 class Ram:
-    """A queue of lines that a power cut ends. size: bytes of them. max: about as many make a message."""
+    """A queue of lines that a power cut ends. size: bytes of them. max: about as many make a message.
+
+    open(tracker) may give the start its number; write(uptime in ms) is called again and again, for what is to go to flash.
+    """
 
     size = 0
     out = False  # nobody is tracked
@@ -36,11 +40,7 @@ class Ram:
         self.items: list[bytes] = []
         self.max_bytes = max_bytes
 
-    def open(self, value):
-        """The number of this start, where it is counted or given."""
-        return value
-
-    def add(self, value: bytes, key) -> bool:
+    def append(self, value: bytes, key) -> bool:
         """value: a line; key: the uptime, in ms."""
         size = self.size + len(value)
         if size > self.max_bytes:
@@ -49,7 +49,7 @@ class Ram:
         self.items.append(value)
         return True
 
-    def batch(self):
+    def next(self):
         """The oldest lines, of one start, that make a message: (number of that start or None for this one, lines)."""
         n = 0
         size = self.max
@@ -60,12 +60,12 @@ class Ram:
             n += 1
         return None, self.items[:n]
 
-    def drop(self, value) -> None:
+    def remove(self, value) -> None:
         """value: the lines of the last batch."""
         self.items = self.items[len(value) :]
         self.size -= sum(map(len, value))
 
-    save = id  # nothing else waits to be written; Files has a method
+    open = write = id  # here there is nothing to do
 
 
 class Tracker:
@@ -73,7 +73,7 @@ class Tracker:
 
     boot: the number of this start, where the queue does not count them. on_error(why, count): events that were given up.
     link: send(tracker, payload) is a generator that yields None while it waits, at last (status in the words of HTTP, least
-    pause in ms), and raises where there is no answer; idle(tracker) is called while nothing is to be sent; close() hangs up,
+    pause in ms), and raises where there is no answer; update(tracker) is called while nothing is to be sent; close() hangs up,
     also where nothing is open; timeout_ms; key.
     """
 
@@ -86,16 +86,19 @@ class Tracker:
 
     entities = ()
     reason = ""
+    step = None
     # ticks_diff: wall clock less uptime, or 0. time: uptime, at ticks_ms. sleep_ms: the longest pause after a failure, or 0.
-    ticks_diff = time = sleep_ms = sent = resent = dropped_full = 0
+    # index: the least pause that the last answer asked for. step: the generator `send`, or None after a failure of it.
+    ticks_diff = time = index = sleep_ms = sent = resent = dropped_full = 0
 
     def __init__(self, link, app_id="", device="", queue=None, platform="iot", fields=None, boot=None, on_error=None) -> None:
         if platform != "iot":
             self.find(platform)
         self.link = link
         self.device = device
+        self.boot = boot
         self.queue = queue = queue or Ram()
-        self.boot = queue.open(boot)
+        queue.open(self)  # type: ignore[arg-type]
         self.fields = {"p": platform, "tv": "mpy-1.0.0"}
         if app_id:
             self.fields["aid"] = app_id
@@ -103,7 +106,6 @@ class Tracker:
             self.fields.update(fields)
         self.on_error = on_error
         self.ticks_ms = time.ticks_ms()
-        self.step = self.send()
 
     def __getattr__(self, key):
         """What is not here may be in seldom.py, which takes this method away."""
@@ -150,7 +152,7 @@ class Tracker:
                     eid = uuid()
                     data.update(self.fields, e=type, eid=eid, dtm=str(now + self.ticks_diff))
                     # The space says: by the wall clock.
-                    if self.queue.add((" " * (self.ticks_diff != 0) + json.dumps(data)).encode(), now):
+                    if self.queue.append((" " * (self.ticks_diff != 0) + json.dumps(data)).encode(), now):
                         return eid
                     self.dropped_full += 1
                     why = "full"
@@ -160,59 +162,56 @@ class Tracker:
         return False
 
     def send(self):
-        """All sending, as one generator: each step is short, but for a link's own look-up of names and handshake of TLS.
+        """All sending until something fails, as one generator: each step is short, but for looking up a name and TLS's handshake.
 
         Events of this start get `stm`, by the clock that they were tracked with; others none.
         """
-        wait = 0
         self.link.close()  # nobody knows where an interrupted one stopped
         while True:
-            wait = self.uptime_ms() + max(wait, os.urandom(1)[0] * self.sleep_ms >> 8)
-            try:
-                while True:
-                    now = self.uptime_ms()
-                    self.queue.save(now)  # type: ignore[call-arg]
-                    if now >= wait:
-                        boot, lines = self.queue.batch()
-                        if lines:
-                            break
-                    self.link.idle(self)
-                    yield
-                wait = 0
-                if self.sleep_ms:
-                    self.resent += len(lines)
-                parts = []
-                for line in lines:
-                    if boot is None:
-                        line = line[:-1] + b',"stm":"%d"}' % (now + self.ticks_diff * (line[0] == 32))
-                    parts.append(line)
-                for answer in self.link.send(self, (format % ("payload_data", 4, "[%s]")).encode() % b",".join(parts)):
-                    if answer:
+            wait = self.uptime_ms() + max(self.index, os.urandom(1)[0] * self.sleep_ms >> 8)
+            while True:
+                now = self.uptime_ms()
+                self.queue.write(now)  # type: ignore[call-arg]
+                if now >= wait:
+                    boot, lines = self.queue.next()
+                    if lines:
                         break
-                    if self.uptime_ms() - now > self.link.timeout_ms:
-                        raise OSError(110)
-                    yield
-                status, wait = answer
-                if status // 100 == 2:
-                    self.sent += len(lines)
-                    self.queue.drop(lines)
-                else:
-                    self.throw(status, lines)
-                self.sleep_ms = 0
-            except Exception as error:
-                self.reason = repr(error)
-                if isinstance(error, MemoryError):
-                    self.queue.max //= 2  # at 0 a message has one event
-                self.link.close()
-                self.sleep_ms = min(2 * self.sleep_ms or 1000, 600_000)
+                self.link.update(self)
+                yield
+            self.index = 0
+            if self.sleep_ms:
+                self.resent += len(lines)
+            parts = []
+            for line in lines:
+                if boot is None:
+                    line = line[:-1] + b',"stm":"%d"}' % (now + self.ticks_diff * (line[0] == 32))
+                parts.append(line)
+            for answer in self.link.send(self, (format % ("payload_data", 4, "[%s]")).encode() % b",".join(parts)):
+                if answer:
+                    break
+                if self.uptime_ms() - now > self.link.timeout_ms:
+                    raise OSError(110)
+                yield
+            status, self.index = answer
+            if status // 100 == 2:
+                self.sent += len(lines)
+                self.queue.remove(lines)
+            else:
+                self.throw(status, lines)
+            self.sleep_ms = 0
 
     def poll(self) -> bool:
         """One short step of sending; call it in the main loop. Whether something waits."""
         try:
+            if not self.step:
+                self.step = self.send()
             next(self.step)
-        except Exception:  # the rim of the loop: the queue keeps everything
-            self.sleep_ms = 60_000
-            self.step = self.send()
+        except Exception as error:  # the rim of the loop: the queue keeps everything
+            self.step = None  # first: what it held is free for what follows
+            if isinstance(error, MemoryError):
+                self.queue.max //= 2  # at 0 a message has one event
+            self.sleep_ms = min(2 * self.sleep_ms or 1000, 600_000)
+            self.reason = repr(error)
         return self.queue.size > 0
 
     def flush(self, timeout_ms: int = 10_000) -> bool:
@@ -221,3 +220,61 @@ class Tracker:
         while self.poll() and self.uptime_ms() < end:
             time.sleep_ms(1)
         return not self.queue.size
+
+
+def split(link, value: str, tls, index):
+    """value, scheme://host:port/path -> tls, host and port of the link. index: the usual ports, with TLS and without.
+
+    `io` of a link is its connection, a stream of MicroPython: read and write give None where they would block.
+    Returns the path without its first slash. Raises ValueError where the scheme asks for TLS and there is none.
+    """
+    kind, _, value, path = (value + "/").split("/", 3)
+    link.io = None
+    link.host, port = (value + ":").split(":")[:2]
+    link.tls = tls = kind[5:] and tls  # "" for http: and mqtt:
+    if tls is None:
+        raise ValueError("tls")
+    link.port = int(port or index[not tls])
+    return path[:-1]
+
+
+def open(link):
+    """Looking up the name blocks, and so does the handshake of TLS. Raises OSError."""
+    import socket
+    from select import poll
+
+    socket = getattr(time, "socket", socket)
+    found = socket.getaddrinfo(link.host, link.port)[0]
+    address = found[-1]
+    link.io = sock = socket.socket(found[0])
+    if link.tls:
+        from .secure import open
+
+        link.io = open(link, sock, address)
+        return
+    sock.setblocking(False)
+    try:
+        sock.connect(address)
+    except OSError:  # in progress; what else it may be shows when it is used
+        pass
+    ready = poll()
+    ready.register(sock, 4)  # POLLOUT
+    while not ready.poll(0):
+        yield
+
+
+def write(link, value):
+    """All of the bytes."""
+    while value:
+        n = link.io.write(value)
+        if n:
+            value = value[n:]
+        else:
+            yield
+
+
+def close(link) -> None:
+    io = link.io
+    link.io = None
+    if io:
+        io.close()

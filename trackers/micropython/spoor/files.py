@@ -1,6 +1,6 @@
 """Lines <-> a bounded queue in flash that outlasts power cuts: a folder of segments `BOOT-PART`, each line with its CRC-32.
 
-A line that `add` has taken while `unsaved` is 0 is on flash (littlefs: when the file is closed), and stays there until its
+A line that `append` has taken while `unsaved` is 0 is on flash (littlefs: when the file is closed), and stays there until its
 message was acknowledged. Nothing is ever appended to a segment of an earlier start or after an error: only a last
 line can be torn.
 `BOOT-0` is empty and keeps the number of the start, which so never goes back; `out` is there while nobody is to be tracked.
@@ -41,14 +41,15 @@ class Files(Ram):
         """Lines that are in RAM alone."""
         return len(self.items)
 
-    def open(self, boot):
-        self.boot = boot or 0
+    def open(self, main) -> None:  # type: ignore[override]
+        """main: the tracker, which gets the number of this start unless it was given one."""
+        self.boot = main.boot or 0
         try:
-            self._list(boot)
+            self._list(main.boot)
         except OSError:  # then in RAM; 0 is a number that a key never signed with, so it does no harm
             self.errors += 1
             self.folder = ""
-        return self.boot
+        main.boot = self.boot
 
     def _list(self, boot) -> None:
         try:
@@ -64,7 +65,7 @@ class Files(Ram):
         found.sort()
         if boot is None:
             self.boot = found[-1][0] + 1 if found else 1
-        self._write(self._path((self.boot, 0)), ())
+        self._append(self._path((self.boot, 0)), ())
         for segment in found:
             if segment[1] and not self.out:
                 self._segments.append(segment)
@@ -80,7 +81,7 @@ class Files(Ram):
     def _size(self, segment) -> int:
         return os.stat(self._path(segment))[6]
 
-    def _write(self, path: str, lines) -> None:
+    def _append(self, path: str, lines) -> None:
         with open(path, "ab") as file:
             for line in lines:
                 file.write(b"%08x%s\n" % (crc32(line), line))
@@ -88,14 +89,14 @@ class Files(Ram):
                 file.flush()
                 os.fsync(file.fileno())
 
-    def add(self, line: bytes, now_ms: int) -> bool:
+    def append(self, line: bytes, now_ms: int) -> bool:
         n = len(line) + 9
         if self.size + n > self.max_bytes:
             return False
         self.size += n
         self._waiting += n
         self.items.append(line)
-        self.save(now_ms)
+        self.write(now_ms)
         if self._waiting > self.ram_bytes and self.items:
             self.items.pop()
             self.size -= n
@@ -103,7 +104,7 @@ class Files(Ram):
             return False
         return True
 
-    def save(self, now_ms: int) -> None:  # type: ignore[override]
+    def write(self, now_ms: int) -> None:  # type: ignore[override]
         """now_ms: uptime; -1: now, whatever the erases."""
         if not self.folder or not self.items or 0 <= now_ms < self._next_ms:
             return
@@ -114,7 +115,7 @@ class Files(Ram):
                 self._part += 1
                 segment = (self.boot, self._part)
                 self._segments.append(segment)
-            self._write(self._path(segment), self.items)
+            self._append(self._path(segment), self.items)
         except OSError:  # how much of it was written is not known
             self.errors += 1
             self._part += 1
@@ -125,15 +126,15 @@ class Files(Ram):
         if self._mark == -1:
             self._mark = None
 
-    def batch(self):
+    def next(self):
         while self._segments:
             lines, self._mark = self._read()
             if lines:
                 boot = self._segments[0][0]
                 return None if boot == self.boot else boot, lines
-            self._remove()
+            self._unlink()
         self._mark = -1
-        return Ram.batch(self)
+        return Ram.next(self)
 
     def _read(self):
         lines: list[bytes] = []
@@ -157,7 +158,7 @@ class Files(Ram):
             self.errors += 1
         return lines, at
 
-    def drop(self, lines) -> None:
+    def remove(self, lines) -> None:
         if self._mark == -1:
             n = sum([len(line) + 9 for line in lines])
             self.items = self.items[len(lines) :]
@@ -166,9 +167,9 @@ class Files(Ram):
         elif self._mark is not None:
             self._at = self._mark
             if self._at >= self._size(self._segments[0]):
-                self._remove()
+                self._unlink()
 
-    def _remove(self) -> None:
+    def _unlink(self) -> None:
         """The first segment, which is sent."""
         segment = self._segments.pop(0)
         if segment == (self.boot, self._part):
@@ -188,7 +189,7 @@ class Files(Ram):
         try:
             path = self.folder + "/out"
             if out:
-                self._write(path, ())
+                self._append(path, ())
             else:
                 os.remove(path)
         except OSError:
@@ -198,5 +199,5 @@ class Files(Ram):
             self._waiting = 0
             self._mark = None
             while self._segments:
-                self._remove()
+                self._unlink()
             self.size = 0

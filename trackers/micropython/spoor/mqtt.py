@@ -2,7 +2,7 @@
 
 import json
 
-from . import net
+import spoor
 
 
 def format(*args) -> bytes:
@@ -34,7 +34,7 @@ class Mqtt:
     def __init__(
         self, url: str, password: str = "", tls=None, keep_alive_s: int = 60, will=None, timeout_ms: int = 20_000
     ) -> None:
-        net.split(self, url, tls, (8883, 1883))
+        spoor.split(self, url, tls, (8883, 1883))
         self.password = password
         self.keep_alive_s = keep_alive_s
         self.will = will
@@ -45,7 +45,7 @@ class Mqtt:
         """main: the tracker, which closes a connection that breaks or is silent; the next try makes one. value: the payload."""
         topic = "spoorway/" + main.device
         if not self.io:  # type: ignore[attr-defined]
-            yield from net.open(self)
+            yield from spoor.open(self)
             self.bytes = b""
             self.end = False  # a ping is under way
             flags = 2
@@ -57,14 +57,14 @@ class Mqtt:
                 flags |= 192
                 last += [main.device, self.password]
             alive = self.keep_alive_s.to_bytes(2, "big")
-            yield from net.write(self, join(0x10, b"\0\4MQTT\4", bytes([flags]), alive, format(main.device, *last)))
+            yield from spoor.write(self, join(0x10, b"\0\4MQTT\4", bytes([flags]), alive, format(main.device, *last)))
             data = yield from self.get(main, 0x20)
             if data[1]:
                 raise OSError(111, data[1])  # ECONNREFUSED
-            yield from net.write(self, join(0x82, b"\0\1", format(topic + "/down"), b"\0"))
+            yield from spoor.write(self, join(0x82, b"\0\1", format(topic + "/down"), b"\0"))
         self.index = self.index % 65535 + 1
         id = self.index.to_bytes(2, "big")
-        yield from net.write(self, join(0x32, format(topic + "/tp2"), id, value))
+        yield from spoor.write(self, join(0x32, format(topic + "/tp2"), id, value))
         self.start = main.uptime_ms()
         while (yield from self.get(main, 0x40)) != id:
             pass
@@ -110,7 +110,7 @@ class Mqtt:
             self.end = False
         return type, data
 
-    def idle(self, main) -> None:
+    def update(self, main) -> None:
         """Hears, and says that it lives: pings after half of keep_alive_s."""
         if self.io:  # type: ignore[attr-defined]
             try:
@@ -129,4 +129,4 @@ class Mqtt:
             self.io.write(b"\xe0\0")  # type: ignore[attr-defined]
         except Exception:  # there is none, or it is broken
             pass
-        net.close(self)
+        spoor.close(self)

@@ -22,7 +22,7 @@ def opt_out(self) -> None:
     _opt(self.queue, True)
     self.link.close()
     self.sleep_ms = 0
-    self.step = self.send()  # and nobody waits for an answer any more
+    self.step = None  # and nobody waits for an answer any more
 
 
 def opt_in(self) -> None:
@@ -35,7 +35,7 @@ def _opt(queue, out) -> None:
         return
     queue.out = out
     if out:
-        queue.drop(queue.items)
+        queue.remove(queue.items)
 
 
 def throw(self, status: int, lines) -> None:
@@ -50,7 +50,7 @@ def throw(self, status: int, lines) -> None:
         self.dropped_large += 1
     else:
         self.refused += n
-    self.queue.drop(lines)
+    self.queue.remove(lines)
     if self.on_error:  # at the end: it may opt out
         self.on_error(status, n)
 
@@ -59,7 +59,7 @@ def close(self, timeout_ms: int = 2_000) -> bool:
     """Flushes, writes to flash what is left in RAM, and hangs up. Whether nothing waits."""
     done = self.flush(timeout_ms)
     try:
-        self.queue.save(-1)
+        self.queue.write(-1)
         self.link.close()
     except Exception as error:
         self.reason = repr(error)

@@ -95,9 +95,8 @@ class Uart:
                 found.append(parts)
         return found
 
-    def idle(self, tracker):
+    def update(self, tracker) -> None:
         self._answers(tracker)
-        yield
 
     def close(self) -> None:
         pass
