@@ -2,9 +2,9 @@
 
 `track_...` does no network work and never raises: it returns the event's id, or False, and `reason` says why.
 Only `poll`, `flush`, `run` and `close` let the link use the network. This file and http.py are the whole of a tracker; at the
-end of this one is what http.py and mqtt.py share: a connection that never blocks. entities.py is
-loaded by the first event that has an entity (that of a named device is one), seldom.py by what is called seldom. files.py is a
-queue that outlasts power cuts, verbs.py has the verbs of pages and screens, mqtt.py and uart.py are other links.
+end of this one is what http.py and mqtt.py share: a connection that never blocks. entities.py is loaded by the first event
+that has an entity (that of a named device is one), seldom.py by what is called seldom. files.py is a queue that outlasts
+power cuts, verbs.py has the verbs of pages and screens, mqtt.py and uart.py are other links.
 
 Bytes count here: each name that a firmware lacks is heap and flash. So names inside are, where they fit, of MicroPython's own
 list (qstrs that no .mpy file spells out), as `send`, `step`, `insert`, `value`; `format`, `max`, `open` hide the usual ones.
