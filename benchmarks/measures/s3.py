@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from benchmarks.measures import Effort
 from benchmarks.measures.postgres import enriched
 from benchmarks.mix import DESCRIPTION
-from benchmarks.pinned import pinned
+from benchmarks.pinned import pinned, processor_µs
 from benchmarks.result import Result, Row, Table
 from protocol.seams import Position
 from spoorway.loader import collect_seldom
@@ -45,9 +45,9 @@ def measure(effort: Effort) -> Result:
             {
                 "way": way,
                 "events/s": median(one["events"] / one["seconds"] for one in found),
-                "processor µs/event": _processor_µs(found),
+                "processor µs/event": processor_µs(found),
                 "events/s of a core": median(one["events"] / one["processor_s"] for one in found),
-                "this ÷ pyarrow": None if way == _PEER else _processor_µs(rounds[_PEER]) / _processor_µs(found),
+                "this ÷ pyarrow": None if way == _PEER else processor_µs(rounds[_PEER]) / processor_µs(found),
                 "bytes/event": median(one["bytes"] / one["events"] for one in found),
                 "peak MiB above the events": median(one["peak_mib"] for one in found),
             }
@@ -67,10 +67,6 @@ def measure(effort: Effort) -> Result:
         ],
         {"rounds": rounds},
     )
-
-
-def _processor_µs(found: Sequence[dict[str, Any]]) -> float:
-    return median(1e6 * one["processor_s"] / one["events"] for one in found)
 
 
 # In a process of its own, on core 0 ---------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import lru_cache
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ from benchmarks.measures import Effort, postgres, s3
 from benchmarks.measures.enrich import filled
 from benchmarks.measures.postgres import enriched
 from benchmarks.mix import DESCRIPTION
-from benchmarks.pinned import pinned
+from benchmarks.pinned import pinned, processor_µs
 from benchmarks.result import Result, Row, Table
 from gateway.journal.disk import DISK
 from gateway.journal.keeping import finish_and_seal
@@ -72,8 +72,8 @@ def measure(effort: Effort) -> Result:
             {
                 "way": way,
                 "events/s": median(one["events"] / one["seconds"] for one in found),
-                "processor µs/event": _processor_µs(found),
-                "Spoorway ÷ this": None if way == _OURS else _processor_µs(found) / _processor_µs(rounds[_OURS]),
+                "processor µs/event": processor_µs(found),
+                "Spoorway ÷ this": None if way == _OURS else processor_µs(found) / processor_µs(rounds[_OURS]),
                 "bytes/event": median(one["bytes"] / one["events"] for one in found),
             }
         )
@@ -99,10 +99,6 @@ def measure(effort: Effort) -> Result:
         ],
         {"rounds": rounds, "at_rest": resting},
     )
-
-
-def _processor_µs(found: Iterable[dict[str, Any]]) -> float:
-    return median(1e6 * one["processor_s"] / one["events"] for one in found)
 
 
 def _versions() -> str:
