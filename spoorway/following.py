@@ -14,6 +14,7 @@ from spoorway import building
 from spoorway.config import Settings
 from spoorway.files import journal_folder
 from spoorway.loader import enriched
+from spoorway.plugins import extra_of
 
 if TYPE_CHECKING:
     from gateway.journal.kafka.reader import KafkaReader
@@ -51,7 +52,7 @@ def _opened(settings: Settings, last: int) -> tuple[FileReader | KafkaReader | K
         if not folder.is_dir():
             raise ConfigurationError(f"there is no journal in {folder} yet; start `spoorway run`, or say --data DIR")
         return FileReader(folder), ends(folder)
-    try:
+    with extra_of(remote.name):
         if remote.name == "kafka":
             from gateway.journal.kafka.reader import KafkaReader
 
@@ -60,8 +61,6 @@ def _opened(settings: Settings, last: int) -> tuple[FileReader | KafkaReader | K
         from gateway.journal.kinesis.reader import KinesisReader
 
         return KinesisReader.open(remote.config, newest=True), {}
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"journal.{remote.name} needs {error.name}; install spoorway[{remote.name}]") from None
 
 
 __all__ = ["Following"]

@@ -25,12 +25,13 @@ from gateway.journal.overflow import OverflowWriter, Remote
 from gateway.journal.writer import FileWriter
 from gateway.serial.lending import FOLDER as LENT_PORTS
 from gateway.transports import Accept, Transport
-from protocol.seams import ConfigurationError, Cursor, RawPayload, TransientError
+from protocol.seams import Cursor, RawPayload, TransientError
 from spoorway.config import Instance, Settings
 from spoorway.console import host_text
 from spoorway.devices import device_metrics, start_warnings
 from spoorway.files import archive_file, cursor_file, journal_folder, read_archived, read_cursor
 from spoorway.metrics import Metric
+from spoorway.plugins import extra_of
 
 log = logging.getLogger("spoorway.intake")
 
@@ -182,7 +183,7 @@ class Intake:
 
 def _open(remote: Instance) -> Remote:
     """Connects later. Raises ConfigurationError."""
-    try:
+    with extra_of(remote.name):
         if remote.name == "kafka":
             from gateway.journal.kafka.writer import KafkaWriter
 
@@ -190,8 +191,6 @@ def _open(remote: Instance) -> Remote:
         from gateway.journal.kinesis.writer import KinesisWriter
 
         return KinesisWriter(remote.config)
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"journal.{remote.name} needs {error.name}; install spoorway[{remote.name}]") from None
 
 
 def _placed(instance: Instance, data: Path) -> Instance:

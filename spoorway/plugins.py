@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from protocol.seams import ConfigurationError
@@ -39,3 +40,12 @@ def configure(room: str, name: str, options: Mapping[str, Any], path: str) -> tu
     """The plugin's module and its filled Config. Raises ConfigurationError."""
     module = find(room, name, path)
     return module, build(module.Config, options, path)
+
+
+@contextmanager
+def extra_of(journal: str) -> Generator[None]:
+    """Around the imports that [journal.JOURNAL] asks for. Raises ConfigurationError, which names the extra that is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"journal.{journal} needs {error.name}; install spoorway[{journal}]") from None

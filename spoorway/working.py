@@ -19,6 +19,7 @@ from spoorway.files import replaying_file
 from spoorway.loading import Loading
 from spoorway.metrics import Metric
 from spoorway.options import unknown
+from spoorway.plugins import extra_of
 from spoorway.supervisor import archive_metrics, target_metrics, target_trouble
 
 ARCHIVE = "archive"
@@ -114,7 +115,7 @@ def _archiving(settings: Settings, reader: GroupReader) -> GroupArchiving:
 
 def _readers(remote: Instance, *, ahead: bool = False) -> Callable[[str], GroupReader]:
     """Of the group that is the target's. Neither waits for anybody. ahead: for one that reads ahead of what it has for good."""
-    try:
+    with extra_of(remote.name):
         if remote.name == "kafka":
             from gateway.journal.kafka.reader import KafkaReader
 
@@ -122,8 +123,6 @@ def _readers(remote: Instance, *, ahead: bool = False) -> Callable[[str], GroupR
         from gateway.journal.kinesis.reader import KinesisReader
 
         return lambda target: KinesisReader.open(remote.config, target, ahead=ahead)
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"journal.{remote.name} needs {error.name}; install spoorway[{remote.name}]") from None
 
 
 __all__ = ["Worker"]

@@ -18,6 +18,7 @@ from spoorway import building
 from spoorway.commands import Subparsers, command, settings
 from spoorway.console import Progress, complain, table
 from spoorway.files import journal_folder, prepare
+from spoorway.plugins import extra_of
 
 if TYPE_CHECKING:
     from gateway.journal import GroupReader
@@ -160,7 +161,7 @@ def _now_on_servers(found: Settings, remote: Instance, archive: Archive, as_json
 
 def _servers(remote: Instance) -> tuple[GroupReader, Callable[[Cursor], bool]]:
     """A reader of all of it, and whether places of its lanes are as far as it goes now."""
-    try:
+    with extra_of(remote.name):
         if remote.name == "kafka":
             from gateway.journal.kafka.reader import KafkaReader
 
@@ -171,8 +172,6 @@ def _servers(remote: Instance) -> tuple[GroupReader, Callable[[Cursor], bool]]:
 
         kinesis = KinesisReader.open(remote.config, ahead=True)
         return kinesis, _calm(kinesis)
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"journal.{remote.name} needs {error.name}; install spoorway[{remote.name}]") from None
 
 
 def _calm(kinesis: KinesisReader) -> Callable[[Cursor], bool]:

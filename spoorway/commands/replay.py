@@ -21,6 +21,7 @@ from spoorway.commands import Subparsers, command, settings
 from spoorway.console import Progress
 from spoorway.files import Claim, cursor_file, journal_folder, prepare, replaying_file, write_cursor, write_json
 from spoorway.loader import Loader
+from spoorway.plugins import extra_of
 
 if TYPE_CHECKING:
     from gateway.journal.kafka.reader import KafkaReader
@@ -116,7 +117,7 @@ def _source(found: Settings, args: argparse.Namespace) -> Generator[Reader, None
 
 def _on_servers(remote: Instance, partial: bool) -> KafkaReader | KinesisReader:
     """All lanes of it. Raises ConfigurationError, TransientError, PermanentError."""
-    try:
+    with extra_of(remote.name):
         if remote.name == "kafka":
             from gateway.journal.kafka.reader import KafkaReader
 
@@ -129,8 +130,6 @@ def _on_servers(remote: Instance, partial: bool) -> KafkaReader | KinesisReader:
             from gateway.journal.kinesis.reader import KinesisReader
 
             reader, late = KinesisReader.open(remote.config), "Kinesis does not tell how much of the stream it has forgotten"
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"journal.{remote.name} needs {error.name}; install spoorway[{remote.name}]") from None
     if late and not partial:
         reader.close()
         raise ConfigurationError(
