@@ -50,8 +50,13 @@ class Answer:
 class Store(Protocol):
     dialect: Dialect
 
-    def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-        """Names and rows of one statement. Raises ConfigurationError for what cannot be answered, TransientError."""
+    def rows(
+        self, sql: str, values: Mapping[str, object], events: frozenset[str]
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """Names and rows of one statement. events: names of those that it can be about; empty = any.
+
+        Raises ConfigurationError for what cannot be answered, TransientError.
+        """
         ...
 
     def close(self) -> None: ...
@@ -72,7 +77,7 @@ def ask(store: Store, question: Question, given: Mapping[str, str], now_ms: int)
     """
     values = bound(question, given, now_ms)
     sql = render(question, store.dialect, values)
-    names, rows = store.rows(sql, values)
+    names, rows = store.rows(sql, values, question.about_events(values))
     return Answer(question, tuple(names), [tuple(_plain(value) for value in row) for row in rows])
 
 
@@ -138,7 +143,9 @@ class Sqlite:
         self._db = open_read_only(path, many=True)
         self._limit_s = limit_s
 
-    def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+    def rows(
+        self, sql: str, values: Mapping[str, object], events: frozenset[str]
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         end = time.monotonic() + self._limit_s
         self._db.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
         try:
@@ -159,26 +166,26 @@ class Parquet:
     """Files of `spoorway export --format parquet`, or others with the same columns, through DuckDB.
 
     files: paths or patterns, such as archive/**/*.parquet. failed: of failed events, as the S3 target writes them.
-    days: instead of files, those of what was received on a day in UTC, all with the same columns: only the period's are opened.
+    kept: instead of files, those of each partition of a lake, all with the same columns: only the question's are opened.
     """
 
     dialect = DUCKDB
 
     def __init__(
-        self, files: Sequence[str] = (), failed: Sequence[str] = (), days: Mapping[str, Sequence[str]] | None = None
+        self, files: Sequence[str] = (), failed: Sequence[str] = (), kept: Mapping[str, Sequence[str]] | None = None
     ) -> None:
         """Raises ConfigurationError."""
         try:
             self._duckdb: Any = import_module("duckdb")
         except ModuleNotFoundError:
             raise ConfigurationError("Parquet files are asked through DuckDB; install spoorway[duckdb]") from None
-        self._days = days or {}
+        self._kept = kept or {}
         self._opened: Sequence[str] = ()
         self._db: Any = self._duckdb.connect(":memory:")
         try:
             self._db.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true")
             self._db.execute("CREATE SCHEMA atomic")
-            if not self._days:
+            if not self._kept:
                 self._db.execute(f"CREATE VIEW atomic.events AS SELECT * FROM read_parquet({_list(files)}, union_by_name = true)")
             if failed:
                 kinds = {name: "TIMESTAMP" if name.endswith("_tstamp") else "VARCHAR" for name in FailedRow._fields}
@@ -191,20 +198,25 @@ class Parquet:
             self._db.close()
             raise ConfigurationError(f"{', '.join(files) or 'failed events'}: {_first_line(error)}") from None
 
-    def _open(self, first: str, last: str) -> None:
-        """The files of these days; one of any day where there are none, for its columns."""
-        files = [file for day, some in self._days.items() if first <= day <= last for file in some]
-        if files != self._opened or not files:
-            one = next(iter(self._days.values()))[:1]
-            read = f"read_parquet({_list(files or one)}, hive_partitioning = false)"
+    def _open(self, first: str, last: str, events: frozenset[str]) -> None:
+        """The files of these days and events; one of any where there are none, for its columns."""
+        found: list[str] = []
+        for partition, files in self._kept.items():
+            day = partition[len("day=") :].partition("/")[0]
+            if first <= day <= last and (not events or partition in {lake.events_partition(day, name) for name in events}):
+                found += files
+        if found != self._opened or not found:
+            read = f"read_parquet({_list(found or next(iter(self._kept.values()))[:1])}, hive_partitioning = false)"
             self._db.execute(f"CREATE OR REPLACE VIEW atomic.events AS SELECT * FROM {read}")
-            self._opened = files
+            self._opened = found
 
-    def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+    def rows(
+        self, sql: str, values: Mapping[str, object], events: frozenset[str]
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         used = {name: value for name, value in values.items() if re.search(rf"\${name}\b", sql)}
         try:
-            if self._days:
-                self._open(str(values["since"])[:10], str(values["until"])[:10])
+            if self._kept:
+                self._open(str(values["since"])[:10], str(values["until"])[:10], events)
             cursor = self._db.execute(sql, used)
             return [column[0] for column in cursor.description], cursor.fetchall()
         except self._duckdb.Error as error:
@@ -229,7 +241,9 @@ class Postgres:
         except self._psycopg.Error as error:
             raise TransientError(f"PostgreSQL: {_first_line(error)}") from None
 
-    def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+    def rows(
+        self, sql: str, values: Mapping[str, object], events: frozenset[str]
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         try:
             with self._db.transaction():
                 cursor = self._db.execute(sql, values)
@@ -262,7 +276,9 @@ class Redshift:
 
         self._link = connection.Link(config, limit)
 
-    def rows(self, sql: str, values: Mapping[str, object]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+    def rows(
+        self, sql: str, values: Mapping[str, object], events: frozenset[str]
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         used = {name: value for name, value in values.items() if f"%({name})s" in sql}
         with self._transaction() as db:
             names, rows = db.named(sql, used)
@@ -349,10 +365,10 @@ def _folder(where: str) -> Store:
     if not Path(where, lake.EVENTS).is_dir():
         return Parquet([f"{where}/**/*.parquet"])
     live, _ = lake.sorted_out(open_objects(where).list())  # as the S3 target keeps it: not every file counts
-    days: dict[str, list[str]] = {}
+    kept: dict[str, list[str]] = {}
     for piece in live:
         if piece.kind == lake.EVENTS:
-            days.setdefault(piece.day, []).append(str(Path(where, piece.name)))
-    if not days:
+            kept.setdefault(piece.partition.partition("/")[2], []).append(str(Path(where, piece.name)))
+    if not kept:
         raise ConfigurationError(f"{where}: there are no Parquet files of events")
-    return Parquet((), [str(Path(where, piece.name)) for piece in live if piece.kind == lake.FAILED], days)
+    return Parquet((), [str(Path(where, piece.name)) for piece in live if piece.kind == lake.FAILED], kept)

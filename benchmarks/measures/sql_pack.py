@@ -17,15 +17,17 @@ from protocol.schemas import bundled
 from protocol.seams import Position
 from spoorway import asking
 from spoorway.config import load
-from storage.lake import EVENTS
+from storage.lake import EVENTS, merging
 from storage.lake.writing import files
+from storage.objects import open_objects
 from storage.sql import questions
 from storage.targets import Batch
 from storage.targets.sqlite import Config, Plugin
 
 END_MS = 1_795_300_000_000
 _AT_ONCE = 5_000
-_TOGETHER = 100_000  # events whose Parquet files are written together, as `spoorway compact` leaves them
+_TOGETHER = 100_000  # events whose Parquet files are written together
+_MERGED = 128 << 20  # bytes of a file, as `spoorway compact` merges them
 _PERIODS = ("7d", "30d")
 _RUNS, _FEW, _ENOUGH_MS = 20, 5, 500  # of a question: so many, or fewer when those took long enough
 _SLOW = 3  # that are named
@@ -95,10 +97,10 @@ def opened(lake: Path) -> asking.Store:
 
 
 def kept(file: Path | None, lake: Path, count: int) -> None:
-    """A month of events, each by its target's own code: in a SQLite store where one is wanted, and in Parquet files."""
+    """A month of events, each by its target's own code: in a SQLite store where one is wanted, and in merged Parquet files."""
     target = Plugin(Config(str(file)), bundled) if file else None
-    events, number = month.events(count, END_MS), 0
-    for together in range(1, math.ceil(count / _TOGETHER) + 1):
+    events, number, commits = month.events(count, END_MS), 0, math.ceil(count / _TOGETHER)
+    for together in range(1, commits + 1):
         found = list(islice(events, _TOGETHER))
         for name, data in files(together, found, [], (EVENTS,)):
             path = lake / name
@@ -108,6 +110,9 @@ def kept(file: Path | None, lake: Path, count: int) -> None:
             for at in range(0, len(found), _AT_ONCE):
                 number += 1
                 target.commit(Batch(found[at : at + _AT_ONCE], [], {"lane": Position(1, number, number)}, 1))
+    objects = open_objects(str(lake))
+    for members in merging.plan(objects, (EVENTS,), "9999", _MERGED, commits).merges:
+        merging.merge(objects, members)
     if target:
         stored = target.totals().stored
         target.close()

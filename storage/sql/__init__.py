@@ -7,6 +7,7 @@ A file opens with what it answers, in a sentence that stands alone, then what on
     column:     name  what it holds
     chart:      kind x=column y=column [color=column]; kind is line, bar or heat
     reads:      a table besides atomic.events; not every store has it
+    events:     event_name, :parameter, …  nothing but these is asked about, so where events lie by name others are not opened
 
 Below it stands one SELECT that means the same everywhere, but for macros (`@day(e.derived_tstamp)`, see dialects) and `:name`
 of parameters. Every question has the parameters `since`, `until` and `app`. Pure: no store is asked here.
@@ -81,7 +82,10 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """notes: what one should know before believing the answer. reads: tables besides events. sql: with macros, see `render`."""
+    """notes: what one should know before believing the answer. reads: tables besides events. sql: with macros, see `render`.
+
+    events: names of the events it can be about, or :parameter; all of them where there is none.
+    """
 
     name: str
     about: str
@@ -91,11 +95,16 @@ class Question:
     columns: tuple[Column, ...]
     chart: Chart | None
     reads: tuple[str, ...]
+    events: tuple[str, ...]
     sql: str
 
     def parameter(self, name: str) -> Parameter:
         """Raises KeyError."""
         return {parameter.name: parameter for parameter in self.parameters}[name]
+
+    def about_events(self, values: Mapping[str, str | int | float]) -> frozenset[str]:
+        """The names in `events`, with what is asked for; empty = it may be about any."""
+        return frozenset(str(values[name[1:]]) if name.startswith(":") else name for name in self.events)
 
 
 _EVERYWHERE = (
@@ -103,7 +112,7 @@ _EVERYWHERE = (
     Parameter("until", "time", "now", "received earlier than that"),
     Parameter("app", "text", "", "app_id; empty for every application"),
 )
-_KEY = re.compile(r"(group|parameter|column|chart|reads):\s+(.*)")
+_KEY = re.compile(r"(group|parameter|column|chart|reads|events):\s+(.*)")
 _TOKEN = re.compile(
     r"'(?:[^']|'')*'|--[^\n]*|@(?P<macro>\w+)\(|(?<![:\w]):(?P<parameter>[a-z]\w*)|\b(?:(?P<room>atomic\.)|(?P<fence>MATERIALIZED)\b)"
 )
@@ -128,7 +137,7 @@ def parse(name: str, text: str) -> Question:
     while lines and lines[0].startswith("--"):
         head.append(lines.pop(0)[2:].strip())
     prose: list[str] = []
-    said: dict[str, list[str]] = {key: [] for key in ("group", "parameter", "column", "chart", "reads")}
+    said: dict[str, list[str]] = {key: [] for key in ("group", "parameter", "column", "chart", "reads", "events")}
     for line in head:
         if match := _KEY.fullmatch(line):
             said[match[1]].append(match[2].strip())
@@ -151,6 +160,7 @@ def parse(name: str, text: str) -> Question:
         columns,
         _chart(name, said["chart"][0], {column.name for column in columns}) if said["chart"] else None,
         tuple(said["reads"]),
+        tuple(name for line in said["events"] for name in line.split(", ")),
         "\n".join(lines).strip().removesuffix(";"),
     )
 

@@ -4,6 +4,7 @@
 -- count, as far as they lie in the period that is asked for. Without any it is direct.
 --
 -- group: acquisition
+-- events: :conversion, page_view, snowplow_ecommerce_action, transaction
 -- parameter: since time 30d  received then or later
 -- parameter: conversion text order  what counts: an event's name, or order for transactions of either kind
 -- parameter: days integer 30  how long before the order a source still counts

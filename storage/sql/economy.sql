@@ -4,6 +4,7 @@
 -- not converted.
 --
 -- group: game
+-- events: economy
 -- parameter: top integer 30  how many rows
 -- column: currency   of the game
 -- column: flow       earned or spent

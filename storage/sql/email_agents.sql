@@ -1,6 +1,7 @@
 -- Who fetches the pictures and links of mails: readers, proxies, scanners, and by which rule do we know?
 --
 -- group: email
+-- events: email_open, email_click
 -- parameter: since time 30d  received then or later
 -- column: kind       email_open or email_click
 -- column: label      human_likely, privacy_proxy, prefetch, scanner or unknown

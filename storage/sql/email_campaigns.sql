@@ -4,6 +4,7 @@
 -- followed, or within a burst, is a machine's as well. A copy is told by its message id.
 --
 -- group: email
+-- events: email_open, email_click
 -- parameter: since time 30d  received then or later
 -- column: campaign       its name; empty without one
 -- column: opens          all openings

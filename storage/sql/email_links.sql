@@ -3,6 +3,7 @@
 -- A click that was labelled a machine's is told apart; email_campaigns says more on machines.
 --
 -- group: email
+-- events: email_click
 -- parameter: since time 30d  received then or later
 -- parameter: campaign text ''  one campaign; empty for all
 -- column: campaign   its name; empty without one

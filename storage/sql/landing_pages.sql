@@ -1,6 +1,7 @@
 -- On which pages do visits begin, and how many end there?
 --
 -- group: web
+-- events: page_view
 -- parameter: top integer 20  how many pages
 -- column: page             host and path
 -- column: visits           that began there

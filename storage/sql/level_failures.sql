@@ -1,6 +1,7 @@
 -- What do players fail at in each level?
 --
 -- group: game
+-- events: level_end
 -- parameter: top integer 20  how many rows
 -- column: level     its name
 -- column: cause     as the game tells it; empty where it does not

@@ -3,6 +3,7 @@
 -- From level_start and level_end of io.spoorway.game, by the level's name.
 --
 -- group: game
+-- events: level_start, level_end
 -- column: level       its name
 -- column: players     who began it
 -- column: tries       times it was begun

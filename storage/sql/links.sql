@@ -1,6 +1,7 @@
 -- Which links are followed?
 --
 -- group: web
+-- events: link_click
 -- parameter: top integer 20  how many links
 -- column: target     where the link leads
 -- column: clicks     how often it was followed

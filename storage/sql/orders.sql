@@ -3,6 +3,7 @@
 -- Transactions of either kind: the event transaction, and the ecommerce action of that type. Currencies are not converted.
 --
 -- group: shop
+-- events: snowplow_ecommerce_action, transaction
 -- column: day        UTC
 -- column: currency   as it was sent; empty where none was
 -- column: orders     how many

@@ -3,6 +3,7 @@
 -- From the event application_error.
 --
 -- group: web
+-- events: application_error
 -- parameter: top integer 20  how many errors
 -- column: app_id      the application
 -- column: message     what it said

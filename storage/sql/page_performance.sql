@@ -4,6 +4,7 @@
 -- had not finished says 0; such views are left out. Each number is the nearest rank, not an interpolation.
 --
 -- group: web
+-- events: page_view
 -- parameter: top integer 20  how many pages, the most viewed first
 -- column: page           host and path
 -- column: views          that were timed to the end

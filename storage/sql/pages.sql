@@ -4,6 +4,7 @@
 -- and path, without the query.
 --
 -- group: web
+-- events: page_view, page_ping
 -- parameter: heartbeat_s integer 10  seconds between two page pings, as the tracker was set up
 -- parameter: top integer 20  how many pages
 -- column: page       host and path

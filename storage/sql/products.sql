@@ -3,6 +3,7 @@
 -- From the product entities of ecommerce actions.
 --
 -- group: shop
+-- events: snowplow_ecommerce_action
 -- parameter: top integer 20  how many products
 -- column: product   its id
 -- column: name      as it was sent last in the alphabet

@@ -4,6 +4,7 @@
 -- for the end, because of footers.
 --
 -- group: web
+-- events: page_ping
 -- parameter: top integer 20  how many pages
 -- column: page          host and path
 -- column: readers       visits that looked at it for one ping at least

@@ -4,6 +4,7 @@
 -- device, and by no less than a step that you choose. The first readings of the period have nothing to be held against.
 --
 -- group: devices
+-- events: :schema
 -- parameter: vendor text io.spoorway  of the event's schema
 -- parameter: schema text environment_reading  the event's schema
 -- parameter: field text temperature_celsius  the property; a dot leads into an object

@@ -4,6 +4,7 @@
 -- (derived_tstamp), the device the one that the gateway knows, else the user id.
 --
 -- group: devices
+-- events: :schema
 -- parameter: vendor text io.spoorway  of the event's schema
 -- parameter: schema text environment_reading  the event's schema
 -- parameter: field text temperature_celsius  the property; a dot leads into an object

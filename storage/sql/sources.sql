@@ -4,6 +4,7 @@
 -- site is no source.
 --
 -- group: acquisition
+-- events: page_view
 -- parameter: top integer 20  how many sources
 -- column: medium     email, cpc, search, social, … or direct
 -- column: source     who sent them

@@ -4,6 +4,7 @@
 -- fcp 1,800 and 3,000 ms; ttfb 800 and 1,800 ms. Nearest ranks.
 --
 -- group: web
+-- events: web_vitals
 -- column: vital      cls, fcp, inp, lcp or ttfb
 -- column: measured   how often
 -- column: median     milliseconds; cls has no unit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,7 +15,7 @@ import pytest
 
 from protocol.schemas import bundled
 from protocol.seams import ConfigurationError, Event, Position
-from spoorway.asking import Parquet, Sqlite, Store, ask, named, opened
+from spoorway.asking import Parquet, Sqlite, Store, ask, bound, named, opened
 from spoorway.config import load
 from spoorway.exporting import WRITERS
 from storage.sql import questions
@@ -243,6 +244,20 @@ def test_of_a_folder_only_the_files_of_the_period_are_opened(tmp_path: Path) -> 
     for period in (("2026-03-15 23:59:59.999", "2026-03-16 12:00"), ("2026-03-16 12:00", "2026-03-17 00:00:00.001")):
         with pytest.raises(ConfigurationError, match="cannot answer"):
             counted(*period)
+    store.close()
+
+
+@pytest.mark.parametrize("name", [name for name, one in questions().items() if one.events])
+def test_of_a_folder_only_the_files_of_the_events_asked_about_are_opened(folder: Path, tmp_path: Path, name: str) -> None:
+    given, rows = ANSWERS[name][0]
+    about = named(name).about_events(bound(named(name), given, NOON))
+    lake = Path(shutil.copytree(folder, tmp_path / "lake"))
+    others = [file for file in lake.glob("events/*/*/*") if file.parent.name.removeprefix("name=") not in about]
+    assert others
+    for file in others:
+        file.write_bytes(b"no Parquet")
+    store = opened(str(lake), load)
+    assert ask(store, named(name), {"since": SINCE, **given}, NOON).rows == rows
     store.close()
 
 
