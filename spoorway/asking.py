@@ -119,12 +119,12 @@ def moment_ms(text: str, now_ms: int) -> int:
 
 
 def _plain(value: Any) -> Value:
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() and value.as_tuple().exponent == 0 else float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, str | int | float):
-        return value
     if isinstance(value, datetime):
         return timestamp(int(value.replace(tzinfo=value.tzinfo or UTC).timestamp() * 1000))
     return value.isoformat() if isinstance(value, date) else str(value)

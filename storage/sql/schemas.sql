@@ -13,6 +13,6 @@ SELECT coalesce(e.event_vendor, '') AS vendor, coalesce(e.event_name, '') AS eve
     coalesce(e.app_id, '') AS app_id, count(*) AS events, @stamp(max(e.collector_tstamp)) AS last_seen
 FROM atomic.events AS e
 WHERE @asked(e)
-GROUP BY 1, 2, 3, 4
+GROUP BY e.event_vendor, e.event_name, e.event_version, e.app_id
 ORDER BY events DESC, vendor, event, version, app_id
 LIMIT :top

@@ -12,6 +12,6 @@ SELECT coalesce(e.app_id, '') AS app_id, coalesce(e.platform, '') AS platform, c
     count(*) AS events, @stamp(max(e.collector_tstamp)) AS last_seen
 FROM atomic.events AS e
 WHERE @asked(e)
-GROUP BY 1, 2, 3
+GROUP BY e.app_id, e.platform, e.v_tracker
 ORDER BY events DESC, app_id, platform, tracker
 LIMIT :top
