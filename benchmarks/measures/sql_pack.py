@@ -17,6 +17,8 @@ from protocol.schemas import bundled
 from protocol.seams import Position
 from spoorway import asking
 from spoorway.config import load
+from spoorway.stores import Sqlite
+from spoorway.stores import opened as store_at
 from storage.lake import EVENTS, merging
 from storage.lake.writing import files
 from storage.objects import open_objects
@@ -37,7 +39,7 @@ def measure(effort: Effort) -> Result:
     count = effort.wanted or (1_000_000 if effort.rounds > 1 else 20_000)
     file, lake = effort.folder / "events.db", effort.folder / "lake"
     kept(file, lake, count)
-    stores: dict[str, asking.Store] = {"SQLite": asking.Sqlite(file), "DuckDB": opened(lake)}
+    stores: dict[str, asking.Store] = {"SQLite": Sqlite(file), "DuckDB": opened(lake)}
     return asked("what asking costs", count, stores, {"SQLite": file, "DuckDB": lake})
 
 
@@ -93,7 +95,7 @@ class Runs(NamedTuple):
 
 
 def opened(lake: Path) -> asking.Store:
-    return asking.opened(str(lake), load)
+    return store_at(str(lake), load)
 
 
 def kept(file: Path | None, lake: Path, count: int) -> None:

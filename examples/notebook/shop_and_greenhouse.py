@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from spoorway import asking, building
+from spoorway import asking, building, stores
 
 DATA = Path(sys.argv[1] if len(sys.argv) > 1 and Path(sys.argv[1]).is_dir() else "spoorway-data")
-store = asking.Sqlite(DATA / "events.db")
+store = stores.Sqlite(DATA / "events.db")
 
 
 def ask(name: str, **given: str) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from protocol.seams import ConfigurationError
-from spoorway import asking, building, charting
+from spoorway import asking, building, charting, stores
 from spoorway.commands import Subparsers, command, settings
 from spoorway.console import table, write_rows
 from storage.sql import GROUPS, Question, questions, render
@@ -110,7 +110,7 @@ def _run(args: argparse.Namespace) -> int:
     given |= {name: getattr(args, name) for name in ("since", "until", "app") if getattr(args, name) is not None}
     if args.chart and (question.chart is None or args.format != "table"):
         raise ConfigurationError(f"--chart: {question.name} has none" if question.chart is None else "--chart: not with --format")
-    store = asking.opened(args.on, lambda: settings(args))
+    store = stores.opened(args.on, lambda: settings(args))
     try:
         answer = asking.ask(store, question, given, building.now_ms())
     finally:

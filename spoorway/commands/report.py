@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from protocol.seams import ConfigurationError
-from spoorway import asking, building
+from spoorway import asking, building, stores
 from spoorway.commands import Subparsers, command, settings
 from spoorway.console import complain, tracked
 from spoorway.reporting import Asked, page
@@ -42,7 +42,7 @@ def _report(args: argparse.Namespace) -> int:
     wanted = [one for one in questions().values() if not args.group or one.group in args.group]
     asked: list[Asked] = []
     unanswered: list[str] = []
-    store = asking.opened(args.on, lambda: settings(args))
+    store = stores.opened(args.on, lambda: settings(args))
     try:
         for question in tracked("asking", wanted):
             period = asking.bound(question, given, now_ms)

@@ -32,8 +32,9 @@ from protocol.persons import Person
 from protocol.schemas import bundled, uris
 from protocol.seams import ConfigurationError, FailedEvent, PermanentError, Position, RawPayload, Reason, TransientError
 from protocol.tables import COLUMNS
-from spoorway.asking import ask, named, opened
+from spoorway.asking import ask, named
 from spoorway.config import sample
+from spoorway.stores import opened
 from storage.postgres import ddl, removal
 from storage.postgres.connection import take_turns
 from storage.postgres.ledger import Run, joined

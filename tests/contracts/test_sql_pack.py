@@ -15,9 +15,10 @@ import pytest
 
 from protocol.schemas import bundled
 from protocol.seams import ConfigurationError, Event, Position
-from spoorway.asking import Parquet, Sqlite, Store, ask, bound, named, opened
+from spoorway.asking import Store, ask, bound, named
 from spoorway.config import load
 from spoorway.exporting import WRITERS
+from spoorway.stores import Parquet, Sqlite, opened
 from storage.sql import questions
 from storage.targets import Batch
 from storage.targets.sqlite import Config, Plugin
