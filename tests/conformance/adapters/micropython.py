@@ -93,7 +93,8 @@ def answer(line):
     if not getattr(tracker, "track_" + verb)(**call):
         return "!" + tracker.reason
     now[0] = int(given["sent_ms"])
-    tracker.poll()
+    tracker.poll()  # makes the message
+    tracker.poll()  # sends it
     event = json.loads(wire.body)["data"][0]
     return "&".join([name + "=" + quoted(event[name]) for name in event])
 

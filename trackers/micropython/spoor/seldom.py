@@ -19,30 +19,38 @@ def set_global_entities(self, entities) -> None:
 
 def opt_out(self) -> None:
     """What waits is erased; until `opt_in` nothing is taken, kept or sent. A queue in flash remembers it."""
-    _opt(self.queue, True)
+
+    def insert(*args):
+        self.reason = "opted_out"
+        return False
+
+    self.insert = insert
+    self.opted_out = True
+    queue = self.queue
+    if hasattr(queue, "opt"):
+        queue.opt(True)
+    else:
+        queue.remove(queue.items)
     self.link.close()
     self.sleep_ms = 0
     self.step = None  # and nobody waits for an answer any more
 
 
 def opt_in(self) -> None:
-    _opt(self.queue, False)
+    if self.opted_out:
+        self.opted_out = False
+        del self.insert
+        if hasattr(self.queue, "opt"):
+            self.queue.opt(False)
 
 
-def _opt(queue, out) -> None:
-    if hasattr(queue, "opt"):
-        queue.opt(out)
-        return
-    queue.out = out
-    if out:
-        queue.remove(queue.items)
-
-
-def throw(self, status: int, lines) -> None:
-    """What becomes of a batch that was not taken: an exception where it is to be sent again."""
+def throw(self, status: int) -> None:
+    """What becomes of a message that was not taken: an exception where it is to be sent again."""
+    lines = self.items
+    self.items = ()  # so nothing of it was sent
     n = len(lines)
     if status == 413 and n > 1:
-        self.queue.max = sum([len(line) for line in lines]) // 2
+        self.queue.max = n // 2
         return
     if status not in (400, 404, 410, 413, 422) and (status not in (401, 403) or getattr(self.link, "key", None)):
         raise OSError(status)
@@ -76,6 +84,7 @@ async def run(self) -> None:
 
 
 Tracker.refused = Tracker.dropped_large = 0
+Tracker.opted_out = False
 for each in (find, set_user_id, set_global_entities, opt_out, opt_in, throw, close, run):
     setattr(Tracker, each.__name__, each)
 del Tracker.__getattr__

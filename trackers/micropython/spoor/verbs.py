@@ -3,22 +3,35 @@
 from . import Tracker as Core
 from . import uuid
 
-_PAGE = "url page refr pp_mix pp_max pp_miy pp_may"
+_PAGE = "url page refr pp_mix pp_max pp_miy pp_may".split()
 _SCREEN = "name id type previousName previousId previousType transitionType"
 
 
 class Tracker(Core):
-    """longest_outage_ms: from the first failure to the next success."""
+    """sent, resent, dropped_full: events. longest_outage_ms: from the first failure to the next success."""
 
-    longest_outage_ms = _down = 0
+    sent = resent = dropped_full = longest_outage_ms = _down = 0
 
-    def poll(self) -> bool:
+    def insert(self, *args):
+        eid = Core.insert(self, *args)
+        if not eid and self.reason == "full":
+            self.dropped_full += 1
+        return eid
+
+    def poll(self) -> int:
+        step = self.step
         waits = Core.poll(self)
         if self.sleep_ms:
             self._down = self._down or self.uptime_ms()
         elif self._down:
             self.longest_outage_ms = max(self.longest_outage_ms, self.uptime_ms() - self._down)
             self._down = 0
+        if self.step is not step:
+            if self.step:  # a message is on its way
+                if self.sleep_ms:
+                    self.resent += len(self.items)
+            elif not self.sleep_ms:  # it was taken
+                self.sent += len(self.items)
         return waits
 
     def _describe(self, schema, count, keys, values, entities=(), true_ms=None):

@@ -7,6 +7,8 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+from . import http
+
 
 def ticks_ms() -> int:
     return time.monotonic_ns() // 1_000_000
@@ -46,11 +48,11 @@ def _stream(family: int) -> Stream:
     return Stream(_socket.socket(family))
 
 
-# The module of that name, as net uses it.
-socket = SimpleNamespace(getaddrinfo=_socket.getaddrinfo, socket=_stream)
-
 try:
     from ssl import SSLWantReadError as _WantRead
     from ssl import SSLWantWriteError as _WantWrite
 except ImportError:  # a Python without TLS
     _WantRead = _WantWrite = BlockingIOError  # type: ignore[assignment,misc]
+
+# Instead of the module of that name.
+http.socket = SimpleNamespace(getaddrinfo=_socket.getaddrinfo, socket=_stream)  # type: ignore[attr-defined]
