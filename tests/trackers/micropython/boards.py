@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "trackers" / "micropython"
 INTERPRETER = ROOT / "build" / "micropython" / "micropython"
+INTERPRETER_32 = INTERPRETER.parent / "32" / "micropython"  # with pointers of 32 bits, as a board's; on PCs only
 HERE = Path(__file__).parent
 LONGEST_S = 60
 
@@ -41,9 +43,19 @@ def _compile(source: Path, target: Path) -> None:
     assert done.returncode == 0, errors
 
 
+def romfs(package: Path, image: Path) -> None:
+    """package: what `compiled` returned. image: where the ROMFS that mpremote makes of it goes; it ends with .romfs."""
+    shutil.copytree(package, image.parent / "rom" / "lib")
+    command = [sys.executable, "-m", "mpremote", "romfs", "-o", str(image), "build", str(image.parent / "rom")]
+    subprocess.run(command, check=True, capture_output=True, timeout=LONGEST_S)
+
+
 def command(interpreter: str, script: str, *arguments: str | Path, heap: str = "1m") -> list[str]:
-    """interpreter: micropython or cpython. script: a file beside this one. heap: MicroPython's, as its option takes it."""
-    program = [str(INTERPRETER), "-X", f"heapsize={heap}"] if interpreter == "micropython" else [sys.executable, "-W", "error"]
+    """interpreter: micropython, micropython-32 or cpython. script: a file beside this one. heap: MicroPython's option."""
+    if interpreter == "cpython":
+        program = [sys.executable, "-W", "error"]
+    else:
+        program = [str(INTERPRETER_32 if interpreter == "micropython-32" else INTERPRETER), "-X", f"heapsize={heap}"]
     return [*program, str(HERE / script), *map(str, arguments)]
 
 

@@ -1,6 +1,6 @@
-"""Heap of the tracker in MicroPython, as a line of JSON. argv: the folder of the .mpy files, then either
+"""Heap of the tracker in MicroPython, as a line of JSON. argv: the folder of the .mpy files or an image of a ROMFS, then either
 
-names of modules: what each takes, in this order; or
+`import`, how many names the program has of its own, names of modules: what each takes, in this order; or
 `use`, a folder for the queue, how many events: what a tracker with its queue takes, a moment of tracking, and its growth.
 """
 
@@ -9,12 +9,26 @@ import json
 import os
 import sys
 
-os.chdir(sys.argv[1])  # the names of files are counted, too; here they are about as long as on a board
-sys.path.insert(0, "")
+if sys.argv[1].endswith(".romfs"):
+    import vfs
+
+    with open(sys.argv[1], "rb") as file:
+        image = file.read()
+    vfs.mount(vfs.VfsRom(image), "/rom")
+    sys.path.insert(0, "/rom/lib")
+else:
+    os.chdir(sys.argv[1])  # the names of files are counted, too; here they are about as long as on a board
+    sys.path.insert(0, "")
+
+
+def deep(n):
+    """Overwrites what earlier calls left on the stack: the collector takes each word there for a pointer."""
+    return n and [deep(n - 1)] * 9
 
 
 def heap():
     for _ in range(3):
+        deep(40)
         gc.collect()
     return gc.mem_alloc()
 
@@ -70,9 +84,12 @@ def use(folder, events):
 if sys.argv[2] == "use":
     use(sys.argv[3], int(sys.argv[4]))
 else:
-    for name in sys.argv[2:]:
+    for n in range(int(sys.argv[3])):
+        getattr(json, "own_%d" % n, None)
+    names = sys.argv[4:]
+    for name in names:
         found[name] = 0  # its place is not counted
-    for name in sys.argv[2:]:
+    for name in names:
         before = heap()
         __import__(name)
         found[name] = heap() - before

@@ -1,14 +1,22 @@
 """A board with the tracker: makes events, tries to send them, ends. Runs in MicroPython and CPython.
 
-argv: the package's folder, the queue's folder, the link (http, mqtt, uart, tls), its URL, a key or password or "", how many
-events, how long it tries in ms, the name of the device.
+argv: the package's folder or an image of a ROMFS, the queue's folder, the link (http, mqtt, uart, tls), its URL, a key or
+password or "", how many events, how long it tries in ms, the name of the device.
 Standard error: a line of JSON. uart: the port is standard input and output.
 """
 
 import json
 import sys
 
-sys.path.insert(0, sys.argv[1])
+if sys.argv[1].endswith(".romfs"):
+    import vfs
+
+    with open(sys.argv[1], "rb") as file:
+        image = file.read()
+    vfs.mount(vfs.VfsRom(image), "/rom")
+    sys.path.insert(0, "/rom/lib")  # as a board's firmware does
+else:
+    sys.path.insert(0, sys.argv[1])
 from spoor.files import Files
 from spoor.verbs import Tracker
 

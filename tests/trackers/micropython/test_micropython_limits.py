@@ -22,7 +22,9 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> sizes.Figures:
 @pytest.mark.parametrize("part", sizes.PARTS, ids=[part.name for part in sizes.PARTS])
 def test_part_is_as_small_as_was_promised(figures: sizes.Figures, part: sizes.Part) -> None:
     assert figures.bytes_of(part) <= part.most_bytes
-    assert figures.heaps[part.name] <= part.most_heap
+    copied, in_place = figures.heaps[part.name]
+    assert copied <= part.most_heap or figures.bits == 64
+    assert in_place < copied
 
 
 def test_heap_does_not_grow(figures: sizes.Figures) -> None:

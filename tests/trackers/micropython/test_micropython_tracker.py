@@ -64,7 +64,7 @@ class Board:
     def start(self, kind: str, url: str, secret: str = "", count: int = 20, tries_ms: int = 15_000, **more: Any) -> Any:
         """What it told at its end."""
         arguments = (self.package, self.queue, kind, url, secret, str(count), str(tries_ms), self.name)
-        heap = "256k" if kind == "tls" else HEAP
+        heap = "256k" if kind == "tls" else "64k" if self.package.suffix else HEAP  # an image takes 12 KB, on a board of flash
         command = boards.command(self.interpreter, "sensor.py", *arguments, heap=heap)
         done = subprocess.run(command, stderr=subprocess.PIPE, timeout=boards.LONGEST_S, check=False, text=True, **more)
         assert done.returncode == 0, done.stderr
@@ -121,6 +121,19 @@ def test_http(board: Board, gateway: Gateway, proven: bool) -> None:
     assert {(row["app_id"], row["platform"], bool(row["proven"])) for row in found} == {("garden", "iot", proven)}
     assert [(row["boot_id"], row["sequence"]) for row in found] == [(1, n) for n in range(1, 5)] + [(2, n) for n in range(1, 22)]
     assert {row["method"] for row in found if row["boot_id"] == 2} == {"difference"}
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_http_in_place_from_a_romfs(bits: int, compiled: Path, gateway: Gateway, tmp_path: Path) -> None:
+    boards.require_interpreter()
+    if bits == 32 and not boards.INTERPRETER_32.exists():
+        pytest.skip("32 bits run on PCs only")
+    boards.romfs(compiled, tmp_path / "spoor.romfs")
+    interpreter = "micropython-32" if bits == 32 else "micropython"
+    board = Board(interpreter, tmp_path / "spoor.romfs", tmp_path / "queue", f"rom-{bits}")
+    told = board.start("http", gateway.running.url, board.secret(gateway, "hmac"))
+    assert (told["empty"], told["refused"], told["errors"]) == (True, 0, 0), told
+    assert {bool(row["proven"]) for row in board.stored(gateway, told["ids"])} == {True}
 
 
 @pytest.mark.parametrize("interpreter", ["micropython"])
