@@ -6,8 +6,11 @@ import contextlib
 import functools
 import http.server
 import json
+import os
 import re
+import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +38,18 @@ def test_samples_run(start: Callable[..., Running], tmp_path: Path) -> None:
     gateway.wait(7)
     events = {row["event_name"] for row in gateway.query("SELECT event_name FROM atomic.events")}
     assert events == {"event", "page_view", "screen_view", "timing", "queue_health"}
+
+
+def test_commands_make_the_files_of_a_board(tmp_path: Path) -> None:
+    make, pack = re.findall(r"```sh\n(.*?)```", (boards.PACKAGE / "README.md").read_text(), re.DOTALL)
+    build = pack.splitlines()[0]  # the other line asks for a board
+    shutil.copytree(boards.PACKAGE / "spoor", tmp_path / "spoor")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    run = functools.partial(subprocess.run, check=True, capture_output=True, timeout=boards.LONGEST_S)
+    run(["sh", "-ec", make + build], cwd=tmp_path, env={**os.environ, "PATH": path})
+    made = {file.name: file.read_bytes() for file in (tmp_path / "board" / "lib" / "spoor").iterdir()}
+    assert made == {file.name: file.read_bytes() for file in (boards.compiled(tmp_path / "ours") / "spoor").iterdir()}
+    assert (tmp_path / "spoor.romfs").read_bytes()[:3] == b"\xd2\xcd\x31"
 
 
 @contextlib.contextmanager
