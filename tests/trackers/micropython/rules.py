@@ -475,6 +475,9 @@ def flash_that_fails_is_counted_and_ram_takes_over():
     assert [e["eid"] for body in link.bodies for e in body] == ids
     nowhere = Clocked(Script(), queue=Files("/proc/none/such"))
     assert nowhere.boot == 0 and all(track(nowhere, 1)) and nowhere.queue.errors == 1
+    nowhere.opt_out()
+    assert not nowhere.queue.size and track(nowhere, 1) == [False] and nowhere.queue.errors == 2
+    assert "out" not in os.listdir("/")
 
 
 def a_flashed_board_knows_where_to_send():

@@ -93,7 +93,7 @@ class Tracker:
     # ticks_diff: wall clock less uptime, or 0. time: uptime, at ticks_ms.
     ticks_diff = time = start = sleep_ms = 0
 
-    def __init__(self, link, app_id="", device="", queue=None, platform="iot", fields=(), boot=None, on_error=None) -> None:
+    def __init__(self, link, app_id="", device="", queue=None, platform="iot", fields=None, boot=None, on_error=None) -> None:
         if platform != "iot":
             self.find(platform)
         self.link = link
@@ -104,7 +104,8 @@ class Tracker:
         self.fields = data = {"p": platform, "tv": "mpy-1.0.0"}
         if app_id:
             data["aid"] = app_id
-        data.update(fields)
+        if fields:
+            data.update(fields)
         self.on_error = on_error
         self.ticks_ms = time.ticks_ms()
 

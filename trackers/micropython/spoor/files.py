@@ -189,7 +189,9 @@ class Files(Ram):
         self.out = out
         try:
             path = self.folder + "/out"
-            if out:
+            if not self.folder:  # flash failed at the start
+                self.errors += out
+            elif out:
                 self._append(path, ())
             else:
                 os.remove(path)
