@@ -14,6 +14,8 @@ from typing import Any
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.peers.ports import free_port
+
 # gateway reads everything and devices write below their own name only, as the documentation recommends.
 ACL = """
 user gateway
@@ -34,7 +36,7 @@ class Mosquitto:
     def __init__(self, folder: Path, *, tls: bool = False, settings: Sequence[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self.log = folder / "mosquitto.log"
         self._process: subprocess.Popen[bytes] | None = None
         passwords = folder / "passwords"
@@ -103,12 +105,6 @@ class Mosquitto:
     def options(self, **more: Any) -> dict[str, Any]:
         """Of the bridge."""
         return {"broker": "127.0.0.1", "port": self.port, "username": "gateway", "password": PASSWORDS["gateway"], **more}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _authority(folder: Path) -> None:

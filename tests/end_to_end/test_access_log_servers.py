@@ -16,17 +16,13 @@ import pytest
 
 from tests.end_to_end.conftest import Running
 from tests.peers import programs
+from tests.peers.ports import free_port
 
 pytestmark = pytest.mark.slow
 pytest_plugins = ["tests.peers.fixtures"]
 
 TEXT = (Path(__file__).parents[2] / "docs" / "cdn.md").read_text("utf-8")
 AGENT = 'Mozilla/5.0 (tést) "quoted" back\\slash'
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def sample(language: str, folder: Path, port: int) -> str:

@@ -29,6 +29,7 @@ from protocol.devices import signature
 from spoorway.config import load
 from tests.end_to_end import image_steps
 from tests.peers.kafka_server import KafkaServer
+from tests.peers.ports import free_port
 from tests.peers.postgres_server import PostgresServer
 from tests.peers.programs import missing
 
@@ -312,12 +313,6 @@ def spoorway(*arguments: str) -> str:
     done = subprocess.run([sys.executable, "-m", "spoorway", *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def connects(port: int) -> bool:

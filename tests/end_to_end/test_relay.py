@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,16 +17,12 @@ from gateway.devices.limits import Limits
 from protocol.payloads import derived_id
 from spoorway.cli import main
 from tests.end_to_end.conftest import Running
+from tests.peers.ports import free_port
 
 TP2 = "/com.snowplowanalytics.snowplow/tp2"
 SCHEMA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 # When each side enriched an event is its own.
 OWN = {"etl_tstamp"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 class Pair:

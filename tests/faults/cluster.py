@@ -18,7 +18,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -46,6 +45,7 @@ from storage.lake.parquet import pa, pq
 from storage.objects import Objects, open_objects
 from storage.targets import Counts
 from tests.peers.kafka_server import KafkaServer
+from tests.peers.ports import free_port
 from tests.peers.postgres_server import PostgresServer
 from tests.peers.s3_server import S3Server
 
@@ -479,13 +479,6 @@ def together(calls: Sequence[Callable[[], None]]) -> None:
         thread.join()
     if failed:
         raise failed[0]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def main() -> int:

@@ -24,6 +24,7 @@ from gateway.mqtt.packets import PUBACK, PUBCOMP, PUBREC, PUBREL, Ack, Connack, 
 from protocol.seams import ConfigurationError
 from spoorway.database import open_read_only
 from tests.faults.kills import DRAIN_S, Product, Report, drained
+from tests.peers.ports import free_port
 
 _WINDOW = 20
 _SENDERS = 3  # of each quality
@@ -107,9 +108,7 @@ class Sender(threading.Thread):
 def storm(folder: Path, rounds: int, seed: int, pause_s: float = 0.6) -> tuple[Report, Counter[str]]:
     """(what became of QoS 1, problems of QoS 2 by kind). Raises AssertionError when the product does not come back."""
     chance = random.Random(seed)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     product, ending, report = Product(folder / "data", "--mqtt", f"127.0.0.1:{port}"), threading.Event(), Report(rounds)
     product.start()
     senders = [Sender(port, f"q{qos}-{n}", qos, ending) for qos in (1, 2) for n in range(_SENDERS)]

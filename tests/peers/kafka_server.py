@@ -7,13 +7,13 @@ the `with` ends it for good. The folder is the caller's, who deletes it.
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
-import time
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from tests.peers.ports import free_port
 from tests.peers.programs import missing
 
 LIBRARIES = Path(__file__).parents[2] / "build" / "kafka"
@@ -55,10 +55,7 @@ class KafkaServer:
         if not (LIBRARIES / "made").is_file() or shutil.which("java") is None:
             missing("kafka")
         self.folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as one, socket.socket() as two:
-            for probe in (one, two):
-                probe.bind(("127.0.0.1", 0))
-            self._ports = int(one.getsockname()[1]), int(two.getsockname()[1])
+        self._ports = free_port(), free_port()
         (self.folder / "server.properties").write_text(self._configuration(), "utf-8")
         try:
             self.start()
@@ -92,12 +89,13 @@ class KafkaServer:
                 stderr=said,
             )  # fmt: skip
         assert process.stdout is not None
-        end = time.monotonic() + _START_S
-        for line in process.stdout:
-            if line == b"started\n":
-                return
-            assert time.monotonic() < end, self.said()
-        raise AssertionError(f"Kafka ended with code {process.wait()}: {self.said()}")
+        late = threading.Timer(_START_S, process.kill)
+        late.start()
+        try:
+            if b"started\n" not in process.stdout:
+                raise AssertionError(f"Kafka ended with code {process.wait()}: {self.said()}")
+        finally:
+            late.cancel()
 
     def stop(self) -> None:
         """Shuts down in order."""

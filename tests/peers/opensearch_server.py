@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.peers.ports import free_port
 from tests.peers.programs import missing
 
 LIBRARIES = Path(__file__).parents[2] / "build" / "opensearch"
@@ -40,9 +40,7 @@ class OpenSearchServer:
         memory = Path("/dev/shm")  # its fsyncs cost nothing there, and no test cuts the power
         self._home = Path(tempfile.mkdtemp(prefix="spoorway-opensearch-", dir=memory if memory.is_dir() else None))
         (self._home / "config").mkdir()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         try:
             self.start()
         except BaseException:

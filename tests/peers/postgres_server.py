@@ -11,13 +11,13 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
 
+from tests.peers.ports import free_port
 from tests.peers.programs import missing
 
 _SECONDS = 60
@@ -76,7 +76,7 @@ class PostgresServer:
                 os.chown(self._home, account.pw_uid, account.pw_gid)
             self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
             for _ in range(5):  # the port is free when asked for, and may be another's a moment later
-                self.port = _free_port()
+                self.port = free_port()
                 with (self.data / "postgresql.conf").open("a") as file:
                     file.write(self._settings.format(port=self.port))
                 with contextlib.suppress(subprocess.CalledProcessError):
@@ -155,9 +155,3 @@ def _alive(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

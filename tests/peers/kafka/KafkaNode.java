@@ -28,7 +28,12 @@ final class KafkaNode {
             }
         }
         KafkaRaftServer server = new KafkaRaftServer(KafkaConfig.fromProps(properties), Time.SYSTEM);
-        server.startup();
+        try {
+            server.startup();
+        } catch (Throwable error) {  // its other threads would live on
+            error.printStackTrace();
+            Runtime.getRuntime().halt(1);
+        }
         System.out.println("started");
         while (System.in.read() >= 0) { }
         server.shutdown();

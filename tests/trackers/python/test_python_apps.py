@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.conftest import Running
+from tests.peers.ports import free_port
 
 EXAMPLES = Path(__file__).parents[3] / "examples/python-tracker"
 COOKIE = (
@@ -26,12 +27,6 @@ COOKIE = (
 TIMINGS = "SELECT unstruct_event FROM atomic.events WHERE event_name = 'timing'"
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
