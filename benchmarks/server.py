@@ -108,12 +108,6 @@ def environment() -> Mapping[str, str]:
     return {**rest, "PYTHONPATH": str(ROOT)}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def metric(admin: int, name: str) -> float:
     """The sum of a metric over its labels, from /metrics."""
     with urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as answer:

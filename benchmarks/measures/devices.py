@@ -17,11 +17,12 @@ from benchmarks.load import wait_until
 from benchmarks.measures import Effort
 from benchmarks.pinned import pinned
 from benchmarks.result import Result, Row, Table
-from benchmarks.server import ROOT, Server, environment, free_port, metric, spoorway
+from benchmarks.server import ROOT, Server, environment, metric, spoorway
 from protocol import lines
 from protocol.compact import Reading, decode, encode
 from protocol.lines import Line
 from protocol.templates import bundled, bundled_template
+from tests.peers.ports import free_port
 
 _CHUNK = 4_096
 _DEVICES, _EVENTS = 100, 200

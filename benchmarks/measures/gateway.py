@@ -15,7 +15,8 @@ from shutil import which
 from benchmarks.load import Answered, Request, flood, pixel, ten_page_views
 from benchmarks.measures import Effort
 from benchmarks.result import Result, Row, Table
-from benchmarks.server import Server, free_port, metric, spoorway
+from benchmarks.server import Server, metric, spoorway
+from tests.peers.ports import free_port
 
 SERVERS = Path(__file__).parents[1] / "servers"
 POST, GET = "POST of 10 events", "GET of a pixel"

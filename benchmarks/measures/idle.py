@@ -9,7 +9,8 @@ from importlib.util import find_spec
 
 from benchmarks.measures import Effort
 from benchmarks.result import Result, Row, Table
-from benchmarks.server import ROOT, Server, free_port, spoorway
+from benchmarks.server import ROOT, Server, spoorway
+from tests.peers.ports import free_port
 
 FASTAPI = ROOT / "benchmarks" / "servers" / "fastapi_sqlite.py"
 _IDLE_S = 5.0

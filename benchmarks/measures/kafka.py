@@ -12,8 +12,9 @@ from benchmarks.load import Answered, flood, steady, ten_page_views
 from benchmarks.measures import Effort
 from benchmarks.measures.gateway import POST, Contestant
 from benchmarks.result import Result, Row, Table
-from benchmarks.server import Server, free_port, metric, spoorway
+from benchmarks.server import Server, metric, spoorway
 from tests.peers.kafka_server import KafkaServer
+from tests.peers.ports import free_port
 
 _START_S = 60.0
 _LIGHT_PER_S = 50

@@ -15,7 +15,8 @@ from benchmarks import mix
 from benchmarks.load import percentile, wait_until
 from benchmarks.measures import Effort
 from benchmarks.result import Result, Row, Table
-from benchmarks.server import Server, free_port, spoorway
+from benchmarks.server import Server, spoorway
+from tests.peers.ports import free_port
 
 _PER_S = 20
 _QUIET_S = 4.5  # the loader looks less often after about four quiet seconds

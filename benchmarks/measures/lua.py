@@ -12,7 +12,8 @@ from pathlib import Path
 
 from benchmarks.measures import Effort
 from benchmarks.result import Result, Row, Table
-from benchmarks.server import ROOT, Server, free_port, spoorway
+from benchmarks.server import ROOT, Server, spoorway
+from tests.peers.ports import free_port
 
 _LUAS = ("lua5.1", "lua5.4", "luajit")
 _ALL_LUAS = ("lua5.1", "lua5.2", "lua5.3", "lua5.4", "lua5.5", "luajit")

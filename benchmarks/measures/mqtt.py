@@ -16,7 +16,8 @@ from typing import Any
 from benchmarks.load import wait_until
 from benchmarks.measures import Effort
 from benchmarks.result import Result, Row, Table
-from benchmarks.server import ROOT, Server, environment, free_port, metric, spoorway
+from benchmarks.server import ROOT, Server, environment, metric, spoorway
+from tests.peers.ports import free_port
 
 _WINDOW = 20
 _CONNECTIONS = (1, 64)

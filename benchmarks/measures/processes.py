@@ -11,7 +11,8 @@ from pathlib import Path
 from benchmarks.load import Answered, flood, steady, ten_page_views, wait_until
 from benchmarks.measures import Effort
 from benchmarks.result import Result, Row, Table
-from benchmarks.server import ROOT, Server, free_port, metric, spoorway
+from benchmarks.server import ROOT, Server, metric, spoorway
+from tests.peers.ports import free_port
 
 _RATE = 100  # requests per second of ten events each
 _SWITCH_S = 0.0005
