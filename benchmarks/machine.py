@@ -20,11 +20,15 @@ def describe(folder: Path) -> str:
     return f"{_cpu()}, {os.cpu_count()} cores, {_ram_gib():.1f} GiB RAM; {_disk(folder)}; Linux {platform.release()}, {python}"
 
 
+# what is measured; not what a run before in the same checkout has just written of its own figures
+_MEASURED = ("protocol", "gateway", "enrich", "storage", "spoorway", "trackers", ":!spoorway/simulate/measured.json")
+
+
 def commit(root: Path) -> str:
     try:
         head = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "--", "protocol", "gateway", "enrich", "storage", "spoorway"],
+            ["git", "status", "--porcelain", "--", *_MEASURED],
             cwd=root, capture_output=True, text=True, check=True,
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
