@@ -21,8 +21,8 @@ from storage import lake
 from storage.failed import FailedRow
 from storage.objects import open_objects
 from storage.redshift.tables import Table
+from storage.sql import entity_rows, entity_values
 from storage.sql.dialects import DUCKDB, POSTGRES, REDSHIFT, SQLITE
-from storage.sql.entity_rows import functions
 
 _STEPS = 10_000  # of SQLite's machine, between two looks at the clock
 
@@ -161,14 +161,18 @@ class Redshift:
         layout: Any = import_module("storage.redshift.layout")
         self._layout: Any = layout.Layout(config, _unknown)
         schema = config.schema.replace('"', '""')  # the driver leaves alone what stands in quotes, % too
-        self._inside = config.entities == "super"
         self._tables: Mapping[str, Table] | None = None
-        self.dialect = replace(REDSHIFT, schema=f'"{schema}".', functions=functions(f'"{schema}".', self._written))
+        inside = config.entities == "super"
+        room = f'"{schema}".'
+        found = entity_values.functions(room) if inside else entity_rows.functions(room, self._written)
+        self.dialect = replace(REDSHIFT, schema=room, functions=found)
 
-        def limit(db: Any) -> None:
+        def prepare(db: Any) -> None:
             db.run(f"SET statement_timeout TO {round(limit_s * 1000)}")
+            if inside:
+                db.run(entity_values.SETTING)
 
-        self._link = connection.Link(config, limit)
+        self._link = connection.Link(config, prepare)
 
     def rows(
         self, sql: str, values: Mapping[str, object], events: frozenset[str]
@@ -179,11 +183,6 @@ class Redshift:
             return names, rows
 
     def _written(self) -> Mapping[str, Table]:
-        if self._inside:
-            raise ConfigurationError(
-                'it looks into self-describing parts, which that schema keeps in SUPER columns (entities = "super");'
-                " SQLite, Parquet, PostgreSQL, and Redshift with tables of entities answer it"
-            )
         if self._tables is None:
             with self._transaction() as db:
                 self._tables = self._layout.written(db)

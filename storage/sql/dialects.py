@@ -162,7 +162,8 @@ def _postgres_parameter(name: str, kind: str, default: str) -> str:
 POSTGRES = Dialect("postgres", "atomic.", _postgres_parameter, _POSTGRES)
 
 # Redshift: as an old PostgreSQL, where extract() drops the milliseconds, NUMERIC alone has no decimals, VARCHAR alone 256 bytes,
-# and a WITH is never computed before it is asked for. Self-describing parts are rows of tables of their own, see entity_rows.
+# and a WITH is never computed before it is asked for. Self-describing parts are rows of tables of their own, see entity_rows,
+# or values in SUPER columns, see entity_values.
 _REDSHIFT = {
     **{name: macro for name, macro in _SHARED.items() if name not in ("told", "first")},
     "ms": "(CAST(extract(epoch FROM date_trunc('second', $1)) AS bigint) * 1000 + CAST(to_char($1, 'MS') AS bigint))",

@@ -19,34 +19,35 @@ from protocol.schemas import bundled, uris
 from storage.redshift.tables import Column, Table, extended, family, quoted, table_name
 from storage.sql.dialect import Asked, Function, literal
 
+Wanted = Mapping[str, tuple[tuple[str, ...], bool]]  # the column's name -> the way to the property, and whether it is a number
 _NUMBERS = ("smallint", "int", "bigint", "decimal", "double precision")
-_NO_TEXT, _NO_NUMBER = "CAST(NULL AS varchar(4096))", "CAST(NULL AS double precision)"
+NO_TEXT, NO_NUMBER = "CAST(NULL AS varchar(4096))", "CAST(NULL AS double precision)"
 
 
 def functions(schema: str, tables: Callable[[], Mapping[str, Table]]) -> Mapping[str, Function]:
     """schema: as it is written before a table, with its dot. tables: by family, as the target noted them."""
 
     def told(asked: Asked, event: str, vendor: str, *names: str) -> str:
-        wanted = _wanted(asked, asked.uses("data|data_number", f"{event},"))
+        wanted = wanted_of(asked, asked.uses("data|data_number", f"{event},"))
         owner, known = asked.value(vendor), {asked.value(name) for name in names}
         found = [
             table for key, table in sorted(tables().items()) if key[5:].split("/")[0] == owner and key.split("/")[1] in known
         ]
         rows = _rows(schema, found, wanted, asked, ("schema_name", "schema_version"))
         return (
-            f"LEFT JOIN {rows} AS {event}_data ON {_same(event, f'{event}_data')}"
+            f"LEFT JOIN {rows} AS {event}_data ON {same_event(event, f'{event}_data')}"
             f" AND {event}_data.schema_name = {event}.event_name AND {event}_data.schema_version = {event}.event_version"
         )
 
     def first(asked: Asked, event: str, prefix: str) -> str:
-        wanted = _wanted(asked, asked.uses("one", rf"{event}\.\w+,\s*{re.escape(prefix)},"))
-        alias = _alias(event, prefix)
-        return f"LEFT JOIN {_rows(schema, _family(tables(), prefix), wanted, asked, ())} AS {alias} ON {_same(event, alias)}"
+        wanted = wanted_of(asked, asked.uses("one", rf"{event}\.\w+,\s*{re.escape(prefix)},"))
+        alias = alias_of(event, prefix)
+        return f"LEFT JOIN {_rows(schema, _family(tables(), prefix), wanted, asked, ())} AS {alias} ON {same_event(event, alias)}"
 
     def entities(asked: Asked, event: str, column: str, alias: str, prefix: str) -> str:
-        wanted = _wanted(asked, asked.uses("item|item_number", rf"{event}\.{column},\s*{alias},"))
+        wanted = wanted_of(asked, asked.uses("item|item_number", rf"{event}\.{column},\s*{alias},"))
         rows = _rows(schema, _family(tables(), prefix), wanted, asked, None)
-        return f"{schema}events AS {event} JOIN {rows} AS {alias} ON {_same(event, alias)}"
+        return f"{schema}events AS {event} JOIN {rows} AS {alias} ON {same_event(event, alias)}"
 
     def data(asked: Asked, event: str, path: str) -> str:
         return f"{_joined(asked, f'@told({event},')}{event}_data.{quoted(_name(path))}"
@@ -54,21 +55,28 @@ def functions(schema: str, tables: Callable[[], Mapping[str, Table]]) -> Mapping
     def data_number(asked: Asked, event: str, path: str) -> str:
         return f"{_joined(asked, f'@told({event},')}{event}_data.{quoted(_name(path, True))}"
 
-    def one(asked: Asked, column: str, prefix: str, path: str) -> str:
-        event = column.partition(".")[0]
-        return f"{_joined(asked, f'@first({event}, {prefix}')}{_alias(event, prefix)}.{quoted(_name(path))}"
+    return {"told": told, "first": first, "entities": entities, "data": data, "data_number": data_number, **JOINED}
 
-    def item(asked: Asked, column: str, alias: str, path: str) -> str:
-        return f"{alias}.{quoted(_name(path))}"
 
-    def item_number(asked: Asked, column: str, alias: str, path: str) -> str:
-        return f"{alias}.{quoted(_name(path, True))}"
+def _one(asked: Asked, column: str, prefix: str, path: str) -> str:
+    event = column.partition(".")[0]
+    return f"{_joined(asked, f'@first({event}, {prefix}')}{alias_of(event, prefix)}.{quoted(_name(path))}"
 
-    def is_(asked: Asked, column: str, alias: str, prefix: str) -> str:
-        return "1 = 1"  # it is joined as such
 
-    made: dict[str, Function] = {"told": told, "first": first, "entities": entities, "data": data, "data_number": data_number}
-    return made | {"one": one, "item": item, "item_number": item_number, "is": is_}
+def _item(asked: Asked, column: str, alias: str, path: str) -> str:
+    return f"{alias}.{quoted(_name(path))}"
+
+
+def _item_number(asked: Asked, column: str, alias: str, path: str) -> str:
+    return f"{alias}.{quoted(_name(path, True))}"
+
+
+def _is(asked: Asked, column: str, alias: str, prefix: str) -> str:
+    return "1 = 1"  # it is joined as such
+
+
+# What @first and @entities have joined.
+JOINED: Mapping[str, Function] = {"one": _one, "item": _item, "item_number": _item_number, "is": _is}
 
 
 @cache
@@ -87,8 +95,8 @@ def _family(tables: Mapping[str, Table], prefix: str) -> list[Table]:
     return [table] if table else []
 
 
-def _wanted(asked: Asked, uses: Iterable[tuple[str, bool]]) -> dict[str, tuple[tuple[str, ...], bool]]:
-    """The column's name -> the way to the property, and whether a number is wanted."""
+def wanted_of(asked: Asked, uses: Iterable[tuple[str, bool]]) -> Wanted:
+    """What the question takes from them. uses: see Asked.uses."""
     return {_name(path, number): (tuple(asked.value(path).split(".")), number) for path, number in uses}
 
 
@@ -104,18 +112,20 @@ def _joined(asked: Asked, macro: str) -> str:
     return ""
 
 
-def _alias(event: str, prefix: str) -> str:
+def alias_of(event: str, prefix: str) -> str:
+    """Of the family's rows that are joined to an event."""
     return f"{event}_{(literal(prefix) or '').split('/')[1]}"
 
 
-def _same(event: str, alias: str) -> str:
+def same_event(event: str, alias: str) -> str:
+    """The condition that a row is of that event."""
     return f"{alias}.root_id = {event}.event_id AND {alias}.root_tstamp = {event}.collector_tstamp"
 
 
 def _rows(
     schema: str,
     tables: Sequence[Table],
-    wanted: Mapping[str, tuple[tuple[str, ...], bool]],
+    wanted: Wanted,
     asked: Asked,
     one_of: Iterable[str] | None,
 ) -> str:
@@ -123,8 +133,8 @@ def _rows(
     keys = ["root_id", "root_tstamp", *(one_of or ())]
     kept = ", ".join([*keys, *map(quoted, wanted)])
     if not tables:
-        nothing = [f"{_NO_NUMBER if number else _NO_TEXT} AS {quoted(name)}" for name, (_, number) in wanted.items()]
-        empty = ["event_id AS root_id", "collector_tstamp AS root_tstamp", *(f"{_NO_TEXT} AS {name}" for name in one_of or ())]
+        nothing = [f"{NO_NUMBER if number else NO_TEXT} AS {quoted(name)}" for name, (_, number) in wanted.items()]
+        empty = ["event_id AS root_id", "collector_tstamp AS root_tstamp", *(f"{NO_TEXT} AS {name}" for name in one_of or ())]
         return f"(SELECT {', '.join([*empty, *nothing])} FROM {schema}events WHERE 1 = 0)"
     period = f"root_tstamp >= {asked.parameter('since')} AND root_tstamp < {asked.parameter('until')}"
     selects: list[str] = []
@@ -142,10 +152,10 @@ def _rows(
 def _value(column: Column | None, number: bool) -> str:
     """As text, or as a number; null unless it is one."""
     if column is None:
-        return _NO_NUMBER if number else _NO_TEXT
+        return NO_NUMBER if number else NO_TEXT
     name, kind = quoted(column.name), column.kind.partition("(")[0]
     if number:
-        return f"CAST({name} AS double precision)" if kind in _NUMBERS else _NO_NUMBER
+        return f"CAST({name} AS double precision)" if kind in _NUMBERS else NO_NUMBER
     if kind == "boolean":
         return f"CASE WHEN {name} THEN 'true' WHEN NOT {name} THEN 'false' END"  # there is no cast
     return name if kind in ("varchar", "char") else f"CAST({name} AS varchar(64))"

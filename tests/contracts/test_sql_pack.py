@@ -110,14 +110,19 @@ def redshift(double: RedshiftDouble, tmp_path_factory: pytest.TempPathFactory) -
     return kept_in_redshift(double, tmp_path_factory.mktemp("asked"), EVENTS, schema='100 % "of" it')
 
 
-STORES = ("sqlite", "parquet", "folder", "postgres", "redshift")
+@pytest.fixture(scope="module")
+def redshift_super(double: RedshiftDouble, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return kept_in_redshift(double, tmp_path_factory.mktemp("asked"), EVENTS, schema='its "100 %"', entities="super")
+
+
+STORES = ("sqlite", "parquet", "folder", "postgres", "redshift", "redshift_super")
 
 
 @pytest.fixture(scope="module", params=STORES)
 def store(request: pytest.FixtureRequest, file: Path) -> Iterator[Store]:
-    named = request.param in ("sqlite", "redshift")
-    where = request.param if named else str(request.getfixturevalue(request.param))
-    settings = request.getfixturevalue("redshift") if request.param == "redshift" else None
+    kind, _, _ = request.param.partition("_")
+    where = kind if kind in ("sqlite", "redshift") else str(request.getfixturevalue(request.param))
+    settings = request.getfixturevalue(request.param) if kind == "redshift" else None
     store = opened(where, lambda: load(settings, {"data": str(file.parent)}))
     yield store
     store.close()
@@ -136,7 +141,7 @@ def test_answer_is_the_one_worked_out_by_hand(store: Store, name: str, place: in
     assert answer.rows == rows
 
 
-@pytest.mark.parametrize("store", ["sqlite", "postgres", "redshift"], indirect=True)
+@pytest.mark.parametrize("store", ["sqlite", "postgres", "redshift", "redshift_super"], indirect=True)
 def test_failed_events_are_told_by_reason(store: Store) -> None:
     ((given, rows),) = ANSWERS["failed"]
     assert ask(store, named("failed"), {"since": SINCE, **given}, NOON).rows == rows
@@ -165,17 +170,18 @@ def test_redshift_without_a_table_of_entities_has_no_answer_and_no_error(double:
     assert found == PLAIN - {"landing_pages", "technology", "sources", "places", "player_retention"} | {"funnel"}
 
 
-def test_redshift_with_entities_inside_answers_what_does_not_look_into_them(double: RedshiftDouble, tmp_path: Path) -> None:
-    path = kept_in_redshift(double, tmp_path, EVENTS, schema="inside", entities="super")
-    store = opened("redshift", lambda: load(path))
-    for name, question in questions().items():
-        given, rows = ANSWERS[name][0]
-        if name in PLAIN:
-            assert ask(store, question, {"since": SINCE, **given}, NOON).rows == rows
-        else:
-            with pytest.raises(ConfigurationError, match="keeps in SUPER columns"):
-                ask(store, question, {"since": SINCE, **given}, NOON)
+def test_redshift_with_entities_inside_finds_nothing_in_none(double: RedshiftDouble, tmp_path: Path) -> None:
+    plain = [event for event in EVENTS if event.get("event") == "page_ping"]
+    store = opened("redshift", lambda: load(kept_in_redshift(double, tmp_path, plain, schema="plain_in", entities="super")))
+    found = {name for name, one in questions().items() if ask(store, one, {"since": SINCE}, NOON).rows}
     store.close()
+    assert found == PLAIN - {"landing_pages", "technology", "sources", "places", "player_retention"} | {"funnel"}
+
+
+@pytest.mark.parametrize("field", ["temperature_celsius", "x" * 200, 'a"b', "nobody') --", "a.b.c", "100 %(top)s", "A\\"])
+def test_a_field_that_no_reading_has_is_not_found(store: Store, field: str) -> None:
+    given: dict[str, Any] = {"since": SINCE, "field": field}
+    assert bool(ask(store, named("sensor_series"), given, NOON).rows) == (field == "temperature_celsius")
 
 
 def test_an_event_counts_once_in_redshift_however_many_of_its_kind_it_carries(double: RedshiftDouble, tmp_path: Path) -> None:
@@ -194,6 +200,11 @@ def test_an_event_counts_once_in_redshift_however_many_of_its_kind_it_carries(do
     store.close()
     assert levels == [("L1", 1, 1, 0, 0, 0, 0, None)]
     assert agent == [("email_open", "a", "", "r", 1)]
+    path = kept_in_redshift(double, tmp_path, events, schema="carried_in", entities="super")
+    store = opened("redshift", lambda: load(path))
+    assert ask(store, named("levels"), {"since": SINCE}, NOON).rows == levels
+    assert ask(store, named("email_agents"), {"since": SINCE}, NOON).rows == [("email_open", "b", "", "r", 1)]
+    store.close()
 
 
 def test_emails_are_counted_as_the_views_count_them(file: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 from tests.peers import redshift_copy
 from tests.peers.postgres_server import PostgresServer
 from tests.peers.redshift_copy import Column, Copy, LoadError
-from tests.peers.redshift_sql import CATALOG, Refused, translate
+from tests.peers.redshift_sql import CATALOG, Refused, case_sensitivity, translate
 from tests.peers.s3_server import S3Server
 
 ROLE = "arn:aws:iam::123456789012:role/loader"
@@ -65,6 +65,14 @@ CREATE FUNCTION {CATALOG}.getdate() RETURNS timestamp LANGUAGE sql AS
     $$ SELECT date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC') $$;
 CREATE FUNCTION {CATALOG}.json_parse(text) RETURNS jsonb LANGUAGE sql AS $$ SELECT $1::jsonb $$;
 CREATE FUNCTION {CATALOG}.json_serialize(jsonb) RETURNS text LANGUAGE sql AS $$ SELECT $1::text $$;
+CREATE FUNCTION {CATALOG}.json_size(jsonb) RETURNS int LANGUAGE sql AS $$ SELECT octet_length($1::text) $$;
+CREATE FUNCTION {CATALOG}.json_typeof(jsonb) RETURNS text LANGUAGE sql AS $$ SELECT jsonb_typeof($1) $$;
+CREATE FUNCTION {CATALOG}.super_array(jsonb) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT CASE WHEN jsonb_typeof($1) = 'array' THEN $1 END $$;
+CREATE FUNCTION {CATALOG}.super_text(jsonb) RETURNS text LANGUAGE sql AS
+    $$ SELECT CASE WHEN jsonb_typeof($1) NOT IN ('array', 'object') THEN $1 #>> '{{}}' END $$;
+CREATE FUNCTION {CATALOG}.super_number(jsonb) RETURNS float8 LANGUAGE sql AS
+    $$ SELECT CASE WHEN jsonb_typeof($1) = 'number' THEN $1::float8 END $$;
 """
 _OPTIONS = f"-c search_path=public,{CATALOG} -c standard_conforming_strings=off -c escape_string_warning=off -c timezone=UTC"
 
@@ -167,6 +175,7 @@ class _Session:
         self._texts: dict[bytes, str] = {}
         self._portals: dict[bytes, bytes] = {}
         self._status = b"I"
+        self._case_sensitive = False
         self._pid = 0
 
     def run(self, ended: Callable[[_Session], None]) -> None:
@@ -287,10 +296,15 @@ class _Session:
         in_transaction = self._status != b"I"
         if kind == b"P":
             name, sql, rest = body.split(b"\0", 2)
-            return kind, name + b"\0" + translate(sql.decode(), in_transaction).encode() + b"\0" + rest
+            return kind, name + b"\0" + self._rewritten(sql.decode(), in_transaction) + b"\0" + rest
         if kind == b"Q":
-            return kind, translate(body.rstrip(b"\0").decode(), in_transaction).encode() + b"\0"
+            return kind, self._rewritten(body.rstrip(b"\0").decode(), in_transaction) + b"\0"
         return message
+
+    def _rewritten(self, sql: str, in_transaction: bool) -> bytes:
+        if (found := case_sensitivity(sql)) is not None:
+            self._case_sensitive = found
+        return translate(sql, in_transaction, self._case_sensitive).encode()
 
     def _relay(self, hold: bool = False) -> None:
         """Answers of the database to the client, up to the one that says it is ready. hold: they are lost."""

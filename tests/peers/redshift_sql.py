@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tests.peers import redshift_super
+
 CATALOG = "redshift_catalog"  # where the double keeps what in Redshift is part of the system
 
 _TOKEN = re.compile(r"""\s+|--[^\n]*|'(?:[^'\\]|''|\\.)*'|"(?:[^"]|"")*"|[A-Za-z_][\w$]*|\d+(?:\.\d+)?|.""", re.DOTALL)
@@ -48,7 +50,8 @@ _RESERVED = {
     "new", "off", "offline", "old", "open", "parallel", "percent", "permissions", "raw", "readratio", "recover", "rejectlog",
     "resort", "restore", "snapshot", "system", "tag", "tdes", "text255", "text32k", "truncatecolumns", "wallet",
 }  # fmt: skip
-_OURS = {"json_parse", "json_serialize"}
+_OURS = {"json_parse", "json_serialize", "json_size", "json_typeof"}
+_SETTING = re.compile(r"\s*SET\s+enable_case_sensitive_identifier\s+(?:TO|=)\s+(?P<value>true|on|false|off)\s*", re.IGNORECASE)
 
 
 class Refused(Exception):
@@ -71,8 +74,16 @@ def text_of(literal: str) -> str:
     return re.sub(r"\\(.)", lambda found: escapes.get(found[1], found[1]), body, flags=re.DOTALL)
 
 
-def translate(sql: str, in_transaction: bool = False) -> str:
-    """Raises Refused."""
+def case_sensitivity(sql: str) -> bool | None:
+    """What a SET of enable_case_sensitive_identifier sets it to; None for any other statement."""
+    found = _SETTING.fullmatch(sql)
+    return found["value"].lower() in ("true", "on") if found else None
+
+
+def translate(sql: str, in_transaction: bool = False, case_sensitive: bool = False) -> str:
+    """case_sensitive: enable_case_sensitive_identifier, as the session has it. Raises Refused."""
+    if case_sensitivity(sql) is not None:
+        return "SET redshift.case_sensitive TO 'set'"
     words = tokens(sql)
     bare = " ".join({"'": "''", '"': '"x"'}.get(word[0], word) for word in words).lower()
     for pattern, message in _REFUSED.items():
@@ -88,6 +99,8 @@ def translate(sql: str, in_transaction: bool = False) -> str:
         return _alter_table(words, in_transaction)
     if lower[:1] == ["lock"] and len(words) > 1 and lower[1] != "table":
         sql = "LOCK TABLE " + " ".join(words[1:])
+    if lower[:1] in (["select"], ["with"]):
+        sql = redshift_super.translate(_TOKEN.findall(sql), CATALOG, case_sensitive)
     return re.sub(r"\bpg_catalog\.(svv_\w+)", rf"{CATALOG}.\1", sql, flags=re.IGNORECASE)
 
 

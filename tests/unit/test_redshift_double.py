@@ -77,6 +77,35 @@ def test_sql_that_redshift_takes(sql: str) -> None:
     assert translate(sql)
 
 
+@pytest.mark.parametrize(
+    ("sql", "case_sensitive", "row"),
+    [
+        ('SELECT json_serialize(e.doc.data."camelCase") FROM t AS e', True, ["1.5"]),
+        ('SELECT e.doc.data."camelCase" FROM t AS e', False, [None]),
+        ("SELECT e.doc.data.camelCase FROM t AS e", True, [None]),
+        ("SELECT CAST(e.doc.DATA.name AS varchar(20)) FROM t AS e", True, ['a "text"']),
+        ("SELECT CAST(e.doc.data AS varchar(20)) FROM t AS e", True, [None]),
+        ("SELECT CAST(e.doc.data.name AS double precision) FROM t AS e", True, [None]),
+        ('SELECT CAST(e.doc.data."camelCase" AS double precision) FROM t AS e', True, [1.5]),
+        ("SELECT json_typeof(e.doc.data.nobody.nothing) FROM t AS e", True, [None]),
+        ("SELECT json_typeof(e.doc.data), json_typeof(e.doc.list) FROM t AS e", True, ["object", "array"]),
+        ("SELECT count(*) FROM t AS e, e.doc.data AS x", True, [0]),
+        ("SELECT CAST(x.k AS varchar(9)), place FROM t AS e, e.doc.list AS x AT place WHERE place = 1", True, ["b", 1]),
+        ("SELECT n FROM (SELECT count(*) AS n FROM t AS e, e.doc.list AS x WHERE e.id = 7) AS r", True, [2]),
+    ],
+)
+def test_ways_into_super_columns(double: RedshiftDouble, sql: str, case_sensitive: bool, row: list[Any]) -> None:
+    with double.connect() as connection:
+        cursor = connection.cursor()
+        if case_sensitive:
+            cursor.execute("SET enable_case_sensitive_identifier TO true")
+        cursor.execute("CREATE TEMP TABLE t (id int, doc super)")
+        document = {"data": {"camelCase": 1.5, "name": 'a "text"'}, "list": [{"k": "a"}, {"k": "b"}]}
+        cursor.execute("INSERT INTO t SELECT 7, json_parse(%s)", (json.dumps(document),))
+        cursor.execute(sql)
+        assert [list(one) for one in cursor.fetchall()] == [row]
+
+
 def test_a_varchar_is_widened_outside_of_transactions_only() -> None:
     sql = "ALTER TABLE t ALTER COLUMN a TYPE VARCHAR(9)"
     assert translate(sql)

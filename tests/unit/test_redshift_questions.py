@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 import pytest
 
 from storage.redshift.tables import Column, Table
-from storage.sql import parse, questions, render
+from storage.sql import entity_values, parse, questions, render
+from storage.sql.dialect import Dialect
 from storage.sql.dialects import REDSHIFT
 from storage.sql.entity_rows import functions
 from tests.peers.redshift_sql import Refused, translate
@@ -21,6 +24,9 @@ PAGE = Path(__file__).parents[2].joinpath("docs", "redshift.md").read_text("utf-
 # What stands before a parenthesis and calls nothing.
 _WORDS = {"and", "as", "by", "from", "in", "join", "not", "on", "or", "over", "select", "then", "values", "when", "where"}
 _SIZED = {"varchar", "decimal"}
+# As a store with tables of entities is asked, and as one with SUPER columns.
+INSIDE = replace(REDSHIFT, functions=entity_values.functions("atomic."))
+BOTH = pytest.mark.parametrize("dialect", [REDSHIFT, INSIDE], ids=["tables", "super"])
 HEAD = "-- What?\n-- group: web\n-- column: a  one\n"
 
 
@@ -36,9 +42,10 @@ def called(sql: str) -> set[str]:
     return {name.lower() for name in re.findall(r"(\w+)\s?\(", bare) if name not in ctes} - _WORDS - _SIZED
 
 
+@BOTH
 @pytest.mark.parametrize("name", sorted(questions()))
-def test_a_question_is_sql_that_redshift_parses(name: str) -> None:
-    sql = render(questions()[name], REDSHIFT)
+def test_a_question_is_sql_that_redshift_parses(name: str, dialect: Dialect) -> None:
+    sql = render(questions()[name], dialect)
     written = re.sub(r"%\((\w+)\)s", "'7'", sql)  # as the driver hands parameters over, apart from the statement
     (tree,) = sqlglot.parse(written, read="redshift", error_level=sqlglot.ErrorLevel.RAISE)
     assert tree.find(sqlglot.exp.Command) is None  # which is what it makes of SQL that it does not know
@@ -46,19 +53,21 @@ def test_a_question_is_sql_that_redshift_parses(name: str) -> None:
     assert translate(sql)
 
 
+@BOTH
 @pytest.mark.parametrize("name", sorted(questions()))
-def test_a_question_calls_only_functions_that_are_documented(name: str) -> None:
-    assert called(render(questions()[name], REDSHIFT)) <= documented()
+def test_a_question_calls_only_functions_that_are_documented(name: str, dialect: Dialect) -> None:
+    assert called(render(questions()[name], dialect)) <= documented()
 
 
 def test_no_function_is_documented_in_vain() -> None:
-    assert documented() == {name for question in questions().values() for name in called(render(question, REDSHIFT))}
+    rendered = [render(question, dialect) for question in questions().values() for dialect in (REDSHIFT, INSIDE)]
+    assert documented() == {name for sql in rendered for name in called(sql)}
 
 
 def test_a_with_that_is_materialized_is_refused_by_the_double_and_never_written() -> None:
     with pytest.raises(Refused):
         translate("WITH a AS MATERIALIZED (SELECT 1) SELECT * FROM a")
-    assert not [name for name, one in questions().items() if "MATERIALIZED" in render(one, REDSHIFT)]
+    assert not [name for name, one in questions().items() if "MATERIALIZED" in render(one, REDSHIFT) + render(one, INSIDE)]
 
 
 TABLES = {
@@ -71,10 +80,15 @@ TABLES = {
 
 
 def of_tables(select: str, **values: str) -> str:
-    question = parse("x", f"{HEAD}-- parameter: field text sensorId  which\n{select}")
-    dialect = REDSHIFT
-    made = type(dialect)(dialect.name, "s.", dialect.parameter, dialect.macros, functions("s.", lambda: TABLES), dialect.fence)
-    return render(question, made, values)
+    return rendered(select, replace(REDSHIFT, schema="s.", functions=functions("s.", lambda: TABLES)), values)
+
+
+def of_columns(select: str, **values: str) -> str:
+    return rendered(select, replace(REDSHIFT, schema="s.", functions=entity_values.functions("s.")), values)
+
+
+def rendered(select: str, dialect: Dialect, values: Mapping[str, str]) -> str:
+    return render(parse("x", f"{HEAD}-- parameter: field text sensorId  which\n{select}"), dialect, values)
 
 
 def test_what_an_event_says_is_looked_for_in_the_tables_of_every_model() -> None:
@@ -110,3 +124,39 @@ def test_a_table_that_is_not_there_has_no_rows() -> None:
 def test_a_question_that_joins_nothing_of_what_it_uses_is_a_mistake(macro: str) -> None:
     with pytest.raises(ValueError, match=r"there is no @(told|first)\(e,"):
         of_tables(f"SELECT {macro} AS a FROM atomic.events AS e")
+
+
+# Where they are columns ------------------------------------------------------------------------------------------------
+
+
+def test_what_an_event_says_is_looked_for_in_its_column_and_joined_to_nothing() -> None:
+    sql = of_columns("SELECT @data_number(e, 'place.roomNo') AS a FROM atomic.events AS e @told(e, 'com.acme', 'thing')")
+    way = 'e.unstruct_event.data.data."place"."roomNo"'
+    assert sql == (
+        f"SELECT CASE WHEN json_typeof({way}) = 'number' THEN CAST({way} AS double precision) END AS a FROM s.events AS e "
+    )
+
+
+def test_entities_are_taken_out_of_the_column_that_is_named_and_of_the_period() -> None:
+    sql = of_columns("SELECT @item(e.contexts, x, 'ok') AS a FROM @entities(e, contexts, x, 'iglu:com.acme/thing/jsonschema/1-')")
+    assert sql.startswith('SELECT x."ok" AS a FROM s.events AS e JOIN (SELECT s.event_id AS root_id,')
+    assert "FROM s.events AS s, s.contexts.data AS part AT place WHERE s.collector_tstamp >= " in sql
+    assert "substring(CAST(part.schema AS varchar(1024)), 1, 33) = 'iglu:com.acme/thing/jsonschema/1-'" in sql
+
+
+@pytest.mark.parametrize(
+    ("field", "way"),
+    [("place.roomNo", '."place"."roomNo"'), ('a"b', '."a""b"'), ("a') --", '."a\') --"'), ("@ms(x)", '."@ms(x)"'),
+     (":since", '.":since"')],
+    ids=["nested", "quote", "comment", "macro", "parameter"],
+)  # fmt: skip
+def test_a_property_that_is_given_is_a_name_in_quotes(field: str, way: str) -> None:
+    sql = of_columns("SELECT @data_number(e, :field) AS a FROM atomic.events AS e @told(e, 'com.acme', 'thing')", field=field)
+    assert sql.count(f"(e.unstruct_event.data.data{way}") == 2
+    assert not re.sub(r'"(?:[^"]|"")*"', "", sql).count("--")
+
+
+@pytest.mark.parametrize("field", ["", "a..b", "é" * 64])
+def test_a_property_that_is_no_name_is_nothing(field: str) -> None:
+    sql = of_columns("SELECT @data(e, :field) AS a FROM atomic.events AS e @told(e, 'com.acme', 'thing')", field=field)
+    assert sql.startswith("SELECT CAST(NULL AS varchar(4096)) AS a")
