@@ -79,7 +79,7 @@ class Here:
         table = table.sort_by([(name, "ascending") for name in keys.order])
         alike = zip(*(table[name].to_pylist() for name in keys.by), strict=True)
         part = pa.array([zlib.crc32(repr(one).encode()) % parts for one in alike], pa.int64())
-        pieces = [table.filter(pa.compute.equal(part, number)).to_batches(_ROWS) for number in range(parts)]
+        pieces = [table.filter(pa.compute.equal(part, number)) for number in range(parts)]
         return [told for found in self._map(partial(_done, do), enumerate(pieces)) for told in found]
 
 
@@ -94,8 +94,9 @@ def _listed(read: Callable[[Any], Iterable[Any]], item: Any) -> list[Any]:
     return list(read(item))
 
 
-def _done(do: Callable[[int, Iterator[Any]], Iterable[Told]], piece: tuple[int, list[Any]]) -> list[Told]:
-    return list(do(piece[0], iter(piece[1])))
+def _done(do: Callable[[int, Iterator[Any]], Iterable[Told]], piece: tuple[int, Any]) -> list[Told]:
+    number, table = piece
+    return list(do(number, iter(table.to_batches(_ROWS))))  # here, as a slice takes all of its table to another process
 
 
 __all__ = ["Engine", "Here", "Keys", "Told"]
