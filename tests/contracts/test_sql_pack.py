@@ -170,7 +170,7 @@ def test_redshift_without_a_table_of_entities_has_no_answer_and_no_error(double:
     assert found == PLAIN - {"landing_pages", "technology", "sources", "places", "player_retention"} | {"funnel"}
 
 
-def test_redshift_with_entities_inside_finds_nothing_in_none(double: RedshiftDouble, tmp_path: Path) -> None:
+def test_redshift_with_super_columns_that_are_empty_has_no_answer_and_no_error(double: RedshiftDouble, tmp_path: Path) -> None:
     plain = [event for event in EVENTS if event.get("event") == "page_ping"]
     store = opened("redshift", lambda: load(kept_in_redshift(double, tmp_path, plain, schema="plain_in", entities="super")))
     found = {name for name, one in questions().items() if ask(store, one, {"since": SINCE}, NOON).rows}

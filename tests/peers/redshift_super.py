@@ -23,7 +23,7 @@ def translate(tokens: Sequence[str], catalog: str, case_sensitive: bool) -> str:
 class _Select:
     def __init__(self, tokens: Sequence[str], catalog: str, case_sensitive: bool) -> None:
         self._tokens, self._catalog, self._case_sensitive = list(tokens), catalog, case_sensitive
-        self._items = self._unnested()
+        self._aliases, self._items = self._named()
 
     def written(self) -> list[str]:
         out: list[str] = []
@@ -44,23 +44,21 @@ class _Select:
             at = end
         return out
 
-    def _unnested(self) -> set[str]:
-        """The aliases of array elements; and, as self._aliases, those of everything in a FROM."""
-        self._aliases: set[str] = set()
-        found: set[str] = set()
+    def _named(self) -> tuple[set[str], set[str]]:
+        """The aliases of what is in a FROM, and of those the ones of array elements."""
+        aliases: set[str] = set()
+        items: set[str] = set()
         clauses = [""]
         for at, token in enumerate(self._tokens):
             self._follow(clauses, token)
-            if clauses[-1] != "from" or not _is_name(token):
-                continue
             path, end = self._path(at)
-            if self._before(at) == "." or not path:
+            if clauses[-1] != "from" or not path:
                 continue
             if self._before(at) == "as":
-                self._aliases.add(token)
-            elif self._before(at) == "," and path[0] in self._aliases:
-                found.add(self._tokens[self._next(self._next(end) + 1)])
-        return found
+                aliases.add(token)
+            elif self._before(at) == "," and path[0] in aliases:
+                items.add(self._tokens[self._next(self._next(end) + 1)])
+        return aliases, items
 
     @staticmethod
     def _follow(clauses: list[str], token: str) -> None:
