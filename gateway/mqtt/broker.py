@@ -32,6 +32,8 @@ log = logging.getLogger("gateway.mqtt")
 
 _QOS = 1
 _SHORTEST_BACKOFF_S = 0.5
+_FAREWELL_S = 5.0  # so long a broker that is asked whether it has read everything may take
+_NOBODYS = "spoorway/-/nothing"  # a filter that is never subscribed
 
 # What a broker says -> what to do about it.
 _NEXT_STEPS = {
@@ -118,20 +120,28 @@ class Broker:
         self._up = False
         self._attempts = 0
         self._trouble = ""
+        self._read = Signal()  # by the broker, all that we sent
         self._granted = False  # all that we asked for, in this session
         self._client = client = _Client(self, config, config.client_id or f"spoorway-{socket.gethostname()}")
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
+        client.on_unsubscribe = self._on_unsubscribe
 
     def open(self) -> None:
         self._client.prepare(clean=False)
         self._client.loop_start()
 
     def close(self) -> None:
-        """Sends what is still to be sent, keeps the session, returns when the thread has ended."""
+        """Sends what is still to be sent, keeps the session, returns when the thread has ended.
+
+        And when the broker has read it: where we come back before that, it forgets what it had not, and sends again what we have
+        acknowledged. It answers in order, so it is asked to end a subscription that we never made.
+        """
         self._closing.set()
+        if self._up and self._client.unsubscribe(_NOBODYS)[0] == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._read.wait(_FAREWELL_S)
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -166,6 +176,7 @@ class Broker:
     def down(self) -> None:
         with self._lock:
             was, self._up = self._up, False
+        self._read.set()  # or never
         if was:
             self._listener.lost()
 
@@ -178,6 +189,7 @@ class Broker:
         with self._lock:
             self._connection += 1
             self._up = True
+            self._read.clear()
         self._attempts = 1  # a broker that takes us in and throws us out is not asked in a tight loop
         self._listener.connected(self._connection, flags.session_present)
         if not (first or flags.session_present):
@@ -201,6 +213,9 @@ class Broker:
         self._granted = not self._trouble
         if self._granted:
             self._listener.subscribed()
+
+    def _on_unsubscribe(self, client: Client, _: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None) -> None:
+        self._read.set()
 
     def _on_message(self, client: Client, _: Any, message: MQTTMessage) -> None:
         self._listener.arrived(self._connection, message)

@@ -80,6 +80,10 @@ class Mosquitto:
             self._process.wait(10)
             self._process = None
 
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def client(self, name: str = "anybody") -> Client:
         """A connected publisher; it connects again by itself and sends again what was not acknowledged."""
         client = Client(CallbackAPIVersion.VERSION2, f"test-{name}-{time.monotonic_ns()}", clean_session=False)

@@ -199,6 +199,49 @@ def test_nothing_is_acknowledged_before_the_journal_has_it(broker: Mosquitto, ve
 
 
 @VERSIONS
+def test_it_stops_when_the_broker_has_read_what_it_acknowledged(broker: Mosquitto, version: Any) -> None:
+    """Another session of that name makes the broker forget what it has not read yet."""
+
+    async def story() -> None:
+        journal, plugin = Journal(), bridge(broker, version=version)
+        await connected(plugin, journal)
+        journal.open.clear()
+        await publish(broker, *numbered(50))
+        await until(lambda: journal.offered > 0)
+        broker.signal(signal.SIGSTOP)
+        journal.open.set()
+        stopping = asyncio.create_task(plugin.stop())
+        await asyncio.sleep(0.5)
+        assert not stopping.done()
+        broker.signal(signal.SIGCONT)
+        await stopping
+        kept = len(journal.payloads)
+        assert kept > 0
+        again = bridge(broker, version=version)
+        await connected(again, journal)
+        await publish(broker, ("spoorway/pump-1/tp1", "last"))
+        await until(lambda: journal.texts[-1] == "last")
+        assert journal.texts == [*(f"n={n}" for n in range(50)), "last"]
+        await again.stop()
+
+    run(story)
+
+
+def test_a_broker_that_says_nothing_more_does_not_keep_it_from_stopping(broker: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        journal, plugin = Journal(), bridge(broker)
+        await connected(plugin, journal)
+        broker.signal(signal.SIGSTOP)
+        await plugin.stop()
+
+    monkeypatch.setattr("gateway.mqtt.broker._FAREWELL_S", 0.3)
+    try:
+        run(story)
+    finally:
+        broker.signal(signal.SIGCONT)
+
+
+@VERSIONS
 def test_full_journal_is_offered_the_same_again_in_order_and_memory_is_bounded(
     brokers: Callable[..., Mosquitto], version: Any
 ) -> None:
