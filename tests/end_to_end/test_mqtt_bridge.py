@@ -227,7 +227,7 @@ def test_it_stops_when_the_broker_has_read_what_it_acknowledged(broker: Mosquitt
     run(story)
 
 
-def test_a_broker_that_says_nothing_more_does_not_keep_it_from_stopping(broker: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_says_nothing_more_does_not_keep_it(broker: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         journal, plugin = Journal(), bridge(broker)
         await connected(plugin, journal)
