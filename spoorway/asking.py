@@ -20,6 +20,7 @@ from storage.sql.dialect import Dialect
 
 Value = str | int | float | None
 _AGO = re.compile(r"(\d+)([mhdw])")
+_PROPERTY = re.compile(r"@(?:data|data_number|item|item_number|one)\([^()]*:(\w+)\)")  # a parameter that names one
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -72,7 +73,11 @@ def bound(question: Question, given: Mapping[str, str], now_ms: int) -> dict[str
     for name in given:
         if name not in known:
             raise ConfigurationError(f"{question.name} has no parameter {name!r}; it has {', '.join(known)}")
-    return {name: _value(parameter, given.get(name, parameter.default), now_ms) for name, parameter in known.items()}
+    values = {name: _value(parameter, given.get(name, parameter.default), now_ms) for name, parameter in known.items()}
+    for name in _PROPERTY.findall(question.sql):
+        if not all(str(values[name]).split(".")):
+            raise ConfigurationError(f"{name}: expected the name of a property, such as air.humidity, not {values[name]!r}")
+    return values
 
 
 def _value(parameter: Parameter, text: str, now_ms: int) -> str | int | float:

@@ -179,6 +179,13 @@ def test_a_number_must_be_one() -> None:
         asking.bound(asking.named("sensor_anomalies"), {"deviations": "nan"}, NOW)
 
 
+@pytest.mark.parametrize("field", ["", "air..humidity", ".air", "air."])
+@pytest.mark.parametrize("name", [one.name for one in asking.questions().values() if "field" in {p.name for p in one.parameters}])
+def test_a_property_must_have_a_name(name: str, field: str) -> None:
+    with pytest.raises(ConfigurationError, match="field: expected the name of a property"):
+        asking.bound(asking.named(name), {"field": field}, NOW)
+
+
 def test_a_question_that_does_not_exist_is_answered_with_those_that_do() -> None:
     with pytest.raises(ConfigurationError, match=r"there is no question 'sesions'; there are .*sessions"):
         asking.named("sesions")
