@@ -83,13 +83,19 @@ def bound(question: Question, given: Mapping[str, str], now_ms: int) -> dict[str
 def _value(parameter: Parameter, text: str, now_ms: int) -> str | int | float:
     try:
         if parameter.kind == "time":
-            return timestamp(moment_ms(text, now_ms)) or ""
+            return _written(moment_ms(text, now_ms))
         if parameter.kind == "integer":
             return int(text)
         return _finite(float(text)) if parameter.kind == "number" else text
     except (ValueError, OverflowError):
         expected = {"time": "a time such as 7d, 24h, now, 2026-01-31 or '2026-01-31 12:00'", "integer": "a whole number"}
         raise ConfigurationError(f"{parameter.name}: expected {expected.get(parameter.kind, 'a number')}, not {text!r}") from None
+
+
+def _written(ms: int) -> str:
+    if (text := timestamp(ms)) is None:  # of no year that a store knows
+        raise ValueError
+    return text
 
 
 def _finite(number: float) -> float:

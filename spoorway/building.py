@@ -103,6 +103,13 @@ def placed(settings: Settings, instance: Instance) -> Any:
     return config
 
 
+def data_folder(settings: Settings) -> Path:
+    """Of a gateway that has been there. Raises ConfigurationError: a mistyped one is not made, and found empty."""
+    if not settings.data.is_dir():
+        raise ConfigurationError(f"there is no {settings.data} yet; start `spoorway run`, or say --data DIR")
+    return settings.data
+
+
 def database(settings: Settings) -> Path:
     """The SQLite file that `sql`, `tail` and `doctor` read. Raises ConfigurationError when none is configured or made yet."""
     for instance in settings.targets():

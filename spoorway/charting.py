@@ -56,10 +56,13 @@ def _more(count: int) -> list[str]:
 
 
 def _bars(chart: Chart, points: Sequence[tuple[str, str, float]]) -> str:
-    totals: dict[str, float] = {}
-    for at, _, value in points:
-        totals[at] = totals.get(at, 0) + value
-    shown = list(totals.items())[:_MOST]
+    bars = [(at, value) for at, _, value in points]
+    if chart.color:  # what a bar is made of is not told apart here
+        totals: dict[str, float] = {}
+        for at, value in bars:
+            totals[at] = totals.get(at, 0) + value
+        bars = list(totals.items())
+    shown = bars[:_MOST]
     widest = max(len(_cut(at)) for at, _ in shown)
     most = max(*(abs(value) for _, value in shown), 1e-12)
     lines = [f"{chart.y} by {chart.x}"]
@@ -67,7 +70,7 @@ def _bars(chart: Chart, points: Sequence[tuple[str, str, float]]) -> str:
         eighths = round(abs(value) / most * WIDTH * 8)
         bar = "█" * (eighths // 8) + _PARTS[eighths % 8].strip()
         lines.append(f"{_cut(at).ljust(widest)}  {bar} {_number(value)}")
-    return "\n".join(lines + _more(len(totals)))
+    return "\n".join(lines + _more(len(bars)))
 
 
 def _columns(values: Sequence[float], width: int) -> list[float]:

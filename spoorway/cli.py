@@ -76,6 +76,9 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
+    if not all(map(_is_text, arguments)):
+        complain("an argument is no UTF-8")
+        return 2
     args = parser(arguments[0] if arguments else None).parse_args(arguments)
     try:
         code: int = args.do(args)
@@ -87,5 +90,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `spoorway tail | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         return 0
+    except OSError as error:  # a disk that is full, a folder that nobody may write to
+        complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+        try:
+            sys.stdout.flush()
+        except OSError:  # and once more when the interpreter ends
+            _say_no_more()
+        return 1
+
+
+def _say_no_more() -> None:
+    """What still waits for standard output goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

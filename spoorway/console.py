@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,10 +52,29 @@ def write_rows(names: Sequence[str], rows: Iterable[Sequence[object]], form: For
         writer.writerow(names)
         writer.writerows(rows)
     elif form == "json":
+        keys = _apart(names)
         for row in rows:
-            out.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=_bytes) + "\n")
+            told = dict(zip(keys, map(_json, row), strict=True))
+            out.write(json.dumps(told, ensure_ascii=False, default=_bytes) + "\n")
     else:
         out.write(table(names, rows) + "\n")
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """One that comes again gets a number: an object has a name once."""
+    keys: list[str] = []
+    for name in names:
+        key, number = name, 1
+        while key in keys:
+            number += 1
+            key = f"{name}_{number}"
+        keys.append(key)
+    return keys
+
+
+def _json(value: object) -> object:
+    """JSON has no number for what is none."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _bytes(value: Any) -> str:

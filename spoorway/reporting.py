@@ -28,11 +28,12 @@ _LONGEST = 120  # characters of a cell
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question's answer. since, until: the period it is of, as text."""
+    """A question's answer. since, until: the period it is of, as text. command: what asks it again."""
 
     answer: Answer
     since: str
     until: str
+    command: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _card(one: Asked, draw: Any) -> str:
             drawing = f"<figure>{_themed(draw.vegalite_to_svg(json.dumps(document)))}</figure>"
     return (
         f'<article id="{question.name}"><h3>{_escaped(question.about)}</h3>'
-        f"<p class=period>{_escaped(one.since)} to {_escaped(one.until)} UTC · <code>spoorway ask run {question.name}</code></p>"
+        f"<p class=period>{_escaped(one.since)} to {_escaped(one.until)} UTC · <code>{_escaped(one.command)}</code></p>"
         f"{drawing}{_table(one.answer)}{f'<p class=notes>{notes}</p>' if notes else ''}</article>"
     )
 

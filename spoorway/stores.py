@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import sqlite3
 import time
@@ -32,9 +33,9 @@ class Sqlite:
 
     dialect = SQLITE
 
-    def __init__(self, path: Path, limit_s: float = 600) -> None:
+    def __init__(self, path: Path | str, limit_s: float = 600) -> None:
         """Raises ConfigurationError."""
-        self._db = open_read_only(path, many=True)
+        self._db = open_read_only(Path(path), many=True)
         self._limit_s = limit_s
 
     def rows(
@@ -49,7 +50,7 @@ class Sqlite:
             if str(error) == "interrupted":
                 raise ConfigurationError(f"no answer within {self._limit_s:g} s; ask of a shorter time") from None
             raise _unanswered(error) from None
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             raise _unanswered(error) from None
 
     def close(self) -> None:
@@ -221,6 +222,8 @@ def opened(where: str, settings: Callable[[], Settings]) -> Store:
 
     settings: asked only where they matter. Raises ConfigurationError, PermanentError, TransientError.
     """
+    if not where.strip():
+        raise ConfigurationError("--on is empty; name sqlite, a target, a folder, Parquet files or postgresql://…")
     if where == "sqlite":
         return Sqlite(building.database(settings()))
     if where.startswith(("postgresql://", "postgres://")) or "dbname=" in where:
@@ -256,7 +259,7 @@ def _postgres() -> Any:
 
 def _folder(where: str) -> Store:
     if not Path(where, lake.EVENTS).is_dir():
-        return Parquet([f"{where}/**/*.parquet"])
+        return Parquet([f"{glob.escape(where)}/**/*.parquet"])
     live, _ = lake.sorted_out(open_objects(where).list())  # as the S3 target keeps it: not every file counts
     kept: dict[str, list[str]] = {}
     for piece in live:

@@ -14,6 +14,7 @@ from spoorway.commands import Subparsers, address, command, settings
 from spoorway.console import host_text
 from spoorway.exploring import application
 
+_LONGEST_S = 86_400
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TILES = "https://tile.openstreetmap.org/{z}/{x}/{y}.png"
 
@@ -39,8 +40,8 @@ def _explore(args: argparse.Namespace) -> int:
     host, port = args.http
     if host not in _LOOPBACK:
         raise ConfigurationError(f"--http: {host} is no loopback address; put a proxy with a login before it to let others in")
-    if args.limit <= 0:
-        raise ConfigurationError("--limit: expected more than 0 seconds")
+    if not 0 < args.limit <= _LONGEST_S:
+        raise ConfigurationError(f"--limit: expected more than 0 seconds, {_LONGEST_S:,} at most")
     app = application(building.database(settings(args)), args.limit, _TILES if args.map == "osm" else "")
     uvicorn: Any = import_module("uvicorn")
     with suppress(ModuleNotFoundError):  # where it is installed, Datasette prints pages of it for each mistyped question

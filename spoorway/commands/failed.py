@@ -93,6 +93,7 @@ def add(subparsers: Subparsers) -> None:
 
 def _failed(args: argparse.Namespace) -> int:
     found = settings(args)
+    building.data_folder(found)
     instance = building.target_instance(found, args.target)
     target = building.open_target(found, instance)
     if not hasattr(target, "list_failed"):

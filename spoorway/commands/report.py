@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from protocol.seams import ConfigurationError
@@ -54,7 +56,8 @@ def _report(args: argparse.Namespace) -> int:
                 continue
             if not answer.rows:
                 unanswered.append(question.name)
-            asked.append(Asked(answer, str(period["since"])[:16], str(period["until"])[:16]))
+            command_again = again(question.name, given, args.on)
+            asked.append(Asked(answer, str(period["since"])[:16], str(period["until"])[:16], command_again))
     finally:
         store.close()
     text = page(args.title, asked, unanswered, (timestamp(now_ms) or "")[:16])
@@ -70,3 +73,13 @@ def _report(args: argparse.Namespace) -> int:
     else:
         print(f"{args.output}: {answered} questions answered, {len(unanswered)} with nothing to say")
     return 0
+
+
+def again(name: str, given: Mapping[str, str], on: str) -> str:
+    """The command that asks it again. A page is handed around: where a database is, and its password, is not told on it."""
+    words = ["spoorway", "ask", "run", name]
+    for option, value in given.items():
+        words += [f"--{option}", value]
+    if on != "sqlite":
+        words += ["--on", "postgresql://…" if "://" in on or "=" in on else on]
+    return shlex.join(words)

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +52,16 @@ def _send(args: argparse.Namespace) -> int:
     event = _event(args)
     url = args.url or _running_url(args)
     body = json.dumps({"schema": _PAYLOAD_DATA, "data": [event]}).encode()
-    request = urllib.request.Request(
-        f"{url.rstrip('/')}/com.snowplowanalytics.snowplow/tp2", body, {"Content-Type": "application/json; charset=utf-8"}
-    )
+    path, headers = "/com.snowplowanalytics.snowplow/tp2", {"Content-Type": "application/json; charset=utf-8"}
     try:
+        request = urllib.request.Request(url.rstrip("/") + path, body, headers)
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S):
             print(event["eid"])
             return 0
     except urllib.error.HTTPError as error:
         with error:
             why = f"{error.code} {error.reason}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         why = str(getattr(error, "reason", error))
     raise ConfigurationError(f"{url} did not take the event: {why}")
 

@@ -207,7 +207,7 @@ def test_a_page_without_values_has_the_defaults() -> None:
 def test_bars_are_as_long_as_what_they_stand_for() -> None:
     lines = charting.drawn(Chart("bar", "a", "b"), ("a", "b"), [("x", 8), ("y\x1b", 4), ("z", None), ("x", 8)]).splitlines()
     assert lines[0] == "b by a"
-    assert [line.count("█") for line in lines[1:]] == [charting.WIDTH, charting.WIDTH // 4]
+    assert [line.count("█") for line in lines[1:]] == [charting.WIDTH, charting.WIDTH // 2, charting.WIDTH]
     assert lines[2].startswith("y\\x1b ")
 
 
