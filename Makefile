@@ -113,8 +113,8 @@ access-log-kills: venv  ## kill -9 while an access log is written, rotated and p
 kills-lua: venv runtimes  ## kill -9 of a program with the Lua tracker, 1,000 times
 	$(PY) -m tests.trackers.lua.lua_kills --rounds 1000
 
-scale: venv  ## a SQLite store with 10 million events: loading, asking, erasing, expiring, backup; needs 30 GB
-	$(PY) -m benchmarks.scale --events 10000000
+scale: venv runtimes .venv/bench  ## 10 million events in SQLite and in a lake: loading, erasing, expiring, backup, merging; needs 30 GB
+	$(PY) -m benchmarks scale
 
 erase-kills: venv  ## kill -9 of an erasure, of the product or of both, 50 times: nobody comes back, nobody else goes
 	SPOORWAY_ERASE_KILLS=50 $(PY) -m pytest -q tests/end_to_end/test_keeping.py -k killed

@@ -36,20 +36,23 @@ NAMES = (
     "workers",
     "kafka",
 )
+LONG = ("scale",)  # only when it is named
 HERE = Path(__file__).parent
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)} (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)} (default: all of these), {', '.join(LONG)}"
+    )
     parser.add_argument("--seconds", type=float, default=3, help="of load per round and server (default: 3)")
     parser.add_argument("--quick", action="store_true", help="to see that all of it works: one short round, nothing is written")
     parser.add_argument("--events", type=int, default=0, help="in a store that is asked (default: each measure's own choice)")
     parser.add_argument("--disk", type=Path, default=HERE.parent / "build", help="folder on the disk to measure (default: build)")
     parser.add_argument("--out", type=Path, help="where the results go (default: benchmarks/results)")
     args = parser.parse_args()
-    if unknown := set(args.names) - set(NAMES):
-        parser.error(f"no {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if unknown := set(args.names) - {*NAMES, *LONG}:
+        parser.error(f"no {', '.join(sorted(unknown))}; there are {', '.join((*NAMES, *LONG))}")
     machine.require("taskset", "wrk")
     out: Path | None = args.out or (None if args.quick else HERE / "results")
     args.disk.mkdir(parents=True, exist_ok=True)
@@ -71,7 +74,7 @@ def main() -> int:
         print(f"\n{name}: {found.title} ({time.monotonic() - began:.0f} s; {busy})\n{result.plain(found)}", flush=True)
         if out is not None:
             result.save(out, name, found, machine.circumstances(described, HERE.parent, busy))
-            result.write_readme(out, NAMES)
+            result.write_readme(out, (*NAMES, *LONG))
             if out == HERE / "results":
                 figures.write()
     return code

@@ -1,20 +1,14 @@
 """Many generated events in one SQLite store: what loading, asking, backing up, expiring and erasing cost as it grows.
 
-Bounded by --events; everything lies in --folder and is removed at the end. Nothing is enriched: it is the store that is
-measured. The first --loaded events, and some at the end, go the way of every event; what lies between are copies of them, with
-other ids, times and people, made in SQL. Beside the erasure stands a plain DELETE, and how long a commit waits for it.
-
-    python -m benchmarks.scale --events 10000000
+Nothing is enriched: it is the store that is measured. The first events, and some at the end, go the way of every event; what
+lies between are copies of them, with other ids, times and people, made in SQL. Beside the erasure stands a plain DELETE, and how
+long a commit waits for it. `python -m benchmarks erase` and `scale` call this.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import shutil
 import sqlite3
-import sys
 import threading
 import time
 import uuid
@@ -210,33 +204,3 @@ def _expired(target: Plugin, count: int) -> dict[str, Any]:
         events, slowest, pieces = events + removed.events, max(slowest, time.perf_counter() - piece), pieces + 1
     took = time.perf_counter() - began
     return {"expired": events, "expiring, events/s": events / took, "expiring, slowest piece s": slowest}
-
-
-def _on_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="a SQLite store with many events: loading, asking, erasing")
-    parser.add_argument("--events", type=int, default=10_000_000)
-    parser.add_argument("--loaded", type=int, default=1_000_000, help="of these; the rest are copies of them")
-    parser.add_argument(
-        "--folder", type=Path, default=Path("build/scale"), help="on the disk to be measured; is removed at the end"
-    )
-    args = parser.parse_args()
-    folder: Path = args.folder
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    needed, free = args.events * 3_000, shutil.disk_usage(folder).free
-    if free < needed:
-        print(f"{needed >> 30} GiB may be needed in {folder}, {free >> 30} are free", file=sys.stderr)
-        return 1
-    try:
-        print(json.dumps(run(folder, args.events, args.loaded, _on_stderr), indent=1))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -29,7 +29,7 @@ from storage.targets.sqlite import Config, Plugin
 END_MS = 1_795_300_000_000
 _AT_ONCE = 5_000
 _TOGETHER = 100_000  # events whose Parquet files are written together
-_MERGED = 128 << 20  # bytes of a file, as `spoorway compact` merges them
+MERGED = 128 << 20  # bytes of a file, as `spoorway compact` merges them
 _PERIODS = ("7d", "30d")
 _RUNS, _FEW, _ENOUGH_MS = 20, 5, 500  # of a question: so many, or fewer when those took long enough
 _SLOW = 3  # that are named
@@ -113,7 +113,7 @@ def kept(file: Path | None, lake: Path, count: int) -> None:
                 number += 1
                 target.commit(Batch(found[at : at + _AT_ONCE], [], {"lane": Position(1, number, number)}, 1))
     objects = open_objects(str(lake))
-    for members in merging.plan(objects, (EVENTS,), "9999", _MERGED, commits).merges:
+    for members in merging.plan(objects, (EVENTS,), "9999", MERGED, commits).merges:
         merging.merge(objects, members)
     if target:
         stored = target.totals().stored
