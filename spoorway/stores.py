@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from protocol.seams import ConfigurationError, PermanentError, TransientError
@@ -20,7 +22,7 @@ from spoorway.config import Settings
 from spoorway.database import open_read_only
 from storage import lake
 from storage.failed import FailedRow
-from storage.objects import open_objects
+from storage.objects import NoSuchObject, Objects, open_objects
 from storage.redshift.tables import Table
 from storage.sql import entity_rows, entity_values
 from storage.sql.dialects import DUCKDB, POSTGRES, REDSHIFT, SQLITE
@@ -62,19 +64,25 @@ class Parquet:
 
     files: paths or patterns, such as archive/**/*.parquet. failed: of failed events, as the S3 target writes them.
     kept: instead of files, those of each partition of a lake, all with the same columns: only the question's are opened.
+    bucket: where failed and kept are, under these names; what is opened is fetched before.
     """
 
     dialect = DUCKDB
 
     def __init__(
-        self, files: Sequence[str] = (), failed: Sequence[str] = (), kept: Mapping[str, Sequence[str]] | None = None
+        self,
+        files: Sequence[str] = (),
+        failed: Sequence[str] = (),
+        kept: Mapping[str, Sequence[str]] | None = None,
+        bucket: Objects | None = None,
     ) -> None:
         """Raises ConfigurationError."""
         try:
             self._duckdb: Any = import_module("duckdb")
         except ModuleNotFoundError:
             raise ConfigurationError("Parquet files are asked through DuckDB; install spoorway[duckdb]") from None
-        self._kept = kept or {}
+        self._kept, self._failed = kept or {}, failed
+        self._bucket = _Fetched(bucket) if bucket else None
         self._opened: Sequence[str] = ()
         self._db: Any = self._duckdb.connect(":memory:")
         try:
@@ -82,16 +90,18 @@ class Parquet:
             self._db.execute("CREATE SCHEMA atomic")
             if not self._kept:
                 self._db.execute(f"CREATE VIEW atomic.events AS SELECT * FROM read_parquet({_list(files)}, union_by_name = true)")
-            if failed:
-                kinds = {name: "TIMESTAMP" if name.endswith("_tstamp") else "VARCHAR" for name in FailedRow._fields}
-                columns = ", ".join(f"{name}: '{kind}'" for name, kind in kinds.items())
-                self._db.execute(
-                    f"CREATE VIEW atomic.failed_events AS SELECT * FROM read_json({_list(failed)},"
-                    f" format = 'newline_delimited', columns = {{{columns}}})"
-                )
         except self._duckdb.Error as error:
             self._db.close()
-            raise ConfigurationError(f"{', '.join(files) or 'failed events'}: {_first_line(error)}") from None
+            raise ConfigurationError(f"{', '.join(files)}: {_first_line(error)}") from None
+
+    def _near(self, files: Sequence[str]) -> Sequence[str]:
+        return self._bucket.paths(files) if self._bucket else files
+
+    def _open_failed(self) -> None:
+        kinds = {name: "TIMESTAMP" if name.endswith("_tstamp") else "VARCHAR" for name in FailedRow._fields}
+        columns = ", ".join(f"{name}: '{kind}'" for name, kind in kinds.items())
+        read = f"read_json({_list(self._near(self._failed))}, format = 'newline_delimited', columns = {{{columns}}})"
+        self._db.execute(f"CREATE OR REPLACE VIEW atomic.failed_events AS SELECT * FROM {read}")
 
     def _open(self, first: str, last: str, events: frozenset[str]) -> None:
         """The files of these days and events; one of any where there are none, for its columns."""
@@ -101,7 +111,8 @@ class Parquet:
             if first <= day <= last and (not events or partition in {lake.events_partition(day, name) for name in events}):
                 found += files
         if found != self._opened or not found:
-            read = f"read_parquet({_list(found or next(iter(self._kept.values()))[:1])}, hive_partitioning = false)"
+            files = self._near(found or next(iter(self._kept.values()))[:1])
+            read = f"read_parquet({_list(files)}, hive_partitioning = false)"
             self._db.execute(f"CREATE OR REPLACE VIEW atomic.events AS SELECT * FROM {read}")
             self._opened = found
 
@@ -110,6 +121,8 @@ class Parquet:
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         used = {name: value for name, value in values.items() if re.search(rf"\${name}\b", sql)}
         try:
+            if self._failed and "failed_events" in sql:
+                self._open_failed()
             if self._kept:
                 self._open(str(values["since"])[:10], str(values["until"])[:10], events)
             cursor = self._db.execute(sql, used)
@@ -119,6 +132,32 @@ class Parquet:
 
     def close(self) -> None:
         self._db.close()
+        if self._bucket:
+            self._bucket.close()
+
+
+class _Fetched:
+    """Objects as files of a temporary folder: DuckDB reads a bucket with an extension only, which it would have to download."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects, self._folder = objects, TemporaryDirectory(prefix="spoorway-")
+        self._paths: dict[str, str] = {}
+
+    def paths(self, names: Sequence[str]) -> list[str]:
+        """Raises TransientError, PermanentError; ConfigurationError for one that has been merged or deleted meanwhile."""
+        for name in names:
+            if name not in self._paths:
+                path = Path(self._folder.name, f"{len(self._paths):08d}-{name.rpartition('/')[2]}")
+                try:
+                    with self._objects.open(name) as source, path.open("wb") as file:
+                        shutil.copyfileobj(source, file)
+                except NoSuchObject:
+                    raise ConfigurationError(f"{name} was merged or deleted meanwhile; ask again") from None
+                self._paths[name] = str(path)
+        return [self._paths[name] for name in names]
+
+    def close(self) -> None:
+        self._folder.cleanup()
 
 
 class Postgres:
@@ -239,11 +278,9 @@ def opened(where: str, settings: Callable[[], Settings]) -> Store:
             return Postgres(instance.config)
         if instance.use == "redshift":
             return Redshift(instance.config)
-        if instance.use == "s3" and "://" not in instance.config.url:
-            return _folder(instance.config.url)
-        raise ConfigurationError(
-            f"--on: a target of the kind {instance.use} in that place is not asked; export it, or ask sqlite"
-        )
+        if instance.use == "s3":
+            return _lake(instance.config) if "://" in instance.config.url else _folder(instance.config.url)
+        raise ConfigurationError(f"--on: a target of the kind {instance.use} is not asked; ask another, such as sqlite")
     known = ", ".join(["sqlite", *(name for name in targets if name != "sqlite")])
     raise ConfigurationError(
         f"--on: expected {known}, a folder, files such as 'exports/*.parquet' or postgresql://…, not {where!r}"
@@ -260,11 +297,23 @@ def _postgres() -> Any:
 def _folder(where: str) -> Store:
     if not Path(where, lake.EVENTS).is_dir():
         return Parquet([f"{glob.escape(where)}/**/*.parquet"])
-    live, _ = lake.sorted_out(open_objects(where).list())  # as the S3 target keeps it: not every file counts
+    failed, kept = _counting(open_objects(where), where, lambda name: str(Path(where, name)))
+    return Parquet((), failed, kept)
+
+
+def _lake(config: Any) -> Store:
+    """A target's bucket. config: the target's."""
+    objects = open_objects(config.url, endpoint=config.endpoint, region=config.region, profile=config.profile)
+    return Parquet((), *_counting(objects, config.url, str), objects)
+
+
+def _counting(objects: Objects, where: str, path: Callable[[str], str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Of what an S3 target keeps the files that count: of failed events, and of each partition of events."""
+    live, _ = lake.sorted_out(objects.list())
     kept: dict[str, list[str]] = {}
     for piece in live:
         if piece.kind == lake.EVENTS:
-            kept.setdefault(piece.partition.partition("/")[2], []).append(str(Path(where, piece.name)))
+            kept.setdefault(piece.partition.partition("/")[2], []).append(path(piece.name))
     if not kept:
         raise ConfigurationError(f"{where}: there are no Parquet files of events")
-    return Parquet((), [str(Path(where, piece.name)) for piece in live if piece.kind == lake.FAILED], kept)
+    return [path(piece.name) for piece in live if piece.kind == lake.FAILED], kept

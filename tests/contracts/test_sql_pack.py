@@ -28,6 +28,7 @@ from tests.peers.postgres_server import PostgresServer
 from tests.peers.redshift_double import RedshiftDouble
 
 SINCE = "2026-03-01"
+LINKS = [event for event in EVENTS if event.get("event_name") == "link_click"]
 # Those about failed events are not for every store; they have a test of their own.
 CASES = [(name, place) for name, one in questions().items() if not one.reads for place in range(len(ANSWERS.get(name, [])))]
 
@@ -115,14 +116,32 @@ def redshift_super(double: RedshiftDouble, tmp_path_factory: pytest.TempPathFact
     return kept_in_redshift(double, tmp_path_factory.mktemp("asked"), EVENTS, schema='its "100 %"', entities="super")
 
 
-STORES = ("sqlite", "parquet", "folder", "postgres", "redshift", "redshift_super")
+@pytest.fixture(scope="module")
+def bucket(double: RedshiftDouble, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As the S3 target keeps it in a bucket: the configuration file that names it `lake`."""
+    from storage.targets.s3 import Config, Plugin
+
+    double.s3.bucket("lake")
+    path = tmp_path_factory.mktemp("away")
+    config = Config(url="s3://lake/a/b", state=str(path / "state.db"), endpoint=double.s3.endpoint)
+    target = Plugin(config, bundled)
+    target.commit(Batch(EVENTS, FAILED, {"lane": Position(1, 1, 1)}, 1))
+    target.close()
+    file = path / "spoorway.toml"
+    file.write_text(f'[storage.targets.lake]\nuse = "s3"\nurl = "{config.url}"\nendpoint = "{config.endpoint}"\n')
+    return file
+
+
+STORES = ("sqlite", "parquet", "folder", "lake", "postgres", "redshift", "redshift_super")
 
 
 @pytest.fixture(scope="module", params=STORES)
 def store(request: pytest.FixtureRequest, file: Path) -> Iterator[Store]:
     kind, _, _ = request.param.partition("_")
-    where = kind if kind in ("sqlite", "redshift") else str(request.getfixturevalue(request.param))
-    settings = request.getfixturevalue(request.param) if kind == "redshift" else None
+    where = kind if kind in ("sqlite", "redshift", "lake") else str(request.getfixturevalue(request.param))
+    settings: Path | None = None
+    if kind in ("redshift", "lake"):
+        settings = request.getfixturevalue("bucket" if kind == "lake" else request.param)
     store = opened(where, lambda: load(settings, {"data": str(file.parent)}))
     yield store
     store.close()
@@ -273,15 +292,32 @@ def test_of_a_folder_only_the_files_of_the_events_asked_about_are_opened(folder:
     store.close()
 
 
+def test_of_a_bucket_only_the_files_of_the_events_asked_about_are_fetched(
+    bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    store = opened("lake", lambda: load(bucket))
+    assert ask(store, named("links"), {"since": SINCE}, NOON).rows == ANSWERS["links"][0][1]
+    assert len(list(tmp_path.rglob("*.parquet"))) == len({event.get("collector_tstamp", 0) // 86_400_000 for event in LINKS})
+    store.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bucket_without_events_is_told(double: RedshiftDouble, tmp_path: Path) -> None:
+    double.s3.bucket("hollow")
+    file = tmp_path / "spoorway.toml"
+    file.write_text(f'[storage.targets.lake]\nuse = "s3"\nurl = "s3://hollow/x"\nendpoint = "{double.s3.endpoint}"\n')
+    with pytest.raises(ConfigurationError, match="s3://hollow/x: there are no Parquet files of events"):
+        opened("lake", lambda: load(file))
+
+
 def test_a_target_is_asked_by_its_name(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "spoorway.toml"
-    file.write_text(
-        f'[storage.targets.lake]\nuse = "s3"\nurl = "{folder}"\n[storage.targets.away]\nuse = "s3"\nurl = "s3://b/p"\n'
-    )
+    file.write_text(f'[storage.targets.lake]\nuse = "s3"\nurl = "{folder}"\n[storage.targets.away]\nuse = "opensearch"\n')
     store = opened("lake", lambda: load(file))
     assert ask(store, named("robots"), {"since": SINCE}, NOON).rows == ANSWERS["robots"][0][1]
     store.close()
-    with pytest.raises(ConfigurationError, match="of the kind s3 in that place is not asked"):
+    with pytest.raises(ConfigurationError, match="of the kind opensearch is not asked"):
         opened("away", lambda: load(file))
     with pytest.raises(ConfigurationError, match="expected sqlite, lake, away, a folder"):
         opened("nowhere", lambda: load(file))
