@@ -1,13 +1,14 @@
 """Rules of retention -> what a target holds no longer: once a day, or when asked, by the process that loads the target.
 
-What was removed, and when, is in DATA/retention/TARGET.json; a file TARGET.asked beside it asks for it at once.
+What was removed, when, and by which rules, is in DATA/retention/TARGET.json; a file TARGET.asked beside it asks for it at once.
+It names the rules that are meant: who knows others removes nothing, and says in TARGET.json which those are.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,21 @@ def request_file(data: Path, target: str) -> Path:
     return data / "retention" / f"{target}.asked"
 
 
+def ask(data: Path, target: str, rules: Mapping[str, Rule]) -> None:
+    """For a round of these rules now. Raises OSError."""
+    write_json(request_file(data, target), {"rules": _written(rules)})
+
+
+def kept(data: Path, target: str, rules: Mapping[str, Rule]) -> dict[str, Any] | None:
+    """What the last round of these rules removed, by name; None: who loads the target knows other rules, or none."""
+    told = read_json(result_file(data, target)) or {}
+    return told.get("removed", {}) if told.get("rules") == _written(rules) else None
+
+
+def _written(rules: Mapping[str, Rule]) -> dict[str, Any]:
+    return {name: asdict(rule) for name, rule in rules.items()}
+
+
 class Expiry:
     """One target's rules, piece by piece. Call `step` between two commits."""
 
@@ -68,9 +84,10 @@ class Expiry:
         self._data, self._name, self._target, self._rules = data, name, target, rules
         self._left: list[str] = []
         self._after: Any = None
-        self._removed: dict[str, Removed] = {}
+        last = kept(data, name, rules)  # a round of other rules is none of these
+        self._removed = {rule: Removed(**counts) for rule, counts in (last or {}).items()}
         self._now_ms = 0
-        self._last_ms = int((read_json(result_file(data, name)) or {}).get("ran_ms", 0))
+        self._last_ms = 0 if last is None else int((read_json(result_file(data, name)) or {}).get("ran_ms", 0))
 
     @property
     def under_way(self) -> bool:
@@ -92,6 +109,9 @@ class Expiry:
 
     def _begun(self, now_ms: int) -> bool:
         asked = request_file(self._data, self._name).exists()
+        if asked and not self._meant():
+            self._answer()
+            asked = False
         if not asked and (not self._rules or 0 <= now_ms - self._last_ms < _DAY_MS):
             return False
         self._left = list(self._rules) if hasattr(self._target, "expire") else []
@@ -100,10 +120,19 @@ class Expiry:
             self._end()
         return bool(self._left)
 
+    def _meant(self) -> bool:
+        """Whether these are the rules that are asked for."""
+        request = read_json(request_file(self._data, self._name))
+        return bool(self._rules) and (request is None or request.get("rules") == _written(self._rules))
+
     def _end(self) -> None:
         self._last_ms = self._now_ms
+        self._answer()
+
+    def _answer(self) -> None:
         removed = {rule: one._asdict() for rule, one in self._removed.items()}
-        write_json(result_file(self._data, self._name), {"ran_ms": self._now_ms, "removed": removed})
+        told = {"ran_ms": self._last_ms, "rules": _written(self._rules), "removed": removed}
+        write_json(result_file(self._data, self._name), told)
         request_file(self._data, self._name).unlink(missing_ok=True)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from protocol.seams import ConfigurationError
 from spoorway import building
 from spoorway.commands import Subparsers, command, settings
 from spoorway.config import Instance, Settings
-from spoorway.console import table
-from spoorway.files import Claim, read_json
-from spoorway.retention import Expiry, request_file, result_file, rules_of, would_expire
+from spoorway.console import complain, table
+from spoorway.files import Claim
+from spoorway.retention import Expiry, ask, kept, request_file, rules_of, would_expire
+from storage.targets import Rule
 
 _POLL_S = 0.2
 
@@ -35,19 +37,28 @@ def _retain(args: argparse.Namespace) -> int:
     found = settings(args)
     if not found.rules:
         raise ConfigurationError("retain: there are no rules; see [storage.retention] in `spoorway config --sample`")
+    building.data_folder(found)
     instances = [building.target_instance(found, args.target)] if args.target else list(found.targets())
     rows: list[dict[str, Any]] = []
+    refused = False
     for instance in instances:
-        rows += _in_one(found, instance, args.dry_run)
+        if (told := _in_one(found, instance, args.dry_run)) is None:
+            refused = True
+            complain(
+                f"target {instance.name}: the process that loads it knows other rules, or none, and removed nothing by these;"
+                " restart it, then `spoorway retain`"
+            )
+        rows += told or []
     if args.json:
         for row in rows:
             print(json.dumps(row))
     else:
         print(table(["target", "rule", "events", "failed"], [list(row.values()) for row in rows]))
-    return 0
+    return 1 if refused else 0
 
 
-def _in_one(found: Settings, instance: Instance, dry: bool) -> list[dict[str, Any]]:
+def _in_one(found: Settings, instance: Instance, dry: bool) -> list[dict[str, Any]] | None:
+    """None: who loads it has not these rules."""
     rules = rules_of(found.rules, instance.name)
     if not rules or not hasattr(instance.module.Plugin, "expire"):
         return []
@@ -55,20 +66,21 @@ def _in_one(found: Settings, instance: Instance, dry: bool) -> list[dict[str, An
         target = building.open_target(found, instance)
         try:
             now_ms = building.now_ms()
-            removed = {name: would_expire(target, rule, now_ms)._asdict() for name, rule in rules.items()}
+            removed: dict[str, Any] | None = {name: would_expire(target, rule, now_ms)._asdict() for name, rule in rules.items()}
         finally:
             target.close()
     else:
-        _now(found, instance)
-        removed = (read_json(result_file(found.data, instance.name)) or {}).get("removed", {})
+        _now(found, instance, rules)
+        removed = kept(found.data, instance.name, rules)
+    if removed is None:
+        return None
     return [{"target": instance.name, "rule": name, **counts} for name, counts in removed.items()]
 
 
-def _now(found: Settings, instance: Instance) -> None:
+def _now(found: Settings, instance: Instance, rules: Mapping[str, Rule]) -> None:
     """Asks for it; who loads the target does it, and when nobody does, we do."""
     asked = request_file(found.data, instance.name)
-    asked.parent.mkdir(exist_ok=True)
-    asked.touch()
+    ask(found.data, instance.name, rules)
     while asked.exists():
         try:
             claim = Claim(found.data, instance.name)
@@ -78,7 +90,7 @@ def _now(found: Settings, instance: Instance) -> None:
         try:
             target = building.open_target(found, instance)
             try:
-                expiry = Expiry(found.data, instance.name, target, rules_of(found.rules, instance.name))
+                expiry = Expiry(found.data, instance.name, target, rules)
                 while expiry.step(building.now_ms()):
                     pass
             finally:

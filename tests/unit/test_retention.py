@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from protocol.seams import ConfigurationError, TransientError
+from spoorway.cli import main
 from spoorway.config import load
-from spoorway.files import read_json
-from spoorway.retention import Expiry, Options, request_file, result_file, rules_of
+from spoorway.files import Claim, read_json
+from spoorway.retention import Expiry, Options, ask, kept, request_file, result_file, rules_of
 from storage.targets import Removed, Rule
 
 DAY = 86_400_000
@@ -64,6 +67,7 @@ def test_rules_are_kept_once_a_day_piece_by_piece_also_across_restarts(tmp_path:
     assert {now_ms for _, now_ms, _ in store.asked} == {NOW}
     assert read_json(result_file(tmp_path, "sqlite")) == {
         "ran_ms": NOW,
+        "rules": {"a": asdict(Rule(DAY)), "b": asdict(Rule(2 * DAY))},
         "removed": {"a": {"events": 6, "failed": 3}, "b": {"events": 6, "failed": 3}},
     }
     expiry = Expiry(tmp_path, "sqlite", store, rules)
@@ -104,3 +108,66 @@ def test_a_piece_that_failed_is_done_again(tmp_path: Path) -> None:
 def test_a_target_that_cannot_or_need_not_is_left_alone(tmp_path: Path, rules: dict[str, Rule]) -> None:
     expiry = Expiry(tmp_path, "relay", Store() if not rules else object(), rules)
     assert not expiry.step(NOW)
+
+
+@pytest.mark.parametrize("known", [{}, {"a": Rule(2 * DAY)}, {"b": Rule(DAY)}], ids=["none", "older", "others"])
+def test_who_knows_other_rules_than_those_asked_for_removes_nothing_and_says_so(tmp_path: Path, known: dict[str, Rule]) -> None:
+    store, wanted = Store(), {"a": Rule(DAY)}
+    expiry = Expiry(tmp_path, "sqlite", store, known)
+    while expiry.step(NOW):
+        pass
+    before = len(store.asked)
+    ask(tmp_path, "sqlite", wanted)
+    assert not expiry.step(NOW + 1)
+    assert not request_file(tmp_path, "sqlite").exists()
+    assert len(store.asked) == before
+    assert kept(tmp_path, "sqlite", wanted) is None
+    assert not known or not Expiry(tmp_path, "sqlite", store, known).step(NOW + 2)  # its own were kept
+    again = Expiry(tmp_path, "sqlite", store, wanted)  # after a restart with the new configuration
+    assert [again.step(NOW + 3) for _ in range(4)] == [True] * 3 + [False]
+    assert kept(tmp_path, "sqlite", wanted) == {"a": {"events": 6, "failed": 3}}
+
+
+def test_the_rules_that_are_asked_for_are_kept(tmp_path: Path) -> None:
+    rules = {"a": Rule(DAY, "shop")}
+    expiry = Expiry(tmp_path, "sqlite", Store(), rules)
+    while expiry.step(NOW):
+        pass
+    ask(tmp_path, "sqlite", rules)
+    assert [expiry.step(NOW + 1) for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_the_command_says_that_the_loading_process_knows_no_such_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "spoorway.toml"
+    config.write_text('[storage.retention.old]\nolder_than = "1d"\n')
+    claim, known = Claim(tmp_path, "sqlite"), Expiry(tmp_path, "sqlite", Store(), {})
+    done = threading.Event()
+
+    def loading() -> None:
+        while not done.wait(0.01):
+            known.step(NOW)
+
+    thread = threading.Thread(target=loading, name="loading")
+    thread.start()
+    try:
+        assert main(["retain", "--config", str(config), "--data", str(tmp_path)]) == 1
+    finally:
+        done.set()
+        thread.join()
+        claim.release()
+    said = capsys.readouterr().err
+    assert (
+        said.startswith("spoorway: target sqlite: the process that loads it knows other rules, or none") and "restart it" in said
+    )
+    assert main(["retain", "--config", str(config), "--data", str(tmp_path)]) == 0
+
+
+def test_the_command_makes_no_data_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "spoorway.toml"
+    config.write_text('[storage.retention.old]\nolder_than = "1d"\n')
+    for more in ([], ["--dry-run"]):
+        assert main(["retain", "--config", str(config), "--data", str(tmp_path / "typo"), *more]) == 1
+        assert capsys.readouterr().err.startswith(f"spoorway: there is no {tmp_path / 'typo'} yet")
+    assert not (tmp_path / "typo").exists()
