@@ -11,13 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protocol.seams import START, ConfigurationError, Cursor
 from spoorway import building
 from spoorway.commands import Subparsers, command, settings
 from spoorway.console import Progress, complain, table
-from spoorway.files import journal_folder, prepare
+from spoorway.files import archive_file, journal_folder, prepare, read_archived
 from spoorway.plugins import extra_of
 
 if TYPE_CHECKING:
@@ -61,7 +63,10 @@ def _archive(args: argparse.Namespace) -> int:
     archive = open_archive(found.archive, url)
     if args.action == "now":
         return _now(found, archive, args.wait, args.json)
-    return _list(archive, args.json) if args.action == "list" else _verify(archive, args.json)
+    if args.action == "list":
+        return _list(archive, args.json)
+    _mounted(url)
+    return _verify(archive, read_archived(archive_file(found.data), url) or {}, args.json)
 
 
 def _list(archive: Archive, as_json: bool) -> int:
@@ -78,11 +83,18 @@ def _list(archive: Archive, as_json: bool) -> int:
     return 0
 
 
-def _verify(archive: Archive, as_json: bool) -> int:
-    """1 when anything is not as it was archived."""
+def _mounted(url: str) -> None:
+    """Raises ConfigurationError for a folder that is not there: it would be found empty, and so without a fault."""
+    folder = Path(url.removeprefix("file://")).expanduser()
+    if not url.startswith("s3://") and not folder.is_dir():
+        raise ConfigurationError(f"archive: there is no folder {folder}; mount it, or say --archive URL")
+
+
+def _verify(archive: Archive, known: Cursor, as_json: bool) -> int:
+    """1 when anything is not as it was archived. known: read before, how far each lane was archived from here."""
     entries = list(archive.entries())
     bad = 0
-    for each in _wrongs(archive, entries):
+    for each in chain(_gone(entries, known), _wrongs(archive, entries)):
         bad += 1
         print(json.dumps(each, ensure_ascii=False) if as_json else each["wrong"], flush=True)
     unlisted = archive.unlisted({entry.object for entry in entries})
@@ -94,6 +106,15 @@ def _verify(archive: Archive, as_json: bool) -> int:
             print(f"{name}: not listed; a copy was cut short, or is being made")
         print(f"{len(entries):,} segments with {payloads:,} payloads: {f'{bad:,} wrong' if bad else 'all as they were archived'}")
     return 1 if bad else 0
+
+
+def _gone(entries: list[Entry], known: Cursor) -> Iterator[dict[str, Any]]:
+    """Each lane whose last segment, as this data folder knows it, is not listed any more."""
+    listed = {(entry.lane, entry.segment) for entry in entries}
+    for lane, reached in sorted(known.items()):
+        if (lane, reached.segment) not in listed:
+            about = f"lane {lane}: archived up to segment {reached.segment}, which the archive does not list any more"
+            yield {"lane": lane, "segment": reached.segment, "wrong": about}
 
 
 def _wrongs(archive: Archive, entries: list[Entry]) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from gateway.journal.reader import FileReader
 from gateway.journal.writer import FileWriter
 from protocol.seams import Cursor, PermanentError, RawPayload, TransientError
 from spoorway.archiving import Archiving, contents, waiting
+from spoorway.cli import main
 from spoorway.files import archive_file, journal_folder, read_archived
 from storage.archive import Archive, DamagedObject
 from storage.objects import open_objects
@@ -323,3 +324,42 @@ def test_other_programs_read_the_files(bench: Bench) -> None:
     assert [line["n"] for line in lines] == list(range(1, len(lines) + 1))
     manifest = [json.loads(path.read_bytes()) for path in sorted(bench.store.glob("manifest/*/*.json"))]
     assert sum(entry["payloads"] for entry in manifest) == len(lines)
+
+
+def verified(data: Path, *more: str) -> int:
+    config = data.parent / "archive.toml"
+    config.write_text(f'[archive]\nurl = "{data.parent / "store"}"\n')
+    return main(["archive", "verify", "--data", str(data), "--config", str(config), *more])
+
+
+def test_verify_refuses_a_folder_that_is_gone_or_mistyped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path)
+    fill(bench.data, 40)
+    bench.archiving().step(threading.Event())
+    assert verified(bench.data) == 0
+    bench.store.rename(tmp_path / "store.gone")
+    capsys.readouterr()
+    assert verified(bench.data) == 1
+    assert verified(bench.data, "--archive", str(tmp_path / "typo")) == 1
+    said = capsys.readouterr()
+    assert [line.split(";")[0] for line in said.err.splitlines()] == [
+        f"spoorway: archive: there is no folder {tmp_path / name}" for name in ("store", "typo")
+    ]
+    assert said.out == "" and not (tmp_path / "typo").exists()
+
+
+def test_verify_knows_what_was_archived_from_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path)
+    fill(bench.data, 40)
+    bench.archiving().step(threading.Event())
+    whole = list(bench.archive.entries())
+    (tmp_path / "store" / "manifest" / whole[-1].lane / f"{whole[-1].segment:08d}.json").unlink()
+    assert verified(bench.data) == 1
+    said = capsys.readouterr().out
+    assert f"lane {whole[-1].lane}: archived up to segment {whole[-1].segment}" in said and "1 wrong" in said
+    shutil.rmtree(bench.store)
+    bench.store.mkdir()
+    assert verified(bench.data, "--json") == 1
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["segment"] for one in told[:-1]] == [whole[-1].segment]
+    assert told[-1] == {"segments": 0, "payloads": 0, "wrong": 1, "unlisted": []}
