@@ -12,6 +12,7 @@ from protocol.persons import Person
 from protocol.seams import ConfigurationError
 from spoorway import building
 from spoorway.commands import Subparsers, command, settings
+from spoorway.confirming import confirm
 from spoorway.erasing import Erasing, would_erase
 from spoorway.erasures import Receipt, open_ones, receipt_file
 
@@ -59,8 +60,9 @@ def _erase(args: argparse.Namespace) -> int:
             print("[]" if args.json else "nothing was cut short")
             return 0
         return max(_run(Erasing.resume(found, asked, _tell), args) for asked in begun)
-    if not args.yes and sys.stdin.isatty() and input(f"erase everything of {', '.join(sorted(who.values()))}? [y/N] ") != "y":
-        return 1
+    if not args.yes:
+        everything = f"erase everything of {', '.join(sorted(who.values()))}?"
+        confirm(everything, "erase: it cannot be taken back", "nothing was erased")
     return _run(Erasing.begin(found, who, building.now_ms(), _tell), args)
 
 

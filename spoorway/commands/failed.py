@@ -20,6 +20,7 @@ from spoorway import building
 from spoorway.badrows import bad_rows
 from spoorway.commands import Subparsers, command, moment_ms, settings
 from spoorway.config import Settings
+from spoorway.confirming import confirm
 from spoorway.console import Progress, complain, printable, table, tracked
 from spoorway.mending import Mending, Unmended, assignments, script
 from spoorway.registry.comeback import picked
@@ -251,11 +252,8 @@ def _drop(target: Any, found: Settings, args: argparse.Namespace) -> int:
         raise ConfigurationError("say which: --id, --kind, --since, or --all")
     ids = _chosen(target, args)
     if ids and not args.yes:
-        if not sys.stdin.isatty():
-            raise ConfigurationError(f"{len(ids):,} failed events would be dropped for good; say --yes")
-        print(f"drop {len(ids):,} failed events for good? [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise ConfigurationError("nothing was dropped")
+        these = f"{len(ids):,} failed events"
+        confirm(f"drop {these} for good?", f"{these} would be dropped for good", "nothing was dropped")
     dropped = 0
     progress = Progress("dropping", len(ids))
     for begin in range(0, len(ids), _AT_ONCE):
