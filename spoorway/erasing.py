@@ -287,8 +287,7 @@ def seal(journal: Path, until: Cursor, settings: Settings, tell: Tell) -> None:
     while busy := ask_to_seal(journal, until, settings.journal):
         if time.monotonic() > end:
             raise PermanentError(
-                f"the process that writes lane {busy[0]} of the journal does not finish its segment;"
-                " `spoorway erase --resume` goes on"
+                f"the process that writes lane {busy[0]} of the journal does not finish its segment; see why, or stop it"
             )
         tell("journal: waiting for the gateway to finish its segment")
         time.sleep(_POLL_S)
@@ -350,8 +349,13 @@ def _forget(path: Path, who: Person) -> int:
 
 
 def _locked(data: Path) -> IO[str]:
-    folder(data).mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = (folder(data) / "lock").open("a")
+    try:
+        folder(data).mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder(data) / "lock").open("a")
+    except OSError as error:
+        raise ConfigurationError(
+            f"erase: cannot write in {folder(data)}: {error.strerror}; run it as the user that runs the gateway"
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

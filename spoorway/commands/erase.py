@@ -13,8 +13,9 @@ from protocol.seams import ConfigurationError
 from spoorway import building
 from spoorway.commands import Subparsers, command, settings
 from spoorway.confirming import confirm
+from spoorway.console import complain
 from spoorway.erasing import Erasing, would_erase
-from spoorway.erasures import Receipt, open_ones, receipt_file
+from spoorway.erasures import Receipt, asked_file, open_ones, receipt_file
 
 _OPTIONS = {
     "user": "user_id, as the tracker sent it",
@@ -35,8 +36,9 @@ def add(subparsers: Subparsers) -> None:
     )
     for option, about in _OPTIONS.items():
         parser.add_argument(f"--{option}", metavar="ID", action="append", default=[], help=f"{about}; may be repeated")
-    parser.add_argument("--dry-run", action="store_true", help="only tell what would be erased")
-    parser.add_argument("--resume", action="store_true", help="finish what was begun and cut short")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="only tell what would be erased")
+    how.add_argument("--resume", action="store_true", help="finish what was begun and cut short")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--json", action="store_true", help="the receipt, or what would be erased, as one object")
     parser.set_defaults(do=_erase)
@@ -47,6 +49,7 @@ def _erase(args: argparse.Namespace) -> int:
     who = Person(**{f.name: frozenset(getattr(args, f.name)) for f in fields(Person)})
     if args.resume == bool(who.values()) or "" in who.values():
         raise ConfigurationError("erase: say whom, such as --user ID, or --resume")
+    building.data_folder(found)
     if args.dry_run:
         print(
             json.dumps(would_erase(found, who, building.now_ms()))
@@ -67,8 +70,14 @@ def _erase(args: argparse.Namespace) -> int:
 
 
 def _run(erasing: Erasing, args: argparse.Namespace) -> int:
-    receipt = erasing.run()
-    path = receipt_file(settings(args).data, receipt.id)
+    data, erasure_id = settings(args).data, erasing.receipt.id
+    try:
+        receipt = erasing.run()
+    except BaseException:
+        if asked_file(data, erasure_id).exists():
+            complain(f"erasure {erasure_id} is still open; `spoorway erase --resume` goes on with it")
+        raise
+    path = receipt_file(data, receipt.id)
     left = {name: store["message"] for name, store in receipt.stores.items() if store["state"] != "done"}
     if args.json:
         print(json.dumps(asdict(receipt)))

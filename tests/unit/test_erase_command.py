@@ -72,3 +72,38 @@ def test_without_a_terminal_it_must_be_said(
         assert capsys.readouterr().err == "spoorway: erase: it cannot be taken back; say --yes\n"
         assert receipts(data) == []
         assert main(["erase", "--user", "u-1", "--data", str(data), "--yes"]) == 0
+
+
+def test_what_is_open_is_resumed_or_not_at_all(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["erase", "--resume", "--dry-run", "--data", str(data)])
+    assert refused.value.code == 2
+    assert "--dry-run: not allowed with argument --resume" in capsys.readouterr().err
+
+
+def test_an_erasure_that_failed_says_that_it_is_open_and_how_to_go_on(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "memory.db").write_bytes(b"no database at all" * 100)
+    for how in (["--device", "kitchen", "--yes"], ["--resume"]):
+        assert main(["erase", *how, "--data", str(data)]) == 1
+        (asked,) = (data / "erasures").glob("*.asked")
+        still_open, cause = capsys.readouterr().err.splitlines()[-2:]
+        assert still_open == f"spoorway: erasure {asked.stem} is still open; `spoorway erase --resume` goes on with it"
+        assert cause.startswith(f"spoorway: {data / 'memory.db'}: ")
+    (data / "memory.db").unlink()
+    assert main(["erase", "--resume", "--data", str(data)]) == 0
+    assert not list((data / "erasures").glob("*.asked"))
+    assert len(receipts(data)) == 1
+
+
+@pytest.mark.parametrize("how", [["--user", "u-1", "--yes"], ["--user", "u-1", "--dry-run"], ["--resume"]])
+def test_a_data_folder_that_is_mistyped_is_no_proof(tmp_path: Path, how: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["erase", *how, "--data", str(tmp_path / "typo")]) == 1
+    assert capsys.readouterr().err.startswith(f"spoorway: there is no {tmp_path / 'typo'} yet")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_where_it_cannot_write_nothing_is_begun(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file where the folder should be: of what is forbidden root hears nothing."""
+    (data / "erasures").touch()
+    assert main(["erase", "--user", "u-1", "--yes", "--data", str(data)]) == 1
+    assert capsys.readouterr().err.startswith(f"spoorway: erase: cannot write in {data / 'erasures'}: ")
