@@ -163,7 +163,7 @@ def _replay(target: Any, found: Settings, args: argparse.Namespace) -> int:
     mending = script(args.script) if args.script else assignments(args.set) if args.set else None
     pipeline = building.pipeline(found)
     ids = _chosen(target, args)
-    solved = size = 0
+    solved = before = size = 0
     made: list[tuple[str, list[Event], list[FailedEvent]]] = []
     refused: Counter[str] = Counter()
     for failed_id in tracked("replaying", ids):
@@ -171,7 +171,8 @@ def _replay(target: Any, found: Settings, args: argparse.Namespace) -> int:
         if shown is None:  # dropped meanwhile
             continue
         row, payload = shown
-        if payload is None:  # solved meanwhile
+        if payload is None or row["replayed_tstamp"] is not None:
+            before += 1
             continue
         now_ms = building.now_ms()
         try:
@@ -189,8 +190,11 @@ def _replay(target: Any, found: Settings, args: argparse.Namespace) -> int:
         solved += target.resolve_all(made, building.now_ms())
     for why, count in refused.most_common(5):
         complain(f"{count} not tried: {printable(why)}")
-    summary = {"tried": len(ids), "solved": solved, "still_failed": len(ids) - solved}
-    print(json.dumps(summary) if args.json else f"{len(ids)} tried, {solved} solved, {len(ids) - solved} still failed")
+    if before:
+        complain(f"{before} not tried: solved before")
+    tried = len(ids) - before
+    summary = {"tried": tried, "solved": solved, "still_failed": tried - solved}
+    print(json.dumps(summary) if args.json else f"{tried} tried, {solved} solved, {tried - solved} still failed")
     return 0
 
 

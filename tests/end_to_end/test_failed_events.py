@@ -69,6 +69,16 @@ def test_a_mended_event_is_stored_and_a_second_try_changes_nothing(shop: Shop) -
     assert shop.spoorway("doctor").returncode == 0
 
 
+def test_one_that_was_solved_before_is_not_tried_and_not_called_failed(shop: Shop) -> None:
+    one = shop.failed()["vid"]
+    for left in (1, 0):
+        assert shop.out("failed", "replay", "--id", one, "--set", "vid=3") == f"{left} tried, {left} solved, 0 still failed\n"
+    again = shop.spoorway("failed", "replay", "--id", one, "--json")
+    assert again.returncode == 0
+    assert json.loads(again.stdout) == {"tried": 0, "solved": 0, "still_failed": 0}
+    assert again.stderr.splitlines()[-1] == "spoorway: 1 not tried: solved before"
+
+
 def test_a_script_mends_what_it_wants_to(shop: Shop, tmp_path: Path) -> None:
     pytest.importorskip("lupa")
     script = tmp_path / "mend.lua"
