@@ -26,6 +26,7 @@ from storage.rows import to_tsv
 from storage.targets import Batch, Counts
 from storage.targets.opensearch import Config, Plugin
 from tests.contracts.opensearch_bench import Refusing, SearchBench
+from tests.contracts.test_columns_in_every_store import CANONICAL
 from tests.contracts.test_target_contract import RECEIVED, at, batch_of, event_of, failed_of
 from tests.peers import programs
 from tests.peers.opensearch_server import OpenSearchServer
@@ -114,6 +115,25 @@ def test_a_document_has_every_column_with_its_type_and_can_be_searched_by_its_en
     ):
         assert len(bench.hits("events", query)) == 1, query
     assert bench.hits("events", {"term": {"contexts_com_acme_big_thing_1.n": "3"}}) == []
+
+
+def test_the_columns_of_the_live_index_have_the_stores_types_and_so_have_self_describing_parts(bench: SearchBench) -> None:
+    thing: Any = {"schema": THING, "data": {"n": 1}}
+    other: Any = {"schema": "iglu:a/b/jsonschema/2-0-0", "data": {}}
+    event = event_of(1, unstruct_event=thing, contexts=[thing], derived_contexts=[other])
+    assert bench.open().commit(batch_of(event)).stored == 1
+    (index,) = bench.server.call("GET", f"/{bench.config.name}-events/_mapping").values()
+    keyword: dict[str, Any] = {"type": "keyword", "ignore_above": 8191}
+    date: dict[str, Any] = {"type": "date", "format": "strict_date_optional_time"}
+    types = {"string": keyword, "uuid": keyword, "timestamp": date, "decimal": {"type": "double"}, "float": {"type": "double"}}
+    types |= {"integer": {"type": "long"}, "boolean": {"type": "boolean"}}
+    # Self-describing parts have a field for each schema in place of their columns.
+    wanted: dict[str, Any] = {column["name"]: types[column["type"]] for column in CANONICAL if column["type"] != "json"}
+    parts = ("unstruct_event_com_acme_big_thing_1", "contexts_com_acme_big_thing_1", "contexts_a_b_2")
+    wanted |= {name: {"type": "flat_object"} for name in parts}
+    wanted |= {"@timestamp": date, "schemas": keyword, "spoorway_commit": {"type": "long"}}
+    assert len(wanted) == 131 - 3 + 6
+    assert index["mappings"]["properties"] == wanted
 
 
 def test_what_the_store_refuses_is_a_failed_event_with_its_reason(bench: SearchBench) -> None:
