@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -279,17 +279,60 @@ def test_duckdb_reads_the_folder_by_day_and_name(bench: LakeBench) -> None:
     assert failed == [("failed-1", "is no UUID")]
 
 
+def filled_out() -> tuple[Event, dict[str, Any]]:
+    """An event of which every column has a value of its own, as far as the type allows; and what the SDK is to make of it."""
+    values: dict[str, Callable[[int], tuple[Any, ...]]] = {  # by the column's place: what is stored, and what is read
+        "string": lambda place: (f"größe {place}",) * 2,
+        "uuid": lambda place: (f"00000000-0000-4000-8000-{place:012d}",) * 2,
+        "timestamp": lambda place: (NOON + place, f"2026-01-15T12:00:00.{place:03d}Z"),
+        "integer": lambda place: (-place,) * 2,
+        "decimal": lambda place: (Decimal(f"{place}.50"), place + 0.5),
+        "float": lambda place: (place + 0.25,) * 2,
+        "boolean": lambda place: (place % 2 == 0,) * 2,
+    }
+    plain = {column.name: values[column.type](place) for place, column in enumerate(COLUMNS) if column.type != "json"}
+    items = [{"schema": f"iglu:com.acme/cartItem/jsonschema/2-0-{n}", "data": {"n": n}} for n in (0, 1)]
+    parts: Any = {
+        "unstruct_event": {"schema": "iglu:com.acme/linkClick/jsonschema/1-0-0", "data": {"targetUrl": "https://x/é\t\n"}},
+        "contexts": [*items, {"schema": "iglu:com.acme/user/jsonschema/1-0-0", "data": {"tags": ["a", None, 1.5]}}],
+        "derived_contexts": [{"schema": "iglu:org.example/agent/jsonschema/1-0-0", "data": {"robot": False}}],
+    }
+    event = {name: stored for name, (stored, _) in plain.items()} | parts
+    read = {name: found for name, (_, found) in plain.items()}
+    # The SDK has its own name for one column, keeps one decimal as text, and adds where the event was.
+    read["refr_device_tstamp"] = read.pop("refr_dvce_tstamp")
+    read["se_value"] = str(event["se_value"])
+    read["geo_location"] = f"{event['geo_latitude']},{event['geo_longitude']}"
+    read |= {
+        "unstruct_event_com_acme_link_click_1": {"targetUrl": "https://x/é\t\n"},
+        "contexts_com_acme_cart_item_2": [{"n": 0}, {"n": 1}],
+        "contexts_com_acme_user_1": [{"tags": ["a", None, 1.5]}],
+        "contexts_org_example_agent_1": [{"robot": False}],
+    }
+    return event, read
+
+
 @pytest.mark.parametrize("form", ["tsv", "both"])
-def test_the_official_sdk_reads_the_tsv(tmp_path: Path, form: str) -> None:
+def test_the_official_sdk_reads_all_of_the_tsv(tmp_path: Path, form: str) -> None:
     bench = LakeBench(tmp_path, form=form)
     target = bench.open()
-    target.commit(batch(1, event_of(1, page_title="größe"), event_of(2, "link_click", tr_total=Decimal("12.50"))))
+    full, read = filled_out()
+    assert full.keys() == set(COLUMN_NAMES)
+    target.commit(batch(1, full, event_of(2, "link_click", tr_total=Decimal("12.50"))))
     files = sorted(root(bench).glob("tsv/*/*/*.tsv.gz"))
     events = [transform(line) for file in files for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
-    assert [(event["event_name"], event.get("tr_total"), event.get("page_title")) for event in events] == [
-        ("link_click", 12.5, None),
-        ("page_view", None, "größe"),
-    ]
+    few = {
+        "app_id": "shop",
+        "event": "page_view",
+        "event_name": "link_click",
+        "event_fingerprint": "f",
+        "event_id": "00000000-0000-4000-8000-000000000002",
+        "collector_tstamp": "2026-01-15T12:00:00.002Z",
+        "v_collector": "c",
+        "v_etl": "e",
+        "tr_total": 12.5,
+    }
+    assert sorted(events, key=len) == [few, read]
     assert root(bench).joinpath("events").exists() == (form == "both")
     target.close()
 
