@@ -11,14 +11,16 @@ import os
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.journal import Damage, Reader
+from gateway.journal.erasing import ends
 from gateway.journal.overflow import handed_over
 from gateway.journal.reader import FileReader
-from protocol.seams import ConfigurationError, Cursor, PermanentError, TransientError
+from protocol.seams import START, ConfigurationError, Cursor, PermanentError, RawPayload, TransientError
 from spoorway import archiving, building, devices
 from spoorway.commands import Subparsers, command, settings
 from spoorway.commands.compact import lake_objects
@@ -28,6 +30,8 @@ from spoorway.console import Progress
 from spoorway.database import open_read_only
 from spoorway.files import journal_folder, read_json, running
 from storage.lake import commits
+
+_AT_ONCE = 2_000  # payloads of a read
 
 ROOMS = ("protocol", "gateway", "enrich", "storage", "spoorway")
 
@@ -315,9 +319,11 @@ def _cursor(db: Any) -> Cursor:
 
 
 def _rows_and_totals(name: str, db: Any) -> Iterator[Finding]:
+    db.execute("BEGIN")  # one state of rows and totals, while the loader goes on
     (stored, failed) = db.execute("SELECT stored, failed FROM totals").fetchone()
     (rows,) = db.execute("SELECT count(*) FROM events").fetchone()
     (failed_rows,) = db.execute("SELECT count(*) FROM failed_events WHERE replayed_tstamp IS NULL").fetchone()
+    db.execute("COMMIT")
     if (rows, failed_rows) == (stored, failed):
         yield Finding(name, "ok", f"{rows:,} events and {failed_rows:,} failed events, as counted when they were stored")
     else:
@@ -330,7 +336,7 @@ def _rows_and_totals(name: str, db: Any) -> Iterator[Finding]:
 
 
 def _journal_and_rows(name: str, db: Any, reader: Reader, found: Settings) -> Iterator[Finding]:
-    db.execute("BEGIN")  # one state of rows and cursor, while the loader goes on
+    db.execute("BEGIN")  # one state of totals and cursor, while the loader goes on
     rows = db.execute("SELECT * FROM totals")
     totals = dict(zip([name for name, *_ in rows.description], rows.fetchone(), strict=True))
     payloads, stored, failed, duplicate = (totals[name] for name in ("payloads", "stored", "failed", "duplicate"))
@@ -339,24 +345,31 @@ def _journal_and_rows(name: str, db: Any, reader: Reader, found: Settings) -> It
     (solved,) = db.execute("SELECT count(*) FROM failed_events WHERE replayed_tstamp IS NOT NULL").fetchone()
     taken = _cursor(db)
     db.execute("COMMIT")
-    pending = _count(reader, taken, found)
-    everything = _count(reader, {}, found)
-    if everything.damaged:
-        yield Finding("journal", "warning", f"{everything.damaged} damaged places; what they held is in the failed events")
-    accepted = reader.pending({})
-    if everything.payloads < accepted:
+    # Both are counted up to places that are known before: while this goes on, the journal grows.
+    parts = _parts(reader, found)
+    here = [{lane: taken.get(lane, START) for lane in last} for _, last in parts]
+    had, pending = _Counted(), _Counted()
+    for (part, last), start in zip(parts, here, strict=True):
+        _count(part, {}, start, found, had)
+        _count(part, start, last, found, pending)
+        if part is not reader:
+            part.close()
+    if damaged := had.damaged + pending.damaged:
+        yield Finding("journal", "warning", f"{damaged} damaged places; what they held is in the failed events")
+    numbered = sum(position.sequence for start in here for position in start.values())
+    if had.payloads < numbered:
         # Retention deleted segments that the target has: what they held can be counted no more, the payloads can.
-        retired = accepted - everything.payloads
+        retired, accepted = numbered - had.payloads, numbered + pending.payloads
         sentence = f"accepted {accepted:,} payloads = taken {payloads:,} + pending {pending.payloads:,}"
         holds = accepted == payloads + pending.payloads
         yield Finding("journal", "ok", f"{retired:,} payloads are retired from the journal; payloads are counted, not events")
     else:
-        more = "".join(f" + {name} {n:,}" for name, n in gone.items() if n)
+        more, accepted = "".join(f" + {name} {n:,}" for name, n in gone.items() if n), had.events + pending.events
         sentence = (
-            f"accepted {everything.events:,} = stored {stored:,} + failed {failed:,} + duplicate {duplicate:,}{more} "
+            f"accepted {accepted:,} = stored {stored:,} + failed {failed:,} + duplicate {duplicate:,}{more} "
             f"+ pending {pending.events:,}"
         )
-        holds = everything.events == stored + failed + duplicate + sum(gone.values()) + pending.events
+        holds = had.events == stored + failed + duplicate + sum(gone.values())
     if holds:
         yield Finding("identity", "ok", sentence)
     elif solved:
@@ -373,19 +386,44 @@ class _Counted:
     damaged: int = 0
 
 
-def _count(reader: Reader, cursor: Cursor, found: Settings) -> _Counted:
-    """What the journal holds after a cursor: payloads, and the events and failed events they become."""
-    pipeline, counted = building.pipeline(found, remember=False), _Counted()
-    progress = Progress("counting", reader.pending(cursor))
-    while True:
-        chunk = reader.read(cursor)
+def _parts(reader: Reader, found: Settings) -> list[tuple[Any, Cursor]]:
+    """Readers of the whole journal, each with where its lanes end by now. Raises OSError, TransientError."""
+    if isinstance(reader, FileReader):  # which does not say whose an item is: one for each lane
+        folder = journal_folder(found.data)
+        return [(FileReader(folder, only=lane), {lane: end}) for lane, end in ends(folder).items()]
+    kafka: Any = reader
+    return [(kafka, kafka.newest(0))]
+
+
+def _count(reader: Reader, cursor: Cursor, until: Cursor, found: Settings, counted: _Counted) -> None:
+    """Adds what the journal holds between two cursors: payloads, and the events and failed events they become."""
+    pipeline = building.pipeline(found, remember=False)
+    progress = Progress("counting", max(0, reader.pending(cursor) - reader.pending(until)))
+    for item in _between(reader, cursor, until):
+        progress.advance(1)
+        damaged = isinstance(item, Damage)
+        counted.payloads += 1
+        counted.damaged += damaged
+        counted.events += 1 if isinstance(item, Damage) else len(item.erased) + sum(1 for _ in pipeline.outcomes(item, 0))
+    progress.close()
+
+
+def _between(reader: Reader, cursor: Cursor, until: Cursor) -> Iterator[RawPayload | Damage]:
+    """What lies before `until` in each of its lanes; what follows there is passed over."""
+    most = _AT_ONCE
+    while any(cursor.get(lane, START)[:2] < end[:2] for lane, end in until.items()):
+        chunk = reader.read(cursor, max_payloads=most)
         if not chunk.items and chunk.cursor == cursor:
-            progress.close()
-            return counted
-        cursor = chunk.cursor
-        progress.advance(len(chunk.items))
-        for item in chunk.items:
-            damaged = isinstance(item, Damage)
-            counted.payloads += 1
-            counted.damaged += damaged
-            counted.events += 1 if isinstance(item, Damage) else len(item.erased) + sum(1 for _ in pipeline.outcomes(item, 0))
+            return
+        moved = [lane for lane, position in chunk.cursor.items() if position != cursor.get(lane, START)]
+        shares = chunk.lanes or tuple((lane, len(chunk.items)) for lane in moved)
+        within = {lane: cursor.get(lane, START)[:2] < until.get(lane, START)[:2] for lane in moved}
+        beyond = {lane: chunk.cursor[lane][:2] > until.get(lane, START)[:2] for lane in moved}
+        if most > 1 and any(within[lane] and beyond[lane] for lane in moved):
+            most //= 2  # until the place lies between two reads
+            continue
+        items = iter(chunk.items)
+        for lane, payloads in shares:
+            share = list(islice(items, payloads))
+            yield from share if not beyond[lane] else ()
+        cursor, most = chunk.cursor, min(_AT_ONCE, most * 2)
