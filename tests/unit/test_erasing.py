@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import json
 import os
 import sqlite3
@@ -218,6 +219,41 @@ def test_segments_that_only_the_archive_has_are_rewritten_there(tmp_path: Path) 
     assert sum(one["events"] for one in receipt.archive.values()) == 30
     assert sum(removed_in(receipt)) == 30
     assert b"u-1" not in journal_text(found)
+
+
+def test_the_receipt_tells_each_segments_checksum_before_and_after(tmp_path: Path) -> None:
+    """Of both copies, as their bytes are: in the journal and the archive, and where only the archive has it."""
+    found = settings(tmp_path, f'[archive]\nurl = "{tmp_path / "archive"}"\n')
+    write(found)
+    journal = found.data / "journal"
+    erasing.seal(journal, erasing.ends(journal), found, nothing)
+    archive = open_archive(found.archive)
+    Archiving(found.data, archive, found.archive.url, building.now_ms).step(Signal())
+    (lane,) = lanes(journal)
+    first, *_ = sorted(lane.glob("*.gz"))
+    first.unlink()
+
+    def in_journal() -> dict[str, str]:
+        return {f"{lane.name}/{path.name[:8]}": hashlib.sha256(path.read_bytes()).hexdigest() for path in lane.glob("*.gz")}
+
+    def in_archive() -> dict[str, str]:
+        """As the manifest has them, which is what lies there."""
+        listed = {f"{entry.lane}/{entry.segment:08d}": entry for entry in archive.entries()}
+        held = {place: (tmp_path / "archive" / entry.object).read_bytes() for place, entry in listed.items()}
+        sums = {place: hashlib.sha256(body).hexdigest() for place, body in held.items()}
+        assert sums == {place: entry.sha256 for place, entry in listed.items()}
+        return sums
+
+    before = in_journal(), in_archive()
+    receipt = Erasing.begin(found, SHE, building.now_ms(), nothing).run()
+    after = in_journal(), in_archive()
+    assert len(before[0]) > 2 and len(before[1]) == len(before[0]) + 1
+    for told, was, became in zip((receipt.journal, receipt.archive), before, after, strict=True):
+        changed = {place for place in was if was[place] != became[place]}
+        assert len(changed) >= 2 and told.keys() == changed
+        assert {place: (one["before"], one["after"]) for place, one in told.items()} == {
+            place: (was[place], became[place]) for place in changed
+        }
 
 
 def test_who_loads_the_target_erases_between_two_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
