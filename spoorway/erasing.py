@@ -203,21 +203,29 @@ class Erasing:
             here = sealed(journal_folder(self._data) / entry.lane, entry.segment)
             if told is not None and checksum(here.parent, entry.segment) == told["after"]:
                 self._tell(f"archive: {place}")
-                archive.replace(entry.lane, entry.segment, here, contents(here))
                 self.receipt.archive[place] = told | {"before": entry.sha256}
-                self._write()
+                self._write()  # first: after a crash nobody can tell any more what it was
+                archive.replace(entry.lane, entry.segment, here, contents(here))
             elif not here.exists():  # the journal has let go of it
                 self._archived_only(archive, entry, look, cut)
 
     def _archived_only(self, archive: Any, entry: Any, look: Callable[[bytes], bool], cut: Cutting) -> None:
         from spoorway.archiving import contents
+        from storage.archive import DamagedObject
 
         with tempfile.TemporaryDirectory(dir=folder(self._data)) as scratch:
             lane = Path(scratch) / entry.lane
             lane.mkdir()
             path = sealed(lane, entry.segment)
-            archive.fetch(entry, path)
-            if rewrite(lane, entry.segment, look, cut, self._about_to_replace, self._settings.journal) is not None:
+            try:
+                archive.fetch(entry, path)
+                changed = rewrite(lane, entry.segment, look, cut, self._about_to_replace, self._settings.journal) is not None
+            except DamagedObject:  # or cut short between the object and its entry
+                told = self.receipt.archive.get(f"{entry.lane}/{entry.segment:08d}")
+                changed = told is not None and told["after"] == checksum(lane, entry.segment)
+                if not changed:
+                    raise
+            if changed:
                 self._tell(f"archive: {entry.lane}/{entry.segment:08d}")
                 archive.replace(entry.lane, entry.segment, path, contents(path))
 

@@ -26,6 +26,7 @@ from spoorway.erasures import asked_file, folder, open_ones, receipt_file
 from spoorway.files import Claim
 from spoorway.housework import Housework
 from spoorway.loader import Loader
+from storage.archive import Archive
 
 POST = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 SMALL = Options(segment_bytes=6_000, min_free_bytes=0)
@@ -254,6 +255,42 @@ def test_the_receipt_tells_each_segments_checksum_before_and_after(tmp_path: Pat
         assert {place: (one["before"], one["after"]) for place, one in told.items()} == {
             place: (was[place], became[place]) for place in changed
         }
+
+
+@pytest.mark.parametrize("let_go", [0, 2], ids=["in both", "in the archive alone"])
+@pytest.mark.parametrize("cut_short", ["before its entry", "after it"])
+def test_cut_short_while_the_archives_copy_is_replaced_it_is_finished_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, let_go: int, cut_short: str
+) -> None:
+    """The object is new and its entry the old one, or both are new and nothing more was written."""
+    found = settings(tmp_path, f'[archive]\nurl = "{tmp_path / "archive"}"\n')
+    write(found)
+    journal, archive = found.data / "journal", open_archive(found.archive)
+    erasing.seal(journal, erasing.ends(journal), found, nothing)
+    Archiving(found.data, archive, found.archive.url, building.now_ms).step(Signal())
+    (lane,) = lanes(journal)
+    for path in sorted(lane.glob("*.gz"))[:let_go]:
+        path.unlink()
+    before = {f"{entry.lane}/{entry.segment:08d}": entry.sha256 for entry in archive.entries()}
+    replace = Archive.replace
+
+    def dies(*arguments: Any) -> None:
+        if cut_short == "after it":
+            replace(*arguments)
+        raise Crash
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Archive, "replace" if cut_short == "after it" else "_read_back", dies)
+        with pytest.raises(Crash):
+            Erasing.begin(found, SHE, building.now_ms(), nothing).run()
+    (begun,) = open_ones(found.data)
+    receipt = Erasing.resume(found, begun, nothing).run()
+    after = {f"{entry.lane}/{entry.segment:08d}": entry.sha256 for entry in archive.entries()}
+    assert {archive.wrong(entry) for entry in archive.entries()} == {""}
+    assert {place: (one["before"], one["after"]) for place, one in receipt.archive.items()} == {
+        place: (before[place], after[place]) for place in before if before[place] != after[place]
+    }
+    assert sum(one["events"] for one in receipt.archive.values()) == 30
 
 
 def test_who_loads_the_target_erases_between_two_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
