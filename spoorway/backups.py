@@ -21,7 +21,7 @@ from gateway.journal.reader import FileReader
 from protocol.seams import START, ConfigurationError, Cursor, PermanentError, Position
 from spoorway.config import Settings
 from spoorway.erasures import receipts
-from spoorway.files import cursor_file, journal_folder, write_cursor
+from spoorway.files import cursor_file, journal_folder, replaying_file, write_cursor
 from storage.ddl import APPLICATION_ID, STEPS
 
 _PAGES = 4_096  # copied between two reports
@@ -90,7 +90,6 @@ def restore(settings: Settings, target: str, copy: Path, store: Path, *, partial
     PermanentError; then nothing has changed.
     """
     fresh = store.with_name(f"{store.name}.restoring")
-    aside = store.with_name(f"{store.name}.before-{datetime.now(UTC):%Y%m%dT%H%M%S}")
     try:
         if not copy.is_file():
             raise ConfigurationError(f"{copy}: no such file")
@@ -114,12 +113,15 @@ def restore(settings: Settings, target: str, copy: Path, store: Path, *, partial
         # Retention believes this copy of the cursor, so it must not run ahead of the store.
         write_cursor(cursor_file(settings.data, target), cursor)
         kept: list[str] = []
+        aside = _free(store.with_name(f"{store.name}.before-{datetime.now(UTC):%Y%m%dT%H%M%S}"))
         for old, new in zip((store, *_beside(store)), (aside, *_beside(aside)), strict=True):
             if old.exists():
                 old.rename(new)
                 kept.append(str(new))
         fresh.rename(store)
         _sync(store.parent)
+        # What a replay from the archive had begun is out of the way; loading goes on from the copy's place.
+        replaying_file(settings.data, target).unlink(missing_ok=True)
     except sqlite3.Error as error:
         raise PermanentError(f"{copy}: {error}") from error
     except OSError as error:
@@ -167,6 +169,15 @@ def _has_erasures(db: sqlite3.Connection) -> bool:
 
 def _beside(store: Path) -> tuple[Path, Path]:
     return store.with_name(f"{store.name}-wal"), store.with_name(f"{store.name}-shm")
+
+
+def _free(wanted: Path) -> Path:
+    """A name that no store has yet, nor the files beside it."""
+    free, number = wanted, 1
+    while any(path.exists() for path in (free, *_beside(free))):
+        number += 1
+        free = wanted.with_name(f"{wanted.name}-{number}")
+    return free
 
 
 def _sync(path: Path) -> None:

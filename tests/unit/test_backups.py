@@ -19,7 +19,7 @@ from spoorway import building, erasing
 from spoorway.backups import backup, restore
 from spoorway.config import Settings, load
 from spoorway.erasing import Erasing
-from spoorway.files import cursor_file, read_cursor
+from spoorway.files import cursor_file, read_cursor, replaying_file, write_json
 from spoorway.loader import Loader
 
 SMALL = Options(segment_bytes=600, min_free_bytes=0)
@@ -161,3 +161,33 @@ def test_whom_an_older_copy_brings_back_is_told(found: Settings, tmp_path: Path)
     assert back(found, tmp_path / "before.db")["erase_again"] == [receipt.id]
     assert back(found, tmp_path / "after.db")["erase_again"] == []
     assert loaded(found) == ["u-0", "u-2"]
+
+
+def test_no_kept_store_is_replaced_by_the_next(found: Settings, tmp_path: Path) -> None:
+    write(found, range(3))
+    loaded(found)
+    backup(store(found), tmp_path / "copy.db", nothing)
+    kept: list[str] = []
+    for number in range(4):  # within one second
+        with closing(sqlite3.connect(store(found))) as db, db:
+            db.execute("UPDATE events SET user_id = ?", (f"kept-{number}",))
+        kept += [path for path in back(found, tmp_path / "copy.db")["kept_before"] if not path.endswith(("-wal", "-shm"))]
+    assert len(set(kept)) == 4
+    for number, path in enumerate(kept):
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("SELECT DISTINCT user_id FROM events").fetchall() == [(f"kept-{number}",)]
+
+
+def test_a_restored_store_takes_the_place_of_one_whose_replay_was_cut_short(found: Settings, tmp_path: Path) -> None:
+    write(found, range(5))
+    loaded(found)
+    backup(store(found), tmp_path / "copy.db", nothing)
+    write(found, range(5, 9))
+    cut_short = replaying_file(found.data, "sqlite")
+    write_json(cut_short, {"from": "archive"})
+    with pytest.raises(ConfigurationError):
+        back(found, tmp_path / "nowhere.db")
+    assert cut_short.exists()
+    back(found, tmp_path / "copy.db")
+    assert not cut_short.exists()
+    assert loaded(found) == [f"u-{n}" for n in range(9)]
