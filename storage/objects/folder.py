@@ -11,6 +11,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -121,6 +122,7 @@ class FolderObjects:
     def list(self, prefix: str = "") -> Iterator[Found]:
         folder, _, _ = prefix.rpartition("/")
         try:
+            self._check_root()
             yield from _walk(self.root / folder, f"{folder}/" if folder else "", prefix)
         except OSError as error:
             raise trouble(error) from error
@@ -141,6 +143,12 @@ class FolderObjects:
 
     def about(self) -> str:
         return str(self.root)
+
+    def _check_root(self) -> None:
+        """A folder that is not there yet comes with the first object; a file in its way stays. Raises OSError."""
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR(self.root.stat().st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.root))
 
     @contextmanager
     def _aside(self, body: bytes | Path) -> Generator[Path, None, None]:
