@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
-from protocol.seams import ConfigurationError, Cursor, Position
+from protocol.seams import ConfigurationError, Cursor, PermanentError, Position
 
 
 def journal_folder(data: Path) -> Path:
@@ -87,10 +87,15 @@ class Claim:
     """A target is loaded by one process at a time: this one, until `release` or its end."""
 
     def __init__(self, data: Path, target: str, wait_s: float = 0) -> None:
-        """Raises ConfigurationError when another process has it and still has it after so many seconds."""
+        """Raises ConfigurationError when another process has it and still has it after so many seconds, PermanentError when
+        the data folder may not be written.
+        """
         path = data / "cursors" / f"{target}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[str] = path.open("a")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[str] = path.open("a")
+        except OSError as error:
+            raise PermanentError(f"target {target}: it cannot be claimed in {path.parent}: {error.strerror}") from None
         end = time.monotonic() + wait_s
         while not self._taken():
             if time.monotonic() >= end:
