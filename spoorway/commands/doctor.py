@@ -21,14 +21,14 @@ from gateway.journal.erasing import ends
 from gateway.journal.overflow import handed_over
 from gateway.journal.reader import FileReader
 from protocol.seams import START, ConfigurationError, Cursor, PermanentError, RawPayload, TransientError
-from spoorway import archiving, building, devices
+from spoorway import archiving, building, devices, erasures
 from spoorway.commands import Subparsers, command, settings
 from spoorway.commands.compact import lake_objects
 from spoorway.commands.config import effective
 from spoorway.config import Instance, Settings
 from spoorway.console import Progress
 from spoorway.database import open_read_only
-from spoorway.files import journal_folder, read_json, running
+from spoorway.files import journal_folder, read_json, replaying_file, running
 from storage.lake import commits
 
 _AT_ONCE = 2_000  # payloads of a read
@@ -92,6 +92,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Finding]:
     yield from _enrichments(found)
     yield from _order(found)
     if found.data.is_dir():
+        yield from _unfinished(found)
         yield from _identity(found, quick=args.quick)
 
 
@@ -199,6 +200,20 @@ def _order(found: Settings) -> Iterator[Finding]:
     for reader in ("geo_ip", "bots"):
         if reader in uses and "anon_ip" in uses[: uses.index(reader)]:
             yield Finding("enrichments", "warning", f"{reader} comes after anon_ip and sees masked addresses; put it before")
+
+
+def _unfinished(found: Settings) -> Iterator[Finding]:
+    """What somebody began, and has to do again or to end."""
+    for instance in found.targets():
+        if replaying_file(found.data, instance.name).exists():
+            message = (
+                "`spoorway replay --from archive` was cut short, or goes on now: nothing is loaded before it is done; "
+                "run it again, or `spoorway restore FILE`"
+            )
+            yield Finding(f"replay of {instance.name}", "wrong", message)
+    for asked in sorted(erasures.folder(found.data).glob("*.asked")):
+        message = f"{asked.stem} is not finished, and {asked} holds whom it is about; `spoorway erase --resume` ends it"
+        yield Finding("erasures", "warning", message)
 
 
 def _identity(found: Settings, *, quick: bool) -> Iterator[Finding]:

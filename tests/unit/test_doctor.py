@@ -12,12 +12,15 @@ import pytest
 from gateway.journal.files import FileWriter, Options
 from gateway.journal.lanes import lanes
 from gateway.journal.reader import FileReader
-from protocol.seams import RawPayload
+from protocol.seams import PermanentError, RawPayload
 from spoorway import building
 from spoorway.cli import main
 from spoorway.commands import doctor
 from spoorway.config import Settings, load
+from spoorway.erasures import asked_file
+from spoorway.files import replaying_file, write_json
 from spoorway.loader import Loader
+from storage.objects.folder import FolderObjects
 
 
 @pytest.fixture
@@ -82,3 +85,44 @@ def test_the_account_holds_while_payloads_arrive_and_are_loaded(
     had = max(1, before)
     assert findings["identity"][1] == f"accepted 20 = stored {had} + failed 0 + duplicate 0 + pending {20 - had}"
     assert code == 0
+
+
+def test_a_replay_that_was_cut_short_is_wrong_and_its_next_step_is_told(
+    found: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(found, 2)
+    stored(found, 10)
+    write_json(replaying_file(found.data, "sqlite"), {"from": "archive"})
+    code, findings = told(found, capsys)
+    state, message = findings["replay of sqlite"]
+    assert (code, state) == (1, "wrong") and "run it again, or `spoorway restore FILE`" in message
+
+
+def test_an_erasure_that_is_not_finished_is_told(found: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    write(found, 2)
+    stored(found, 10)
+    assert "erasures" not in told(found, capsys)[1]
+    asked = asked_file(found.data, "20260101T000000-0a1b2c3d")
+    asked.parent.mkdir()
+    asked.write_text("{}")
+    code, findings = told(found, capsys)
+    state, message = findings["erasures"]
+    assert (code, state) == (0, "warning") and "`spoorway erase --resume`" in message and str(asked) in message
+
+
+@pytest.mark.parametrize("below", [".", "lake", "lake/deeper"])
+def test_a_folder_of_objects_cannot_lie_below_a_file(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file.parquet").write_text("")
+    with pytest.raises(PermanentError, match=r"file\.parquet.*: Not a directory"):
+        next(FolderObjects(tmp_path / "file.parquet" / below).list("commits/"), None)
+    assert next(FolderObjects(tmp_path / "missing" / below).list("commits/"), None) is None
+
+
+def test_where_no_target_can_be_claimed_one_line_says_so(found: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    write(found, 2)
+    (found.data / "cursors").write_text("")
+    config = ["--config", str(found.data.parent / "spoorway.toml")]
+    for command in (["restore", "copy.db"], ["replay"]):
+        assert main([*command, *config]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"spoorway: target sqlite: it cannot be claimed in {found.data / 'cursors'}: ")
